@@ -5,6 +5,7 @@
 
 #include <sys/uio.h>
 
+#include <cassert>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -32,10 +33,15 @@ struct Options {
   std::string name = "worker";
 };
 
-// Something that a loop polls: a running queue. Not owned by the loop.
+struct SourceState;
+
+// Something that a loop polls: a running queue. Not owned by the loop; removed from it before its end.
 class Source {
  public:
-  virtual ~Source() = default;
+  Source() = default;
+  Source(const Source&) = delete;
+  Source& operator=(const Source&) = delete;
+  virtual ~Source() { assert(state_ == nullptr); }
   // One bounded turn of work. True if there was any.
   virtual bool poll() = 0;
   // Nothing was found for a while: ask the peer for notifications. False: work came meanwhile, so stay awake.
@@ -45,8 +51,7 @@ class Source {
 
  private:
   friend class Loop;
-  struct State;
-  std::unique_ptr<State> state_;
+  SourceState* state_ = nullptr;  // the loop's, from add() to remove()
 };
 
 // One file operation, owned by the caller and untouched by it until `done` is called (on the loop's thread).
@@ -65,7 +70,10 @@ struct FileRequest {
 // Called once at the end of the turn in which it was asked for, after all completions of that turn.
 class Deferred {
  public:
-  virtual ~Deferred() = default;
+  Deferred() = default;
+  Deferred(const Deferred&) = delete;
+  Deferred& operator=(const Deferred&) = delete;
+  virtual ~Deferred() { assert(!queued_); }
   virtual void end_of_turn() = 0;
 
  private:
