@@ -1,6 +1,7 @@
-// Loop: a worker thread and everything that happens on it. It polls busy sources, sleeps when all are idle, carries file
-// I/O (io_uring, or a thread pool where io_uring is forbidden), watches notification fds and keeps timers.
-// Thread rule: post() and run() may be called from any thread; everything else only on the loop's own thread.
+// Loop: a worker thread and everything that happens on it. It polls busy sources, sleeps when all are idle,
+// carries file I/O (io_uring, or a thread pool where io_uring is forbidden), watches notification fds and
+// keeps timers. Thread rule: post() and run() may be called from any thread; everything else only on the
+// loop's own thread.
 #pragma once
 
 #include <sys/uio.h>
@@ -28,8 +29,9 @@ enum class Polling : uint8_t {
 
 struct Options {
   Polling polling = Polling::adaptive;
-  bool use_io_uring = true;  // false: epoll and a thread pool; also the fallback where io_uring cannot be set up
-  std::optional<int> cpu;    // pins the thread
+  bool use_io_uring =
+      true;  // false: epoll and a thread pool; also the fallback where io_uring cannot be set up
+  std::optional<int> cpu;  // pins the thread
   std::string name = "worker";
 };
 
@@ -88,8 +90,8 @@ class Loop {
 
   // Starts the thread.
   static Result<std::unique_ptr<Loop>> start(Options options);
-  // Stops and joins the thread after the posted tasks have run and submitted file requests have ended. All sources,
-  // watches and timers must have been removed.
+  // Stops and joins the thread after the posted tasks have run and submitted file requests have ended. All
+  // sources, watches and timers must have been removed.
   ~Loop();
 
   // Any thread. Tasks run in the order in which they were posted.
@@ -105,7 +107,8 @@ class Loop {
   // Makes a parked source poll again, as its watched signal does.
   void wake(Source& source);
 
-  // Wakes `source` whenever `signal` has events, which it takes. One per source; replaces. The signal must outlive it.
+  // Wakes `source` whenever `signal` has events, which it takes. One per source; replaces. The signal must
+  // outlive it.
   Result<> watch(Source& source, const Signal& signal);
   void unwatch(Source& source);
 
