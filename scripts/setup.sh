@@ -99,10 +99,10 @@ explain_apt() {
 # setup GROUP...: installs what is missing of these groups of packages. Quick when nothing is.
 setup() {
   [[ ${RINGWAY_SETUP:-} != skip ]] || return 0
-  local group wanted needed apt_log=build/setup.log
+  local group wanted="" needed apt_log=build/setup.log
   for group; do wanted+=" ${packages[$group]}"; done
   # shellcheck disable=SC2086
-  needed=$(missing $wanted)
+  needed=$([[ -z $wanted ]] || missing $wanted)
   [[ -n $needed ]] || return 0
   require_debian_12 "$needed"
   require_root "$needed"
