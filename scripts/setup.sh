@@ -9,7 +9,7 @@ say() {
 die() {
   printf '\n./dev: %s\n' "$1" >&2
   shift
-  (($# == 0)) || printf '   %s\n' "$@" >&2
+  (($# == 0)) || printf '%s\n' "$@" | sed 's/^/   /' >&2
   exit 1
 }
 
@@ -63,7 +63,7 @@ show_progress() {
   local log=$1 line last=$SECONDS
   while IFS= read -r line; do
     printf '%s\n' "$line" >>"$log"
-    [[ $line =~ ^(Get:|Unpacking|Setting) ]] || continue
+    [[ $line =~ ^(Get:|Unpacking|Setting|Waiting) ]] || continue
     if [[ -t 2 ]]; then
       printf '\r\e[K   %.90s' "$line" >&2
     elif ((SECONDS - last >= 10)); then
@@ -93,7 +93,7 @@ explain_apt() {
     *"Unable to locate package"* | *"no installation candidate"*)
       reason="apt does not know a package: is the bookworm main archive in /etc/apt/sources.list(.d)?" ;;
   esac
-  die "$reason" "The last lines of $1:" "$(tail -n 12 "$1")"
+  die "$reason" "From $1:" "$(grep -E '^(E|W|Err|dpkg|cp|tar)\b' "$1" | tail -n 6)"
 }
 
 # setup GROUP...: installs what is missing of these groups of packages. Quick when nothing is.
