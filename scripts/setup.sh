@@ -93,7 +93,7 @@ explain_apt() {
     *"Unable to locate package"* | *"no installation candidate"*)
       reason="apt does not know a package: is the bookworm main archive in /etc/apt/sources.list(.d)?" ;;
   esac
-  die "$reason" "From $1:" "$(grep -E '^(E|W|Err|dpkg|cp|tar)\b' "$1" | tail -n 6)"
+  die "$reason" "From $1:" "$(grep -E '^(E|W|Err|dpkg|cp|tar)\b' "$1" | awk '!seen[$1 $2 $3]++' | tail -n 6)"
 }
 
 # setup GROUP...: installs what is missing of these groups of packages. Quick when nothing is.
