@@ -85,6 +85,7 @@ explain_apt() {
   local reason="apt-get failed"
   case $(tail -n 40 "$1") in
     *"No space left"* | *"enough free space"*) reason="the disk is full" ;;
+    *"dpkg was interrupted"*) reason="the installation was interrupted: running the same command again goes on with it" ;;
     *"not valid yet"* | *"is expired"*) reason="this machine's clock and the mirror disagree: is the date right? ($(date))" ;;
     *"Could not get lock"*) reason="another apt or dpkg has been running for five minutes" ;;
     *"Could not resolve"* | *"Temporary failure"* | *"Could not connect"* | *"Connection timed out"*)
