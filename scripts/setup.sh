@@ -54,7 +54,7 @@ require_root() {
 
 require_space() {
   local free
-  free=$(df --output=avail -m /var /usr | sort -n | sed -n 2p)
+  free=$(($(df --output=avail -m /var /usr | sort -n | sed -n 2p)))
   ((free >= $1)) || die "the disk is too full: $free MB are free for packages, about $1 MB are needed"
 }
 
