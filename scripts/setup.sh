@@ -16,11 +16,16 @@ die() {
 declare -A packages=(
   [build]="g++ cmake ninja-build pkg-config ccache libfmt-dev libspdlog-dev libcli11-dev libtomlplusplus-dev
            nlohmann-json3-dev liburing-dev libgtest-dev libgmock-dev libbenchmark-dev python3"
-  [guest]="qemu-system-x86 qemu-system-common qemu-utils busybox-static cpio e2fsprogs kmod"
+  [guest]="qemu-system-x86 qemu-system-common busybox-static e2fsprogs python3"
   [fuzz]="clang-19 libclang-rt-19-dev"
   [bench]="fio qemu-system-common"
   [check]="clang-19 clang-tidy-19 clang-format-19 mandoc"
 )
+
+# A folder can add what it needs: one package a line in its file "packages".
+for folder in tests/guest fuzz bench; do
+  [[ ! -r $folder/packages ]] || packages[${folder##*/}]+=" $(<$folder/packages)"
+done
 
 # missing PACKAGE...: those that are not installed.
 missing() {
@@ -46,7 +51,7 @@ require_debian_12() {
 
 require_root() {
   ((EUID != 0)) || return 0
-  local by_hand="as root: apt-get install --no-install-recommends $1"
+  local by_hand="By hand: $1"
   type -P sudo >/dev/null || die "installing packages needs root, and there is no sudo here" "$by_hand"
   sudo -n true 2>/dev/null || [[ -t 0 ]] || die "sudo wants a password, and there is no terminal to ask for it" "$by_hand"
   sudo true || die "sudo refused" "$by_hand"
@@ -106,7 +111,7 @@ setup() {
   needed=$([[ -z $wanted ]] || missing $wanted)
   [[ -n $needed ]] || return 0
   require_debian_12 "$needed"
-  require_root "$needed"
+  require_root "apt-get install --no-install-recommends $needed"
   require_space $(($(wc -w <<<"$needed") > 3 ? 1500 : 300))
   say "installing $needed"
   : >"$apt_log"
@@ -115,10 +120,24 @@ setup() {
   install_packages $needed || explain_apt "$apt_log"
 }
 
+# package_lists MAX_AGE_DAYS: whether apt has any that are no older.
+package_lists() {
+  [[ -n $(find /var/lib/apt/lists -name '*_Packages*' -mtime "-$1" -print -quit 2>/dev/null) ]]
+}
+
+# The guest's kernel is downloaded with apt, but not installed: apt must know of packages even where all are installed.
+need_package_lists() {
+  [[ ${RINGWAY_SETUP:-} == skip ]] || package_lists 1000 && return
+  local apt_log=build/setup.log
+  require_root "apt-get update"
+  say "reading apt's package lists"
+  apt update || explain_apt "$apt_log"
+}
+
 install_packages() {
   local install=(--fix-broken --no-install-recommends install "$@")
   # Package lists may be missing or older than the mirror: look at once, and again if something is gone.
-  if [[ -n $(find /var/lib/apt/lists -name '*_Packages*' -mtime -1 -print -quit 2>/dev/null) ]] && apt "${install[@]}"; then
+  if package_lists 1 && apt "${install[@]}"; then
     return
   fi
   apt update && apt "${install[@]}"
