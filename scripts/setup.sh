@@ -19,7 +19,7 @@ declare -A packages=(
   [guest]="qemu-system-x86 qemu-system-common busybox-static e2fsprogs python3"
   [fuzz]="clang-19 libclang-rt-19-dev"
   [bench]="fio qemu-system-common"
-  [check]="clang-19 clang-tidy-19 clang-format-19 mandoc"
+  [check]="clang-19 clang-tidy-19 clang-format-19 mandoc shellcheck"
 )
 
 # A folder can add what it needs: one package a line in its file "packages".
