@@ -1,0 +1,37 @@
+// UniqueFd: a file descriptor owned by exactly one name. Any thread; not thread-safe.
+#pragma once
+
+#include <unistd.h>
+
+#include <utility>
+
+#include "ringway/base/result.h"
+
+namespace ringway {
+
+class UniqueFd {
+ public:
+  UniqueFd() = default;
+  explicit UniqueFd(int fd) : fd_(fd) {}
+  UniqueFd(UniqueFd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  UniqueFd& operator=(UniqueFd&& other) noexcept {
+    if (this != &other) reset(std::exchange(other.fd_, -1));
+    return *this;
+  }
+  ~UniqueFd() { reset(); }
+
+  [[nodiscard]] int get() const { return fd_; }
+  explicit operator bool() const { return fd_ >= 0; }
+  [[nodiscard]] int release() { return std::exchange(fd_, -1); }
+  void reset(int fd = -1) {
+    if (fd_ >= 0) ::close(fd_);
+    fd_ = fd;
+  }
+  // A second descriptor of the same open file, close-on-exec.
+  [[nodiscard]] Result<UniqueFd> duplicate() const;
+
+ private:
+  int fd_ = -1;
+};
+
+}  // namespace ringway

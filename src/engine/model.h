@@ -1,0 +1,58 @@
+// Model: what a device's author implements; about ten functions, no sockets, no rings, no threads of its own.
+// Thread rule: called by the control thread, one call at a time, except start_queue and what it returns,
+// which belong to the queue's worker.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+
+#include "ringway/base/result.h"
+#include "ringway/engine/queue_loop.h"
+
+namespace ringway::engine {
+
+class Model {
+ public:
+  virtual ~Model() = default;
+
+  // VIRTIO "Device Types".
+  [[nodiscard]] virtual uint32_t device_id() const = 0;
+  // The device's own feature bits. Those of rings and transport are the engine's.
+  [[nodiscard]] virtual uint64_t features() const = 0;
+  // What was agreed; before any queue starts and after every reset.
+  virtual void set_features(uint64_t features) { (void)features; }
+  [[nodiscard]] virtual uint16_t queue_count() const = 0;
+  [[nodiscard]] virtual uint32_t max_queue_size() const { return 32768; }
+
+  // The device configuration space, in the little-endian layout of VIRTIO. Offsets and sizes are checked by
+  // the engine against config_size(). `restore`: a migrating front-end writes back what it read elsewhere,
+  // read-only fields included.
+  [[nodiscard]] virtual uint32_t config_size() const { return 0; }
+  virtual void read_config(uint32_t offset, std::span<std::byte> to) const { (void)offset, (void)to; }
+  virtual Result<> write_config(uint32_t offset, std::span<const std::byte> from, bool restore) {
+    (void)offset, (void)from, (void)restore;
+    return refused("configuration space is read-only");
+  }
+
+  // Worker's thread. The QueueLoop outlives what is returned.
+  virtual std::unique_ptr<Queue> start_queue(QueueLoop& loop) = 0;
+
+  // All queues are stopped; forget everything that the driver has set.
+  virtual void reset() {}
+
+  // Set by the engine; the model calls it, from any thread, when its configuration space has changed.
+  void on_config_change(std::function<void()> notify) { config_changed_ = std::move(notify); }
+
+ protected:
+  void config_changed() const {
+    if (config_changed_) config_changed_();
+  }
+
+ private:
+  std::function<void()> config_changed_;
+};
+
+}  // namespace ringway::engine
