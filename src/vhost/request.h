@@ -81,6 +81,11 @@ struct MemoryRegion {
   UniqueFd fd;
 };
 
+// Reply in postcopy: the regions as they were sent, with the back-end's own addresses for the front-end's.
+struct MemoryTable {
+  std::vector<memory::RegionLayout> regions;
+};
+
 using Uuid = std::array<std::byte, 16>;
 
 enum class IotlbType : uint8_t { miss = 1, update = 2, invalidate = 3, access_fail = 4 };
@@ -100,6 +105,8 @@ struct ShmemRange {
   uint64_t length = 0;
   uint64_t flags = 0;  // bit 0: writable
 };
+
+// clang-format off: a request to a line where it fits
 
 // ---- what a device asks of its front-end -----------------------------------------------------------------------------
 
@@ -183,5 +190,6 @@ using DeviceRequest =
                  SetInflightFd, GpuSetSocket, ResetDevice, VringKick, GetMaxMemSlots, AddMemReg, RemMemReg, SetStatus, GetStatus,
                  GetSharedObject, SetDeviceStateFd, CheckDeviceState, GetShmemConfig, GetVringBaseSkipDrain>;
 using Device = Handler<DeviceRequest>;
+// clang-format on
 
 }  // namespace ringway::vhost
