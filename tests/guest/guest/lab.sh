@@ -1,6 +1,6 @@
 # What the scenarios are written with. A command that fails ends the scenario; the last `step` names what failed.
 
-set -eu
+set -euo pipefail
 disk=/dev/vda
 sys=/sys/block/vda
 
