@@ -30,7 +30,7 @@ MARK = "RINGWAY: "
 MIB = 1 << 20
 
 START_LIMIT = 20  # seconds, all of these
-STOP_LIMIT = 2
+STOP_LIMIT = 3
 GUEST_LIMIT = 100
 
 # Console lines that mean trouble whatever the scenario thinks of it.
@@ -267,7 +267,7 @@ class Machine:
                    "-append", f"console=ttyS0 loglevel=5 nokaslr mitigations=off tsc=reliable panic=-1 {append}",
                    *([] if reboots else ["-no-reboot"]), *extra,
                    "-device", "pcie-root-port,id=rootport,chassis=1",
-                   "-device", f"vhost-user-blk-pci,chardev=disk,bus=rootport,disable-legacy=on{disk_options}"]
+                   "-device", f"vhost-user-blk-pci,chardev=disk,bus=rootport{disk_options}"]
         if not any("id=disk" in word for word in extra):
             command += ["-chardev", f"socket,id=disk,path={lab.socket}"]
         self.process = spawn(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
