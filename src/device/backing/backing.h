@@ -90,6 +90,8 @@ class Backing {
   [[nodiscard]] bool read_only() const { return read_only_; }
   // Looks at the size again, after a file has grown. True if the capacity is another now.
   virtual Result<bool> refresh() { return false; }
+  // All writes that have ended are on stable storage when this returns. Blocks: never on a worker's thread.
+  virtual Result<> flush_now() { return {}; }
 
  protected:
   std::atomic<uint64_t> capacity_ = 0;
