@@ -12,7 +12,7 @@
 namespace ringway::vhost {
 
 using DeviceReply = std::variant<Done, uint64_t, RingState, Capabilities, ConfigBytes, CryptoSession, UniqueFd, InflightArea,
-                                 StateChannel, SharedObject, ShmemConfig>;
+                                 StateChannel, SharedObject, ShmemConfig, MemoryTable>;
 using FrontEndReply = std::variant<Done, SharedObject>;
 
 template <class Request>
@@ -28,7 +28,8 @@ template <class Request>
 class Handler {
  public:
   virtual ~Handler() = default;
-  // The reply holds the alternative that the request's Reply names.
+  // The reply holds the alternative that the request's Reply names; after PostcopyListen, SetMemTable and AddMemReg are
+  // answered by a MemoryTable.
   virtual Result<ReplyOf<Request>> handle(Request request) = 0;
 };
 

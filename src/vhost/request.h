@@ -81,6 +81,11 @@ struct MemoryRegion {
   UniqueFd fd;
 };
 
+// Reply in postcopy: the regions as they were sent, with the back-end's own addresses for the front-end's.
+struct MemoryTable {
+  std::vector<memory::RegionLayout> regions;
+};
+
 using Uuid = std::array<std::byte, 16>;
 
 enum class IotlbType : uint8_t { miss = 1, update = 2, invalidate = 3, access_fail = 4 };

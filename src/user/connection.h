@@ -1,0 +1,60 @@
+// Connection: frames over a UNIX stream socket (or, only to send, a pipe). Nothing blocks beyond its deadline or Stop.
+// Thread rule: one thread receives and one sends, which may differ; close() and hung_up() from any thread.
+// vhost-user "Communication": file descriptors come with a message's first bytes.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <span>
+
+#include "ringway/base/result.h"
+#include "ringway/base/unique_fd.h"
+#include "ringway/user/frame.h"
+#include "ringway/user/stop.h"
+
+namespace ringway::user {
+
+struct ConnectionOptions {
+  std::shared_ptr<const Stop> stop;                        // null: only close() ends a wait
+  std::chrono::milliseconds message_time_out{10'000};      // for the rest of a message whose first byte has come
+  FrameObserver observer;
+};
+
+class Connection {
+ public:
+  using Clock = std::chrono::steady_clock;
+  using Deadline = std::optional<Clock::time_point>;  // none: wait for ever
+
+  // Takes a UNIX stream socket or the write end of a pipe; refuses every other kind.
+  static Result<std::shared_ptr<Connection>> adopt(UniqueFd fd, ConnectionOptions options = {});
+
+  // Waits until `deadline` for a message to begin. Fault `gone`: the peer has closed, or close() or Stop ended the wait;
+  // `violation`: wrong version, too large, or late; the stream is of no use after either.
+  Result<Frame> receive(Deadline deadline = {});
+  // Sends all of it or fails; the stream is of no use after a failure.
+  Result<> send(const Frame& frame, Deadline deadline = {});
+
+  [[nodiscard]] bool can_receive() const { return is_socket_; }
+  // Ends what is waiting now and everything after. The file descriptor stays open until the object ends.
+  void close();
+  // The peer has left, whether or not all that it sent was received.
+  [[nodiscard]] bool hung_up() const;
+
+ private:
+  struct Piece;
+  Connection(UniqueFd fd, bool is_socket, ConnectionOptions options)
+      : fd_(std::move(fd)), is_socket_(is_socket), options_(std::move(options)) {}
+
+  Result<> fill(std::span<std::byte> to, Frame& frame, Deadline deadline, bool begins);
+  Result<Piece> receive_some(std::span<std::byte> to);
+  Result<size_t> send_some(std::span<const std::byte> from, std::span<const UniqueFd> fds);
+  Result<> wait(short events, Deadline deadline, const char* late);
+  void observe(Direction direction, const Frame& frame) const;
+
+  const UniqueFd fd_;
+  const bool is_socket_;
+  const ConnectionOptions options_;
+};
+
+}  // namespace ringway::user
