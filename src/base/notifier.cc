@@ -16,11 +16,13 @@ namespace {
 
 bool is_eventfd(int fd) {
   std::array<char, 64> target{};
-  const ssize_t length = ::readlink(fmt::format("/proc/self/fd/{}", fd).c_str(), target.data(), target.size());
+  const ssize_t length =
+      ::readlink(fmt::format("/proc/self/fd/{}", fd).c_str(), target.data(), target.size());
   return length > 0 && std::string_view(target.data(), static_cast<size_t>(length)) == "anon_inode:[eventfd]";
 }
 
-// A pipe may be opened again, which gives a file description whose O_NONBLOCK is ours alone; an eventfd may not.
+// A pipe may be opened again, which gives a file description whose O_NONBLOCK is ours alone; an eventfd may
+// not.
 Result<UniqueFd> own_description(UniqueFd fd, int mode) {
   if (TRY(notify_kind(fd.get())) == NotifyKind::eventfd) return fd;
   UniqueFd own(::open(fmt::format("/proc/self/fd/{}", fd.get()).c_str(), mode | O_NONBLOCK | O_CLOEXEC));
@@ -36,14 +38,16 @@ bool ready(int fd, short events) {
 }  // namespace
 
 Result<NotifyKind> notify_kind(int fd) {
-  struct stat status {};
+  struct stat status{};
   if (::fstat(fd, &status) != 0) return os_failure("cannot examine a notification fd");
   if (S_ISFIFO(status.st_mode)) return NotifyKind::pipe;
   if (is_eventfd(fd)) return NotifyKind::eventfd;
   return refused("a notification fd must be an eventfd or a pipe");
 }
 
-Result<Notifier> Notifier::adopt(UniqueFd fd) { return Notifier(TRY(own_description(std::move(fd), O_WRONLY))); }
+Result<Notifier> Notifier::adopt(UniqueFd fd) {
+  return Notifier(TRY(own_description(std::move(fd), O_WRONLY)));
+}
 
 void Notifier::signal() const {
   if (!ready(fd_.get(), POLLOUT)) return;

@@ -1,5 +1,6 @@
-// Notifier and Signal: the two ends of a notification, an eventfd or a pipe (vhost-user "Support for platforms
-// other than Linux"). The peer shares the open file, so no call here may ever block, whatever state it leaves it in.
+// Notifier and Signal: the two ends of a notification, an eventfd or a pipe (vhost-user "Support for
+// platforms other than Linux"). The peer shares the open file, so no call here may ever block, whatever state
+// it leaves it in.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +20,8 @@ class Notifier {
   // Takes an eventfd or the write end of a pipe or FIFO; refuses every other kind.
   static Result<Notifier> adopt(UniqueFd fd);
   explicit operator bool() const { return static_cast<bool>(fd_); }
-  // Adds one event. A full pipe or a saturated eventfd already holds an event, so nothing is lost by skipping.
+  // Adds one event. A full pipe or a saturated eventfd already holds an event, so nothing is lost by
+  // skipping.
   void signal() const;
 
  private:

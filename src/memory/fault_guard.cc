@@ -52,7 +52,7 @@ void on_sigbus(int number, siginfo_t* info, void* context) {
 
 void install_handler_once() {
   static const bool installed = [] {
-    struct sigaction action {};
+    struct sigaction action{};
     action.sa_sigaction = on_sigbus;
     action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
     ::sigemptyset(&action.sa_mask);
@@ -97,7 +97,9 @@ FaultGuard::~FaultGuard() {
   range_->end.store(0);
 }
 
-bool FaultGuard::broken() const { return range_ != nullptr && range_->broken.load(std::memory_order_acquire); }
+bool FaultGuard::broken() const {
+  return range_ != nullptr && range_->broken.load(std::memory_order_acquire);
+}
 
 uint64_t FaultGuard::faults() { return fault_count.load(std::memory_order_acquire); }
 
