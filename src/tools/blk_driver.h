@@ -62,6 +62,7 @@ class BlkDriver {
   // Without one the device is not kicked.
   void set_kick(Notifier kick) { kick_ = std::move(kick); }
 
+  [[nodiscard]] uint16_t slots() const { return options_.slots; }
   // A slot of our own; nothing if all are in use.
   std::optional<uint16_t> acquire();
   void release(uint16_t slot) { free_.push_back(slot); }
