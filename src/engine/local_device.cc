@@ -324,6 +324,7 @@ Result<Done> LocalDevice::on(vhost::SetVringErr& request) {
   Vring& vring = this->vring(request.ring);
   vring.err.reset();
   if (request.fd) vring.err = std::make_shared<const Notifier>(TRY(Notifier::adopt(std::move(request.fd))));
+  if (vring.queue) vring.queue->set_err(vring.err);
   return Done{};
 }
 
@@ -394,6 +395,7 @@ Result<LocalDevice::Start> LocalDevice::try_start(uint16_t index) {
                             .must_poll = vring.must_poll,
                             .kick = vring.kick,
                             .call = vring.call,
+                            .err = vring.err,
                             .events = events_for(index)};
   auto& worker = workers_.worker(first_worker_ + index);
   vring.queue = std::make_unique<RunningQueue>(worker, model_, std::move(ring), view(), std::move(setup));
@@ -442,15 +444,11 @@ void LocalDevice::restart_running() {
 void LocalDevice::break_stopped(Vring& vring, uint16_t index, const Error& error) {
   log::warning("queue {} cannot go on: {}", index, error.to_string());
   vring.wanted = false;
-  signal_broken(index);
-}
-
-void LocalDevice::signal_broken(uint16_t index) {
   needs_reset_ = true;
-  if (vrings_[index].err) {
-    vrings_[index].err->signal();
-  } else if (capable(vhost::VHOST_USER_PROTOCOL_F_INBAND_NOTIFICATIONS)) {
-    front_end_.post(vhost::VringErr{.ring = index});
+  if (vring.err) {
+    vring.err->signal();
+  } else {
+    events_for(index).in_band_err();
   }
 }
 
@@ -463,16 +461,14 @@ RunningQueue::Events LocalDevice::events_for(uint16_t index) {
                                        .permission = static_cast<uint8_t>(missing.access),
                                        .type = vhost::IotlbType::miss}});
   };
-  if (capable(vhost::VHOST_USER_PROTOCOL_F_INBAND_NOTIFICATIONS)) {
-    events.in_band_call = [this, index] { front_end_.post(vhost::VringCall{.ring = index}); };
-  }
-  events.broke = [this, index, err = vrings_[index].err] {
-    needs_reset_ = true;
-    if (err)
-      err->signal();
-    else if (capable(vhost::VHOST_USER_PROTOCOL_F_INBAND_NOTIFICATIONS))
-      front_end_.post(vhost::VringErr{.ring = index});
+  const bool in_band = capable(vhost::VHOST_USER_PROTOCOL_F_INBAND_NOTIFICATIONS);
+  events.in_band_call = [this, index, in_band] {
+    if (in_band) front_end_.post(vhost::VringCall{.ring = index});
   };
+  events.in_band_err = [this, index, in_band] {
+    if (in_band) front_end_.post(vhost::VringErr{.ring = index});
+  };
+  events.broke = [this] { needs_reset_ = true; };
   return events;
 }
 

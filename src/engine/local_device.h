@@ -129,7 +129,6 @@ class LocalDevice final : public vhost::Device {
   [[nodiscard]] bool lies_in(const Vring& vring, vhost::GuestAddress iova, uint64_t size) const;
   Result<> replace_map(std::shared_ptr<const memory::Map> map);
   void break_stopped(Vring& vring, uint16_t index, const Error& error);
-  void signal_broken(uint16_t index);
   RunningQueue::Events events_for(uint16_t index);
   void config_changed();
   void on_waiting_kick(uint16_t index);

@@ -16,6 +16,14 @@ constexpr size_t batch = 32;
 // How often an idle ring without notifications is looked at.
 constexpr auto poll_interval = std::chrono::microseconds(500);
 
+void notify(const std::shared_ptr<const Notifier>& fd, const std::function<void()>& in_band) {
+  if (fd) {
+    fd->signal();
+  } else {
+    in_band();
+  }
+}
+
 }  // namespace
 
 RunningQueue::RunningQueue(loop::Loop& worker, Model& model, ring::Ring ring, memory::View view, Setup setup)
@@ -88,6 +96,10 @@ void RunningQueue::set_call(std::shared_ptr<const Notifier> call) {
   worker_.run([&] { setup_.call = std::move(call); });
 }
 
+void RunningQueue::set_err(std::shared_ptr<const Notifier> err) {
+  worker_.run([&] { setup_.err = std::move(err); });
+}
+
 void RunningQueue::kick() {
   worker_.run([this] { worker_.wake(*this); });
 }
@@ -121,7 +133,7 @@ bool RunningQueue::poll() {
 bool RunningQueue::drain_ring() {
   if (const uint64_t faults = memory::FaultGuard::faults(); faults != seen_faults_) [[unlikely]] {
     seen_faults_ = faults;
-    if (view_.map().broken()) {
+    if (memory_is_broken()) {
       break_ring(Error{.fault = Fault::violation, .what = "the front-end truncated its memory"});
       return true;
     }
@@ -210,11 +222,7 @@ void RunningQueue::show_used(RingType& ring) {
 void RunningQueue::publish() {
   if (unpublished_) std::visit([this](auto& ring) { show_used(ring); }, ring_);
   if (!std::exchange(call_wanted_, false)) return;
-  if (setup_.call) {
-    setup_.call->signal();
-  } else if (setup_.events.in_band_call) {
-    setup_.events.in_band_call();
-  }
+  notify(setup_.call, setup_.events.in_band_call);
 }
 
 void RunningQueue::break_ring(const Error& error) {
@@ -223,12 +231,17 @@ void RunningQueue::break_ring(const Error& error) {
   publish();
   state_ = State::broken;
   worker_.unwatch(*this);
+  notify(setup_.err, setup_.events.in_band_err);
   setup_.events.broke();
 }
 
 void RunningQueue::watch_kick() {
   if (!setup_.kick) return;
   if (auto watched = worker_.watch(*this, *setup_.kick); !watched) break_ring(watched.error());
+}
+
+bool RunningQueue::memory_is_broken() const {
+  return view_.map().broken() || std::visit([](const auto& ring) { return ring.memory_is_broken(); }, ring_);
 }
 
 uint32_t RunningQueue::in_flight() const {

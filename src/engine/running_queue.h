@@ -22,7 +22,8 @@ class RunningQueue final : public QueueLoop, private loop::Source, private loop:
   // What the queue tells its device; called on the worker's thread, must not wait.
   struct Events {
     std::function<void(const memory::Translation&)> iotlb_miss;
-    std::function<void()> in_band_call;  // when there is no call fd; may be empty
+    std::function<void()> in_band_call;  // when there is no call fd
+    std::function<void()> in_band_err;   // when there is no err fd
     std::function<void()> broke;         // once
   };
   struct Setup {
@@ -32,6 +33,7 @@ class RunningQueue final : public QueueLoop, private loop::Source, private loop:
     bool must_poll = false;                // no notification will ever come
     std::shared_ptr<const Signal> kick;    // none: in-band, or must_poll
     std::shared_ptr<const Notifier> call;  // may be none
+    std::shared_ptr<const Notifier> err;   // may be none
     Events events;
   };
 
@@ -48,6 +50,7 @@ class RunningQueue final : public QueueLoop, private loop::Source, private loop:
   void set_view(memory::View view, bool drain);
   void set_kick(std::shared_ptr<const Signal> kick, bool must_poll);
   void set_call(std::shared_ptr<const Notifier> call);
+  void set_err(std::shared_ptr<const Notifier> err);
   // Any thread: an in-band kick.
   void kick();
 
@@ -83,6 +86,7 @@ class RunningQueue final : public QueueLoop, private loop::Source, private loop:
   void watch_kick();
   void poll_again_later();
   [[nodiscard]] uint32_t in_flight() const;
+  [[nodiscard]] bool memory_is_broken() const;
   void on_drained();
   void drain(std::binary_semaphore& done);
 

@@ -50,6 +50,7 @@ struct RingConfig {
   [[nodiscard]] static uint64_t desc_bytes(uint32_t size, const Format& format);
   [[nodiscard]] static uint64_t driver_bytes(uint32_t size, const Format& format);
   [[nodiscard]] static uint64_t device_bytes(uint32_t size, const Format& format);
+  [[nodiscard]] bool memory_is_broken() const { return desc.broken() || driver.broken() || device.broken(); }
   // Refuses whatever cannot run: size, alignment, base and areas are checked here, together, once.
   [[nodiscard]] Result<> validate() const;
 };

@@ -134,7 +134,7 @@ Verdict Gatherer::add_listed_table(const Descriptor& descriptor, const ByteOrder
   Table table;
   if (const Verdict opened = open(descriptor, table); !opened.ok()) return opened;
   for (uint32_t index = 0; index < table.entries(); ++index) {
-    if (const Verdict added = add(table.read(index, order)); !added.ok()) return added;
+    if (const Verdict added = add(table.read(index, order).swapped_end()); !added.ok()) return added;
   }
   return {};
 }

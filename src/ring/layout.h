@@ -42,6 +42,8 @@ struct Descriptor {
   uint16_t flags;
   uint16_t last;  // split: index of the next descriptor; packed: buffer id
 
+  // Packed descriptors have the last two fields in the other order.
+  [[nodiscard]] Descriptor swapped_end() const { return {address, length, last, flags}; }
   [[nodiscard]] bool continues() const { return (flags & VRING_DESC_F_NEXT) != 0; }
   [[nodiscard]] bool writable() const { return (flags & VRING_DESC_F_WRITE) != 0; }
   [[nodiscard]] bool indirect() const { return (flags & VRING_DESC_F_INDIRECT) != 0; }
@@ -65,7 +67,7 @@ class ByteOrder {
     memory::store<T>(at, (*this)(value), order);
   }
 
-  // A descriptor as two words. `at` is aligned to 8 bytes.
+  // A split descriptor as two words. `at` is aligned to 8 bytes.
   [[nodiscard]] Descriptor load_descriptor(const std::byte* at) const {
     return unpack(memory::load<uint64_t>(at), memory::load<uint64_t>(at + 8));
   }

@@ -34,6 +34,8 @@ class PackedRing {
   [[nodiscard]] bool enable_kicks();
   void set_view(memory::View view);
 
+  // Under the ring itself, where that is mapped apart from the memory table.
+  [[nodiscard]] bool memory_is_broken() const { return config_.memory_is_broken(); }
   [[nodiscard]] uint32_t in_flight() const { return chains_.in_flight(); }
   [[nodiscard]] uint32_t size() const { return size_; }
   [[nodiscard]] RingBase base() const {
