@@ -1,4 +1,5 @@
-// Reaching a back-end by the path of its socket, with errors that users understand, and who it is. Any thread.
+// Reaching a back-end by the path of its socket, with errors that users understand, and who it is. Any
+// thread.
 #pragma once
 
 #include <sys/types.h>

@@ -59,8 +59,10 @@ Result<BlkDisk> BlkDisk::from(uint64_t features, std::span<const std::byte> byte
     return violation("block size is not a power of two from 512 to 1 MiB", disk.block_bytes);
   }
   if (has(VIRTIO_BLK_F_SIZE_MAX)) {
-    disk.max_piece = config.size_max;
-    if (disk.max_piece < sector_bytes) return violation("SIZE_MAX allows less than a sector", disk.max_piece);
+    disk.max_piece = config.size_max;  // 0, as some devices offer it, cannot be meant
+    if (disk.max_piece != 0 && disk.max_piece < sector_bytes) {
+      return violation("SIZE_MAX allows less than a sector", disk.max_piece);
+    }
   }
   // Without SEG_MAX nothing is promised beyond one.
   disk.max_pieces = has(VIRTIO_BLK_F_SEG_MAX) ? std::max(uint32_t{config.seg_max}, 1U) : 1;

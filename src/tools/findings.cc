@@ -5,8 +5,6 @@
 #include <linux/virtio_blk.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_ids.h>
-#define VIRTIO_RING_NO_LEGACY
-#include <linux/virtio_ring.h>
 
 #include <bit>
 #include <string_view>
@@ -40,12 +38,17 @@ class Critic {
     said_.push_back(fmt::format(format, std::forward<Args>(args)...));
   }
   [[nodiscard]] bool has(unsigned feature) const { return (found_.features & bit(feature)) != 0; }
-  [[nodiscard]] bool can(unsigned capability) const { return (found_.protocol.value_or(0) & bit(capability)) != 0; }
-  [[nodiscard]] bool is_blk() const { return found_.type() != nullptr && found_.type()->id == VIRTIO_ID_BLOCK; }
+  [[nodiscard]] bool can(unsigned capability) const {
+    return (found_.protocol.value_or(0) & bit(capability)) != 0;
+  }
+  [[nodiscard]] bool is_blk() const {
+    return found_.type() != nullptr && found_.type()->id == VIRTIO_ID_BLOCK;
+  }
 
   void judge_features() {
     if (!found_.protocol) {
-      say("it knows no protocol features: nothing can be configured, acknowledged or asked beyond the basics");
+      say("it knows no protocol features: nothing can be configured, acknowledged or asked beyond the "
+          "basics");
     }
     if (!has(VIRTIO_F_VERSION_1)) say("VERSION_1 is missing: only legacy drivers can use it");
     if (!has(VIRTIO_F_RING_PACKED)) say("RING_PACKED is missing: split rings only");
@@ -86,17 +89,20 @@ class Critic {
     };
     for (const Rule& rule : rules) {
       if (!can(rule.offered) || can(rule.needed)) continue;
-      say("{} without {}, which it needs", protocol_feature_name(rule.offered), protocol_feature_name(rule.needed));
+      say("{} without {}, which it needs", protocol_feature_name(rule.offered),
+          protocol_feature_name(rule.needed));
     }
     if (!can(VHOST_USER_PROTOCOL_F_REPLY_ACK)) {
       say("REPLY_ACK is missing: a front-end cannot know whether its requests succeeded");
     }
     if (!can(VHOST_USER_PROTOCOL_F_MQ)) say("MQ is missing: how many queues it has cannot be asked");
     if (!can(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS)) {
-      say("CONFIGURE_MEM_SLOTS is missing: at most {} memory regions, all replaced at every change", vhost_user_regions);
+      say("CONFIGURE_MEM_SLOTS is missing: at most {} memory regions, all replaced at every change",
+          vhost_user_regions);
     }
     if (can(VHOST_USER_PROTOCOL_F_GPA_ADDRESSES) && !can(VHOST_USER_PROTOCOL_F_SHMEM)) {
-      say("GPA_ADDRESSES (bit 21) without SHMEM (bit 22): the vhost crate of rust-vmm took bit 21 for SHMEM until 0.17; if "
+      say("GPA_ADDRESSES (bit 21) without SHMEM (bit 22): the vhost crate of rust-vmm took bit 21 for SHMEM "
+          "until 0.17; if "
           "this is built with it, a front-end will give it addresses that it does not understand");
     }
     uint64_t unnamed = 0;
@@ -134,11 +140,15 @@ class Critic {
       say("{}", disk.error().to_string());
       return;
     }
+    if (has(VIRTIO_BLK_F_SIZE_MAX) && disk->max_piece == 0)
+      say("SIZE_MAX is offered with a limit of 0 bytes");
     if (disk->capacity == 0) say("the disk has no capacity");
     if (disk->capacity % disk->block_bytes != 0) {
-      say("the capacity of {} bytes is not a multiple of the block size of {}", disk->capacity, disk->block_bytes);
+      say("the capacity of {} bytes is not a multiple of the block size of {}", disk->capacity,
+          disk->block_bytes);
     }
-    if (!has(VIRTIO_BLK_F_FLUSH) && !disk->read_only) say("FLUSH is missing: a driver takes every write for stable");
+    if (!has(VIRTIO_BLK_F_FLUSH) && !disk->read_only)
+      say("FLUSH is missing: a driver takes every write for stable");
     if (has(VIRTIO_BLK_F_CONFIG_WCE) && !has(VIRTIO_BLK_F_FLUSH)) say("CONFIG_WCE without FLUSH");
     if (!has(VIRTIO_BLK_F_SEG_MAX)) say("SEG_MAX is missing: a driver may use only one buffer in a request");
     if (found_.queues && disk->queues > *found_.queues) {

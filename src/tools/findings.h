@@ -19,7 +19,7 @@ struct Findings {
   std::string program;  // its name; empty: unknown
 
   uint64_t features = 0;
-  std::optional<uint64_t> protocol;  // nothing: no protocol features
+  std::optional<uint64_t> protocol;      // nothing: no protocol features
   std::vector<const DeviceType*> types;  // likeliest first, or the one that the user named
   bool type_is_certain = false;
 

@@ -82,7 +82,9 @@ class Interviewer {
   }
 
  private:
-  [[nodiscard]] bool can(unsigned capability) const { return (found_.protocol.value_or(0) & bit(capability)) != 0; }
+  [[nodiscard]] bool can(unsigned capability) const {
+    return (found_.protocol.value_or(0) & bit(capability)) != 0;
+  }
 
   Result<> begin(UniqueFd fd) {
     talk_ = TRY(Talk::over(std::move(fd), options_.patience));
@@ -105,7 +107,9 @@ class Interviewer {
   [[nodiscard]] std::string explain(const Error& error) const {
     const char* why = "";
     if (error.fault == Fault::gone) {
-      why = "it closed the connection at the first request, so it does not speak vhost-user or does not want to now";
+      why =
+          "it closed the connection at the first request, so it does not speak vhost-user or does not want "
+          "to now";
     } else if (error.fault == Fault::violation) {
       why = "it does not answer as a vhost-user back-end does; it may be busy with another front-end";
     }
@@ -131,7 +135,8 @@ class Interviewer {
 
   void ask_numbers() {
     if (can(vhost::VHOST_USER_PROTOCOL_F_MQ)) found_.queues = ask(vhost::GetQueueNum{});
-    if (can(vhost::VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS)) found_.memory_slots = ask(vhost::GetMaxMemSlots{});
+    if (can(vhost::VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS))
+      found_.memory_slots = ask(vhost::GetMaxMemSlots{});
     ask(vhost::SetOwner{});
   }
 
@@ -147,7 +152,8 @@ class Interviewer {
     found_.config_failed = most == 0;
   }
 
-  // True: `found_.config` has it. False: refused. Nothing: there is no back-end any more, or it answers nonsense.
+  // True: `found_.config` has it. False: refused. Nothing: there is no back-end any more, or it answers
+  // nonsense.
   std::optional<bool> read_config(uint32_t size) {
     if (talk_ == nullptr && !begin_again()) return std::nullopt;
     Result<vhost::ConfigBytes> reply = talk_->ask(vhost::GetConfig{.offset = 0, .size = size});
@@ -164,7 +170,8 @@ class Interviewer {
 
   void ask_queue_size() {
     for (uint32_t size = ring::max_size; size > 0; size /= 2) {
-      const std::optional<bool> acknowledged = try_request("SET_VRING_NUM", vhost::SetVringNum{.ring = 0, .size = size});
+      const std::optional<bool> acknowledged =
+          try_request("SET_VRING_NUM", vhost::SetVringNum{.ring = 0, .size = size});
       if (!acknowledged) return;
       if (*acknowledged) {
         found_.queue_size = size;
@@ -173,7 +180,8 @@ class Interviewer {
     }
   }
 
-  // Whether it acknowledges a request, asked when features are set. A connection that it closes over it is a no.
+  // Whether it acknowledges a request, asked when features are set. A connection that it closes over it is a
+  // no.
   template <class Request>
   std::optional<bool> try_request(const char*, Request request) {
     if (talk_ == nullptr && !begin_again()) return std::nullopt;
@@ -191,7 +199,8 @@ class Interviewer {
     const uint64_t unoffered = bit(63) & ~found_.features;
     bad("a ring of 0 entries", vhost::SetVringNum{.ring = 0, .size = 0});
     bad("a ring of 65535 entries", vhost::SetVringNum{.ring = 0, .size = 65535});
-    if (unoffered != 0) bad("a feature that it did not offer", vhost::SetFeatures{.features = found_.features | unoffered});
+    if (unoffered != 0)
+      bad("a feature that it did not offer", vhost::SetFeatures{.features = found_.features | unoffered});
     bad("enabling a ring that it does not have", vhost::SetVringEnable{.ring = 60000, .enable = 1});
   }
 
@@ -211,6 +220,8 @@ class Interviewer {
 
 }  // namespace
 
-std::expected<Findings, std::string> interview(const InterviewOptions& options) { return Interviewer(options).run(); }
+std::expected<Findings, std::string> interview(const InterviewOptions& options) {
+  return Interviewer(options).run();
+}
 
 }  // namespace ringway::tools

@@ -45,7 +45,8 @@ void add_probe(CLI::App& app, Run& run) {
   command->add_option("--timeout", options->timeout, "seconds to wait for each answer (5)")
       ->check(CLI::Range(0.01, 3600.0))
       ->option_text("SECONDS");
-  command->add_option("--type", options->type, "what the device is, if you know")->check(CLI::IsMember(types));
+  command->add_option("--type", options->type, "what the device is, if you know")
+      ->check(CLI::IsMember(types));
   command->add_flag("--hostile", options->interview.hostile,
                     "also send requests that a back-end must refuse: a bad one may not survive them");
   command->callback([options, &run] { run = [options] { return probe(*options); }; });

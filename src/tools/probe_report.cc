@@ -29,8 +29,7 @@ struct Field {
   int feature;
 };
 
-#define FIELD(name, feature) \
-  { #name, offsetof(blk::Config, name), sizeof(blk::Config::name), feature }
+#define FIELD(name, feature) {#name, offsetof(blk::Config, name), sizeof(blk::Config::name), feature}
 constexpr Field blk_fields[] = {
     FIELD(capacity, always),
     FIELD(size_max, VIRTIO_BLK_F_SIZE_MAX),
@@ -65,7 +64,8 @@ struct Value {
 std::vector<Value> blk_values(const Findings& found) {
   std::vector<Value> values;
   for (const Field& field : blk_fields) {
-    const bool offered = field.feature == always || (found.features & bit(static_cast<unsigned>(field.feature))) != 0;
+    const bool offered =
+        field.feature == always || (found.features & bit(static_cast<unsigned>(field.feature))) != 0;
     if (!offered || field.offset + field.bytes > found.config.size()) continue;
     uint64_t value = 0;  // little-endian, as this machine
     static_assert(std::endian::native == std::endian::little);
@@ -107,7 +107,8 @@ std::string hex(std::span<const std::byte> bytes) {
   return text;
 }
 
-// ---- text ---------------------------------------------------------------------------------------------------------------
+// ---- text
+// ---------------------------------------------------------------------------------------------------------------
 
 constexpr size_t text_width = 100;
 
@@ -127,15 +128,15 @@ void put(std::string& text, std::string_view what, std::string_view value) {
 }
 
 void put_words(std::string& text, const std::vector<std::string>& words) {
-  std::string line = " ";
+  size_t column = text_width;
   for (const std::string& word : words) {
-    if (line.size() + word.size() + 1 > text_width) {
-      text += line + '\n';
-      line = " ";
-    }
-    line += ' ' + word;
+    const bool fits = column + 1 + word.size() <= text_width;
+    if (!fits && column < text_width) text += '\n';
+    text += fits ? " " : "  ";
+    text += word;
+    column = word.size() + (fits ? column + 1 : 2);
   }
-  if (line.size() > 1) text += line + '\n';
+  if (!words.empty()) text += '\n';
 }
 
 template <class T>
@@ -144,7 +145,8 @@ std::string or_unknown(const std::optional<T>& value, std::string_view unit = ""
 }
 
 void put_config(std::string& text, const Findings& found) {
-  put(text, "configuration", found.config.empty() ? "cannot be read" : fmt::format("{} bytes", found.config.size()));
+  put(text, "configuration",
+      found.config.empty() ? "cannot be read" : fmt::format("{} bytes", found.config.size()));
   if (is_blk(found)) {
     for (const Value& value : blk_values(found)) text += fmt::format("  {:<30}{}\n", value.name, value.value);
     return;
@@ -176,7 +178,9 @@ std::string probe_text(const Findings& found) {
 }
 
 std::string probe_json(const Findings& found) {
-  const auto number_or_null = [](const auto& value) { return value ? ordered_json(*value) : ordered_json(nullptr); };
+  const auto number_or_null = [](const auto& value) {
+    return value ? ordered_json(*value) : ordered_json(nullptr);
+  };
   ordered_json json;
   json["socket"] = found.socket;
   json["program"] = {{"name", found.program}, {"pid", found.pid}};
@@ -184,7 +188,8 @@ std::string probe_json(const Findings& found) {
   json["possible_devices"] = type_names(found);
   json["features"] = {{"value", found.features}, {"names", feature_names(found)}};
   json["protocol_features"] = nullptr;
-  if (found.protocol) json["protocol_features"] = {{"value", *found.protocol}, {"names", protocol_names(found)}};
+  if (found.protocol)
+    json["protocol_features"] = {{"value", *found.protocol}, {"names", protocol_names(found)}};
   json["queues"] = number_or_null(found.queues);
   json["memory_slots"] = number_or_null(found.memory_slots);
   json["largest_ring"] = number_or_null(found.queue_size);
