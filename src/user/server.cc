@@ -26,9 +26,11 @@ Result<> Server<Request>::serve_one() {
   if (header.is_reply()) return violation("a reply came where a request was due", header.request);
   const Message* message = find_message<Request>(header.request);
   if (message == nullptr) return refuse_unknown(header);
+  const bool asked_for_ack = wants_ack(header);
   Result<ReplyOf<Request>> answer = ask(*message, std::move(frame));
-  if (!answer) return refuse(*message, header, answer.error().about(message_name<Request>(message->id)));
-  return reply(*message, header, *std::move(answer));
+  const bool due = reply_due(*message, asked_for_ack || wants_ack(header));
+  if (!answer) return refuse(*message, due, answer.error().about(message_name<Request>(message->id)));
+  return reply(*message, due, *std::move(answer));
 }
 
 template <class Request>
@@ -38,18 +40,16 @@ Result<ReplyOf<Request>> Server<Request>::ask(const Message& message, Frame fram
 }
 
 template <class Request>
-Result<> Server<Request>::reply(const Message& message, const Header& header, ReplyOf<Request> value) {
-  const bool is_acknowledgement = std::holds_alternative<vhost::Done>(value);
-  if (is_acknowledgement && !reply_due(message, header)) return {};
+Result<> Server<Request>::reply(const Message& message, bool due, ReplyOf<Request> value) {
+  if (!due && std::holds_alternative<vhost::Done>(value)) return {};
   Result<Frame> frame = encode_reply<Request>(message, std::move(value));
-  if (!frame) return refuse(message, header, frame.error());
+  if (!frame) return refuse(message, due, frame.error());
   return connection_->send(*frame);
 }
 
 template <class Request>
-Result<> Server<Request>::refuse(const Message& message, const Header& header, const Error& error) {
+Result<> Server<Request>::refuse(const Message& message, bool due, const Error& error) {
   if (error.fault == Fault::gone) return std::unexpected(error);
-  const bool due = reply_due(message, header);
   if (!due && error.fault == Fault::violation) return std::unexpected(error);
   limited_.warning("{}: refused: {}", connection_->options().name, error.to_string());
   if (!due) return {};
@@ -71,12 +71,12 @@ bool Server<Request>::wants_ack(const Header& header) const {
 }
 
 template <class Request>
-bool Server<Request>::reply_due(const Message& message, const Header& header) const {
+bool Server<Request>::reply_due(const Message& message, bool asked_for_ack) const {
   switch (message.reply) {
     case Reply::ack:
-    case Reply::memory: return wants_ack(header);
+    case Reply::memory: return asked_for_ack;
     case Reply::log_status:
-      return wants_ack(header) || negotiated_.get().has_capability(vhost::VHOST_USER_PROTOCOL_F_LOG_SHMFD);
+      return asked_for_ack || negotiated_.get().has_capability(vhost::VHOST_USER_PROTOCOL_F_LOG_SHMFD);
     case Reply::status:
     case Reply::value:
     case Reply::value_or_refusal: return true;

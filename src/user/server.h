@@ -18,8 +18,8 @@ namespace ringway::user {
 // `violation` closes the connection and anything else is logged. Where a reply is due that has no refusal, and after
 // `gone`, the connection is closed.
 //
-// need_reply counts only if REPLY_ACK is in the SET_PROTOCOL_FEATURES of this connection, that message itself included
-// (user-mode Linux waits for its acknowledgement). GET_PROTOCOL_FEATURES need not have been asked: front-ends remember
+// need_reply counts only if REPLY_ACK is negotiated on this connection, before the message or by it: user-mode Linux waits
+// for the acknowledgement of SET_PROTOCOL_FEATURES. GET_PROTOCOL_FEATURES need not have been asked: front-ends remember
 // its answer when they reconnect.
 template <class Request>
 class Server {
@@ -35,11 +35,11 @@ class Server {
  private:
   Result<> serve_one();
   Result<vhost::ReplyOf<Request>> ask(const Message& message, Frame frame);
-  Result<> reply(const Message& message, const Header& header, vhost::ReplyOf<Request> value);
-  Result<> refuse(const Message& message, const Header& header, const Error& error);
+  Result<> reply(const Message& message, bool due, vhost::ReplyOf<Request> value);
+  Result<> refuse(const Message& message, bool due, const Error& error);
   Result<> refuse_unknown(const Header& header);
   [[nodiscard]] bool wants_ack(const Header& header) const;
-  [[nodiscard]] bool reply_due(const Message& message, const Header& header) const;
+  [[nodiscard]] bool reply_due(const Message& message, bool asked_for_ack) const;
 
   const std::shared_ptr<Connection> connection_;
   vhost::Handler<Request>& handler_;

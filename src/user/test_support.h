@@ -1,12 +1,14 @@
 // What the tests of this room share: a raw peer that can do anything to a socket, a device that records, hex. Tests only.
 #pragma once
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 
 #include <algorithm>
@@ -21,6 +23,7 @@
 #include <thread>
 #include <vector>
 
+#include "ringway/base/log.h"
 #include "ringway/base/notifier.h"
 #include "ringway/user/codec.h"
 #include "ringway/user/connection.h"
@@ -31,6 +34,12 @@ namespace ringway::user::testing {
 
 using namespace std::chrono_literals;
 using Bytes = std::vector<std::byte>;
+
+// Refusals are what these tests are about; their log lines are not.
+inline const bool quiet = [] {
+  log::set_level(log::Level::error);
+  return true;
+}();
 
 inline size_t open_fds() {
   const std::filesystem::directory_iterator all("/proc/self/fd");
