@@ -28,8 +28,8 @@ struct Request : FileRequest {
   }
   void finish(int64_t value) {
     result = value;
-    ended = true;
     if (then) then();
+    ended = true;  // the test may destroy it now
   }
   std::atomic<bool> ended = false;
   int64_t result = 0;

@@ -270,38 +270,6 @@ TEST_P(LoopTest, ThousandParkedSourcesCostNothing) {
   EXPECT_EQ(sources[499].unparks, 0);
 }
 
-TEST_P(LoopTest, APatientSourceIsNotParkedInShortPauses) {
-  auto loop = start();
-  CountingSource source;
-  Eventfd kick;
-  loop->run([&] {
-    loop->add(source);
-    ASSERT_TRUE(loop->watch(source, kick.signal));
-  });
-  // After a few parkings that were mistakes the source is polled through.
-  const auto work_for = [&](std::chrono::milliseconds time) {
-    const auto end = Loop::Clock::now() + time;
-    while (Loop::Clock::now() < end) {
-      ++source.work;
-      if (source.wants_notification) kick.kick();
-      const auto next = Loop::Clock::now() + 40us;
-      while (Loop::Clock::now() < next) {
-      }
-    }
-  };
-  // Whenever the machine leaves the two threads alone for a while, that is; else the pauses are longer.
-  const auto rarely_parked = [&] {
-    const int parks = source.parks;
-    const int64_t work = source.work;
-    work_for(20ms);
-    return source.parks - parks < (source.work - work) / 10;
-  };
-  EXPECT_TRUE(eventually(rarely_parked));
-  EXPECT_TRUE(eventually([&] { return source.parked.load(); }));
-  EXPECT_EQ(source.done, source.work);
-  loop->run([&] { loop->remove(source); });
-}
-
 // The end of a turn.
 
 class CountingDeferred final : public Deferred {
