@@ -13,5 +13,6 @@ namespace ringway::tools {
 using Run = std::function<int()>;
 
 void add_serve(CLI::App& app, Run& run);
+void add_probe(CLI::App& app, Run& run);
 
 }  // namespace ringway::tools

@@ -41,14 +41,8 @@ Result<> ServedDevice::attach(user::Listener& listener) {
   return listener.adopt(UniqueFd(static_cast<int>(options_.fd)), *this);
 }
 
-Result<vhost::Device*> ServedDevice::connected() {
-  contract_ = std::make_unique<vhost::Contract>(engine_);
-  return contract_.get();
-}
+Result<vhost::Device*> ServedDevice::connected() { return &engine_; }
 
-void ServedDevice::disconnected() {
-  engine_.disconnect();
-  contract_.reset();
-}
+void ServedDevice::disconnected() { engine_.disconnect(); }
 
 }  // namespace ringway::tools

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <type_traits>
 #include <variant>
 
 #include "ringway/user/frame.h"
@@ -185,6 +186,19 @@ consteval bool in_order() {
   return true;
 }
 static_assert(in_order<vhost::DeviceRequest>() && in_order<vhost::FrontEndRequest>());
+
+// The id of an alternative of Request.
+template <class Request, class Alternative>
+inline constexpr uint32_t id_of = [] {
+  return []<class... T>(std::type_identity<std::variant<T...>>) {
+    uint32_t id = 0;
+    bool found = false;
+    ((found = found || std::is_same_v<T, Alternative>, id += found ? 0 : 1), ...);
+    return id + 1;
+  }(std::type_identity<Request>{});
+}();
+static_assert(id_of<vhost::DeviceRequest, vhost::SetVringNum> == 8 && id_of<vhost::DeviceRequest, vhost::GetVringBaseSkipDrain> == 45);
+static_assert(id_of<vhost::FrontEndRequest, vhost::IotlbFault> == 1 && id_of<vhost::FrontEndRequest, vhost::ShmemUnmap> == 10);
 
 // Null: no such message.
 template <class Request>
