@@ -1,5 +1,7 @@
 // A device of one page: it has one queue, and answers each request with the bytes of the request.
+#include <ringway/engine/local_device.h>
 #include <ringway/engine/model.h>
+#include <ringway/user/listener.h>
 
 #include <algorithm>
 #include <array>
@@ -37,4 +39,16 @@ class Echo : public engine::Model {
   std::unique_ptr<engine::Queue> start_queue(engine::QueueLoop& loop) override {
     return std::make_unique<EchoQueue>(loop);
   }
+};
+
+// The device as it is served: whoever listens on a socket brings front-ends to it, one after another.
+class ServedEcho : public user::SessionOwner {
+ public:
+  explicit ServedEcho(engine::Workers& workers) : device_(echo_, workers) {}
+  Result<vhost::Device*> connected() override { return &device_; }
+  void disconnected() override { device_.disconnect(); }
+
+ private:
+  Echo echo_;
+  engine::LocalDevice device_;
 };
