@@ -218,7 +218,11 @@ struct Hostile {
         device(begin()) {}
   [[nodiscard]] Device begin() const { return Device(must(start(layout.ring_config(), guest.view()))); }
   // A new device half on the same memory. Nothing may be in flight.
-  void restart() { device = begin(); }
+  void restart() {
+    RingConfig config = device.stop();
+    config.base = shape.base;
+    device = Device(must(start(std::move(config), guest.view())));
+  }
 
   // The reason for which pop() fails, which must be the same ever after; "a chain" or "nothing" if it does
   // not fail.

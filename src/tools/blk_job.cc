@@ -139,8 +139,10 @@ void BlkJob::fill_up(int64_t now) {
 bool BlkJob::start(uint16_t slot, const Choice& choice, int64_t now) {
   requests_[slot] = {.block = choice.block, .started = now, .is_write = choice.is_write};
   const uint64_t sector = (work_.offset + choice.block * work_.block_bytes) / 512;
+  const std::span<std::byte> data = driver_.data(slot).first(work_.block_bytes);
+  if (ledger_ != nullptr && !choice.is_write) scrub(data);
   if (!choice.is_write) return driver_.read(slot, sector, work_.block_bytes);
-  if (ledger_ != nullptr) ledger_->prepare(choice.block, driver_.data(slot).first(work_.block_bytes));
+  if (ledger_ != nullptr) ledger_->prepare(choice.block, data);
   return driver_.write(slot, sector, work_.block_bytes);
 }
 

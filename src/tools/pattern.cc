@@ -13,6 +13,9 @@ constexpr size_t header_words = 4;
 using Sector = std::array<uint64_t, sector_bytes / 8>;
 constexpr uint64_t magic = 0x5941'5747'4e49'5221;  // "!RINGWAY"
 
+constexpr uint8_t scrubbed_byte = 0xdb;
+constexpr uint64_t scrubbed = uint64_t{0x0101'0101'0101'0101} * scrubbed_byte;
+
 // The finalizer of SplitMix64: neighbouring inputs give unrelated outputs.
 uint64_t mix(uint64_t value) {
   value = (value ^ value >> 30) * 0xbf58'476d'1ce4'e5b9;
@@ -30,8 +33,13 @@ Sector make(const Tag& tag) {
   return sector;
 }
 
+bool is_all(const Sector& sector, uint64_t value) {
+  return std::ranges::all_of(sector, [&](uint64_t word) { return word == value; });
+}
+
 Verdict classify(const Sector& found, const Tag& expected) {
-  if (std::ranges::all_of(found, [](uint64_t word) { return word == 0; })) return Verdict::zeros;
+  if (is_all(found, scrubbed)) return Verdict::untouched;
+  if (is_all(found, 0)) return Verdict::zeros;
   if (found[0] != magic || found[1] != expected.seed) return Verdict::foreign;
   if (found[2] != expected.offset) return Verdict::misplaced;
   if (found != make({.seed = found[1], .offset = found[2], .generation = found[3]})) return Verdict::torn;
@@ -44,6 +52,8 @@ std::string_view describe(Verdict verdict) {
   switch (verdict) {
     case Verdict::right:
       return "right";
+    case Verdict::untouched:
+      return "untouched: nothing was read into the buffer";
     case Verdict::zeros:
       return "zeros: never written, or lost";
     case Verdict::stale:
@@ -67,6 +77,8 @@ void fill(std::span<std::byte> block, const Tag& tag) {
     std::memcpy(block.data() + at, sector.data(), sector_bytes);
   }
 }
+
+void scrub(std::span<std::byte> block) { std::memset(block.data(), scrubbed_byte, block.size()); }
 
 Finding examine(std::span<const std::byte> block, const Tag& tag) {
   assert(block.size() % sector_bytes == 0);

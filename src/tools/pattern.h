@@ -20,6 +20,7 @@ struct Tag {
 
 enum class Verdict : uint8_t {
   right,
+  untouched,  // the buffer is as scrub() has left it: nothing was read into it
   zeros,      // nothing but zeros
   stale,      // an earlier generation of this place
   newer,      // a generation of this place that was not acknowledged last
@@ -27,13 +28,16 @@ enum class Verdict : uint8_t {
   torn,       // the right beginning, and then something else
   foreign,    // not of this run
 };
-inline constexpr size_t verdict_count = 7;
+inline constexpr size_t verdict_count = 8;
 
 // "stale: an earlier write to the same place"
 [[nodiscard]] std::string_view describe(Verdict verdict);
 
 // `block` is a multiple of 512 bytes; `tag.offset` is of its first byte.
 void fill(std::span<std::byte> block, const Tag& tag);
+
+// Before a read, so that what an earlier request has left in the buffer is not taken for what was read.
+void scrub(std::span<std::byte> block);
 
 struct Finding {
   Verdict verdict = Verdict::right;

@@ -53,6 +53,12 @@ TEST(Pattern, ABlockNeverWrittenIsZeros) {
   EXPECT_EQ(examine(std::vector<std::byte>(4096), tag).verdict, Verdict::zeros);
 }
 
+TEST(Pattern, ABufferThatNothingWasReadIntoIsTold) {
+  std::vector<std::byte> bytes = block(tag);
+  scrub(bytes);
+  EXPECT_EQ(examine(bytes, tag).verdict, Verdict::untouched);
+}
+
 TEST(Pattern, HalfAWriteIsFoundAtItsBorder) {
   std::vector<std::byte> bytes = block(tag);
   const std::vector<std::byte> old = block({.seed = 99, .offset = 8192, .generation = 3});

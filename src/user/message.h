@@ -189,14 +189,7 @@ static_assert(in_order<vhost::DeviceRequest>() && in_order<vhost::FrontEndReques
 
 // The id of an alternative of Request.
 template <class Request, class Alternative>
-inline constexpr uint32_t id_of = [] {
-  return []<class... T>(std::type_identity<std::variant<T...>>) {
-    uint32_t id = 0;
-    bool found = false;
-    ((found = found || std::is_same_v<T, Alternative>, id += found ? 0 : 1), ...);
-    return id + 1;
-  }(std::type_identity<Request>{});
-}();
+inline constexpr uint32_t id_of = vhost::index_of<Request, Alternative> + 1;
 static_assert(id_of<vhost::DeviceRequest, vhost::SetVringNum> == 8 && id_of<vhost::DeviceRequest, vhost::GetVringBaseSkipDrain> == 45);
 static_assert(id_of<vhost::FrontEndRequest, vhost::IotlbFault> == 1 && id_of<vhost::FrontEndRequest, vhost::ShmemUnmap> == 10);
 

@@ -216,7 +216,7 @@ void FileLane::end_bounced(Request& request, int result) {
 
 void FileLane::allocate(Request& request, int mode, Handler handler) {
   request.step.operation = Step::allocate;
-  request.step.fd = fd_.get();
+  request.step.fd = file_.fd.get();  // of a block device only its exclusive holder may drop cached pages
   request.step.flags = mode | FALLOC_FL_KEEP_SIZE;
   submit_step(request, handler);
 }
