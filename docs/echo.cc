@@ -2,9 +2,11 @@
 #include <ringway/engine/local_device.h>
 #include <ringway/engine/model.h>
 #include <ringway/user/listener.h>
+#include <ringway/vhost/contract.h>
 
 #include <algorithm>
 #include <array>
+#include <optional>
 
 using namespace ringway;
 
@@ -41,14 +43,18 @@ class Echo : public engine::Model {
   }
 };
 
-// The device as it is served: whoever listens on a socket brings front-ends to it, one after another.
+// The device as it is served: a listener brings front-ends to it, one after another. The contract holds each
+// of them to the protocol.
 class ServedEcho : public user::SessionOwner {
  public:
   explicit ServedEcho(engine::Workers& workers) : device_(echo_, workers) {}
-  Result<vhost::Device*> connected() override { return &device_; }
+  Result<vhost::Device*> connected() override {
+    return &contract_.emplace(device_, vhost::Contract::Limits{.queues = 1});
+  }
   void disconnected() override { device_.disconnect(); }
 
  private:
   Echo echo_;
   engine::LocalDevice device_;
+  std::optional<vhost::Contract> contract_;
 };
