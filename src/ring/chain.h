@@ -108,7 +108,9 @@ struct alignas(64) Slot {
     free,
     ready,   // walked, not popped yet
     flying,  // popped
-    done,    // in order: used, but an earlier chain is not
+    // In order, while an earlier chain has not ended:
+    done,       // to be used
+    abandoned,  // to be forgotten
   };
   uint16_t readable;     // pieces, up to 32768
   uint16_t writable;     // pieces, behind the readable ones

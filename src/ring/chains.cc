@@ -101,14 +101,6 @@ uint32_t Chains::drop_ready() {
   return entries;
 }
 
-Slot* Chains::oldest_done() {
-  if (order_begin_ == order_end_) return nullptr;
-  Slot& slot = slots_[order_[order_begin_ % size_]];
-  if (slot.state != Slot::done) return nullptr;
-  ++order_begin_;
-  return &slot;
-}
-
 void Chains::set_view(memory::View view) {
   Generation& now = generations_[current_];
   const bool same_memory = &now.view.map() == &view.map();

@@ -96,9 +96,8 @@ Verdict SplitRing::follow(Descriptor descriptor, Gatherer& gather, uint32_t& ste
   }
 }
 
-void SplitRing::push_in_order(Slot& slot, uint32_t written) {
-  chains_.mark_done(slot, written);
-  while (Slot* const oldest = chains_.oldest_done()) use(*oldest, oldest->written);
+void SplitRing::end_in_order(Slot& slot, Slot::State how) {
+  chains_.end_in_order(slot, how, [this](Slot& oldest) { use(oldest, oldest.written); });
 }
 
 // Forgets what was looked ahead.
