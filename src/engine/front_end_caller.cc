@@ -40,13 +40,13 @@ void FrontEndCaller::disconnect() {
   front_end_.reset();
 }
 
-void FrontEndCaller::post(vhost::FrontEndRequest request) {
+void FrontEndCaller::post(vhost::FrontEndRequest request, std::function<void()> refused) {
   {
     const std::scoped_lock lock(mutex_);
     const bool known =
-        std::ranges::any_of(waiting_, [&](const auto& other) { return redundant(other, request); });
+        std::ranges::any_of(waiting_, [&](const auto& other) { return redundant(other.request, request); });
     if (!open_ || known || waiting_.size() >= max_waiting) return;
-    waiting_.push_back(std::move(request));
+    waiting_.push_back({std::move(request), std::move(refused)});
   }
   arrived_.notify_one();
 }
@@ -57,10 +57,11 @@ void FrontEndCaller::run(vhost::FrontEnd& front_end) {
     std::unique_lock lock(mutex_);
     arrived_.wait(lock, [this] { return !open_ || !waiting_.empty(); });
     if (!open_) return;
-    vhost::FrontEndRequest request = std::move(waiting_.front());
+    Message message = std::move(waiting_.front());
     waiting_.pop_front();
     lock.unlock();
-    if (auto reply = front_end.handle(std::move(request)); !reply) {
+    if (auto reply = front_end.handle(std::move(message.request)); !reply) {
+      if (message.refused) message.refused();
       limited.warning("the front-end did not take a message: {}", reply.error().to_string());
     }
   }

@@ -4,6 +4,7 @@
 
 #include <condition_variable>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -26,15 +27,21 @@ class FrontEndCaller {
 
   // Any thread. Dropped without a channel, if the same message already waits, or if the front-end has not
   // read for long.
-  void post(vhost::FrontEndRequest request);
+  // `refused` is called on the caller's thread if the front-end did not take it; it is not called when it was
+  // dropped.
+  void post(vhost::FrontEndRequest request, std::function<void()> refused = {});
 
  private:
+  struct Message {
+    vhost::FrontEndRequest request;
+    std::function<void()> refused;
+  };
   void run(vhost::FrontEnd& front_end);
   static constexpr size_t max_waiting = 4096;
   std::shared_ptr<vhost::FrontEnd> front_end_;
   std::mutex mutex_;
   std::condition_variable arrived_;
-  std::deque<vhost::FrontEndRequest> waiting_;
+  std::deque<Message> waiting_;
   bool open_ = false;
   std::thread thread_;
 };

@@ -95,6 +95,7 @@ void LocalDevice::disconnect() {
   capabilities_ = {};
   map_ = memory::Map::empty();
   iotlb_ = memory::IotlbTable::empty();
+  questions_.clear();
 }
 
 // ---- features
@@ -116,7 +117,7 @@ Result<vhost::Capabilities> LocalDevice::on(const vhost::GetProtocolFeatures&) {
   uint64_t bits = bit(vhost::VHOST_USER_PROTOCOL_F_MQ) | bit(vhost::VHOST_USER_PROTOCOL_F_CROSS_ENDIAN) |
                   bit(vhost::VHOST_USER_PROTOCOL_F_RESET_DEVICE) |
                   bit(vhost::VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS) |
-                  bit(vhost::VHOST_USER_PROTOCOL_F_STATUS) | bit(vhost::VHOST_USER_PROTOCOL_F_GPA_ADDRESSES);
+                  bit(vhost::VHOST_USER_PROTOCOL_F_STATUS);
   if (model_.config_size() > 0) bits |= bit(vhost::VHOST_USER_PROTOCOL_F_CONFIG);
   if (options_.offer_inband_notifications) bits |= bit(vhost::VHOST_USER_PROTOCOL_F_INBAND_NOTIFICATIONS);
   return vhost::Capabilities{bits};
@@ -195,6 +196,7 @@ Result<Done> LocalDevice::on(const vhost::UpdateIotlb& request) {
     iotlb_ = iotlb_->without(message.iova, message.size);
   } else {
     iotlb_ = TRY(iotlb_->with(TRY(checked_entry(message))));
+    questions_.close(message.iova, message.size);
   }
   if (revokes) {
     revoke(message.iova, message.size);
@@ -242,6 +244,7 @@ bool LocalDevice::lies_in(const Vring& vring, vhost::GuestAddress iova, uint64_t
 
 Result<Done> LocalDevice::on(vhost::SetFrontEnd& request) {
   front_end_.connect(std::move(request.front_end));
+  questions_.clear();
   set_views(false);  // misses that nobody could be told are told now
   start_all_or_report();
   return Done{};
@@ -358,7 +361,7 @@ Result<memory::Window> LocalDevice::open_area(uint64_t address, uint64_t length,
     return memory::Window::open(map_, memory::FrontEndAddress{address}, length);
   memory::Translation failure;
   auto window = memory::Window::open(view(), memory::GuestAddress{address}, length, access, failure);
-  if (!window && failure.outcome == memory::Translation::miss) events_for(0).iotlb_miss(failure);
+  if (!window && failure.outcome == memory::Translation::miss) ask(failure);
   return window;
 }
 
@@ -452,15 +455,20 @@ void LocalDevice::break_stopped(Vring& vring, uint16_t index, const Error& error
   }
 }
 
+// Any thread.
+void LocalDevice::ask(const memory::Translation& missing) {
+  if (!questions_.open(missing.address, missing.access)) return;
+  const vhost::IotlbFault miss{{.iova = missing.address,
+                                .size = 0,
+                                .front_end = {},
+                                .permission = static_cast<uint8_t>(missing.access),
+                                .type = vhost::IotlbType::miss}};
+  front_end_.post(miss, [this, at = missing.address] { questions_.close(at, 1); });
+}
+
 RunningQueue::Events LocalDevice::events_for(uint16_t index) {
   RunningQueue::Events events;
-  events.iotlb_miss = [this](const memory::Translation& missing) {
-    front_end_.post(vhost::IotlbFault{{.iova = missing.address,
-                                       .size = 0,
-                                       .front_end = {},
-                                       .permission = static_cast<uint8_t>(missing.access),
-                                       .type = vhost::IotlbType::miss}});
-  };
+  events.iotlb_miss = [this](const memory::Translation& missing) { ask(missing); };
   const bool in_band = capable(vhost::VHOST_USER_PROTOCOL_F_INBAND_NOTIFICATIONS);
   events.in_band_call = [this, index, in_band] {
     if (in_band) front_end_.post(vhost::VringCall{.ring = index});

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "ringway/engine/front_end_caller.h"
+#include "ringway/engine/iotlb_questions.h"
 #include "ringway/engine/model.h"
 #include "ringway/engine/running_queue.h"
 #include "ringway/engine/workers.h"
@@ -129,6 +130,7 @@ class LocalDevice final : public vhost::Device {
   [[nodiscard]] bool lies_in(const Vring& vring, vhost::GuestAddress iova, uint64_t size) const;
   Result<> replace_map(std::shared_ptr<const memory::Map> map);
   void break_stopped(Vring& vring, uint16_t index, const Error& error);
+  void ask(const memory::Translation& missing);
   RunningQueue::Events events_for(uint16_t index);
   void config_changed();
   void on_waiting_kick(uint16_t index);
@@ -145,6 +147,7 @@ class LocalDevice final : public vhost::Device {
   std::shared_ptr<const memory::IotlbTable> iotlb_ = memory::IotlbTable::empty();
   std::vector<Vring> vrings_;
   FrontEndCaller front_end_;
+  IotlbQuestions questions_;
   std::atomic<bool> needs_reset_ = false;
   std::atomic<unsigned> running_ = 0;  // queues; 0: suspended, so no messages to the front-end
   std::atomic<bool> config_change_waits_ = false;

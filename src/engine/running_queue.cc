@@ -200,6 +200,8 @@ bool RunningQueue::park() {
 }
 
 void RunningQueue::unpark() {
+  // A kick: what the front-end could not tell us before, it may now.
+  if (state_ == State::waiting_for_iotlb) state_ = State::running;
   if (state_ == State::running) std::visit([](auto& ring) { ring.disable_kicks(); }, ring_);
 }
 

@@ -31,7 +31,7 @@ class Patience {
     if (pause <= max_window) {
       window_ = std::clamp(window_ * 2, first_window, max_window);
     } else {
-      window_ /= 4;
+      window_ /= 2;
       if (window_ < first_window) window_ = Duration::zero();
     }
   }

@@ -108,9 +108,7 @@ struct alignas(64) Slot {
     free,
     ready,   // walked, not popped yet
     flying,  // popped
-    // In order, while an earlier chain has not ended:
-    done,       // to be used
-    abandoned,  // to be forgotten
+    done,    // in order: used, but an earlier chain is not
   };
   uint16_t readable;     // pieces, up to 32768
   uint16_t writable;     // pieces, behind the readable ones

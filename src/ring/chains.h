@@ -46,9 +46,8 @@ class Chains {
     slot.generation = current_;
     ++generations_[current_].in_flight;
     ++in_flight_;
-    if (order_ != nullptr) [[unlikely]] {
-      append_to_order(slot.index);
-    }
+    if (order_ != nullptr) [[unlikely]]
+      order_[order_end_++ % size_] = slot.index;
     return Chain(slot);
   }
   // Forgets what is ready: it is walked again when it is wanted. Returns the ring entries that it takes.
@@ -62,29 +61,21 @@ class Chains {
     if (--generation.in_flight == 0 && slot.generation != current_) [[unlikely]]
       generation.view = {};
   }
-  // The same for the chain that was popped last and is not to count as popped.
+  // Ends a popped chain that will never be used. Where order matters, nothing behind it could be used either:
+  // from here on order does not matter, and what was waiting for its turn ends too.
+  void abandon(Slot& slot);
+  // The same as end() for the chain that was popped last and is not to count as popped.
   void take_back(Slot& slot) {
-    if (order_ != nullptr) --order_length_;
+    if (order_ != nullptr) --order_end_;
     end(slot);
   }
   [[nodiscard]] bool in_order() const { return order_ != nullptr; }
-  // In order: a chain is used or abandoned. Those whose turn has come end, oldest first; use(slot) must end a
-  // used one.
-  template <class Use>
-  void end_in_order(Slot& slot, Slot::State how, Use&& use) {
-    slot.state = how;
-    while (order_length_ > 0) {
-      Slot& oldest = slots_[order_[order_begin_]];
-      if (oldest.state != Slot::done && oldest.state != Slot::abandoned) return;
-      if (++order_begin_ == size_) order_begin_ = 0;
-      --order_length_;
-      if (oldest.state == Slot::done) {
-        use(oldest);
-      } else {
-        end(oldest);
-      }
-    }
+  // In order: notes that a chain is used; then oldest_done() gives those whose turn has come, oldest first.
+  void mark_done(Slot& slot, uint32_t written) {
+    slot.state = Slot::done;
+    slot.written = written;
   }
+  Slot* oldest_done();
 
   void set_view(memory::View view);
   [[nodiscard]] const std::optional<memory::Translation>& missing() const { return missing_; }
@@ -104,10 +95,6 @@ class Chains {
     slot.spilled = false;
     slot.state = Slot::free;
   }
-  void append_to_order(uint16_t index) {
-    const uint32_t place = order_begin_ + order_length_++;
-    order_[place < size_ ? place : place - size_] = index;
-  }
   [[nodiscard]] iovec* new_block();
   void free_block(iovec* block);
 
@@ -121,8 +108,8 @@ class Chains {
   std::array<Slot*, look_ahead> ready_{};
   Slot* slots_ = nullptr;      // one per ring entry
   uint16_t* order_ = nullptr;  // in order: indices of the popped chains, a ring of `size_`
-  uint32_t order_begin_ = 0;
-  uint32_t order_length_ = 0;
+  uint64_t order_begin_ = 0;
+  uint64_t order_end_ = 0;
   iovec* scratch_ =
       nullptr;  // the block that is gathered into; given away when a chain does not fit its slot
   iovec* free_blocks_ = nullptr;

@@ -282,21 +282,6 @@ TEST_P(ChainsOf, several_chains_can_be_given_back_in_reverse) {
   EXPECT_GT(expected, 1000U);
 }
 
-TEST_P(ChainsOf, an_abandoned_chain_does_not_hold_up_the_end_of_others_in_order) {
-  Shape in_order = shape(8);
-  in_order.format.in_order = true;
-  Rig rig(guest, in_order);
-  for (int i = 0; i < 3; ++i) ASSERT_TRUE(rig.front.add({{{Guest::base}, 8}}, {}));
-  (void)rig.front.publish();
-  std::array<Chain, 3> chains{rig.device.pop(), rig.device.pop(), rig.device.pop()};
-  rig.device.push_used(std::move(chains[2]), 0);
-  EXPECT_EQ(rig.device.in_flight(), 3U) << "used out of turn";
-  rig.device.abandon(std::move(chains[1]));
-  EXPECT_EQ(rig.device.in_flight(), 3U);
-  rig.device.abandon(std::move(chains[0]));
-  EXPECT_EQ(rig.device.in_flight(), 0U);
-}
-
 uint64_t resident_bytes() {
   uint64_t total = 0;
   uint64_t resident = 0;

@@ -128,8 +128,9 @@ void PackedRing::use(Slot& slot, uint32_t written) {
   chains_.end(slot);
 }
 
-void PackedRing::end_in_order(Slot& slot, Slot::State how) {
-  chains_.end_in_order(slot, how, [this](Slot& oldest) { use(oldest, oldest.written); });
+void PackedRing::push_in_order(Slot& slot, uint32_t written) {
+  chains_.mark_done(slot, written);
+  while (Slot* const oldest = chains_.oldest_done()) use(*oldest, oldest->written);
 }
 
 // Forgets what was looked ahead.

@@ -23,16 +23,12 @@ class PackedRing {
   [[nodiscard]] const std::optional<memory::Translation>& missing() const { return chains_.missing(); }
   void push_used(Chain chain, uint32_t written) {
     Slot& slot = chain.end();
-    if (!chains_.in_order()) return use(slot, written);
-    slot.written = written;
-    end_in_order(slot, Slot::done);
+    if (chains_.in_order()) [[unlikely]]
+      return push_in_order(slot, written);
+    use(slot, written);
   }
   void push_back(Chain chain);
-  void abandon(Chain chain) {
-    Slot& slot = chain.end();
-    if (!chains_.in_order()) return chains_.end(slot);
-    end_in_order(slot, Slot::abandoned);
-  }
+  void abandon(Chain chain) { chains_.abandon(chain.end()); }
   [[nodiscard]] bool publish();
   void disable_kicks();
   [[nodiscard]] bool enable_kicks();
@@ -62,7 +58,7 @@ class PackedRing {
   Verdict walk(Ahead& ahead, Gatherer& gather);
   Verdict follow(Ahead& ahead, Gatherer& gather, uint32_t& entries, uint16_t& id);
   void use(Slot& slot, uint32_t written);
-  void end_in_order(Slot& slot, Slot::State how);
+  void push_in_order(Slot& slot, uint32_t written);
   void unwalk();
 
   std::byte* desc_;

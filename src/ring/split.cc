@@ -96,8 +96,9 @@ Verdict SplitRing::follow(Descriptor descriptor, Gatherer& gather, uint32_t& ste
   }
 }
 
-void SplitRing::end_in_order(Slot& slot, Slot::State how) {
-  chains_.end_in_order(slot, how, [this](Slot& oldest) { use(oldest, oldest.written); });
+void SplitRing::push_in_order(Slot& slot, uint32_t written) {
+  chains_.mark_done(slot, written);
+  while (Slot* const oldest = chains_.oldest_done()) use(*oldest, oldest->written);
 }
 
 // Forgets what was looked ahead.

@@ -7,6 +7,8 @@
 #include <sys/uio.h>
 
 #include <atomic>
+#include <cerrno>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -30,7 +32,7 @@ enum class Operation : uint8_t {
 
 // What a device may tell its driver. All in bytes; 0: unknown, or for the maxima: not supported.
 struct Geometry {
-  uint32_t logical_block_size = sector_size;   // the best unit of requests; smaller ones are served, slower
+  uint32_t logical_block_size = sector_size;   // of the disk's layout; single sectors are served all the same
   uint32_t physical_block_size = sector_size;  // a power-of-two multiple of the logical one
   uint32_t minimum_io_size = 0;
   uint32_t optimal_io_size = 0;
@@ -42,15 +44,17 @@ struct Geometry {
   uint64_t max_secure_erase = 0;
 };
 
+class Lane;
+
 // One request, owned by the caller: one per ring entry, used again and again. Between submit and its end only
 // the lane may touch it.
 struct Request {
   Operation operation = Operation::read;
-  bool durable = false;     // write, write_zeroes: ends only when on stable storage
-  bool may_unmap = false;   // write_zeroes
-  std::span<iovec> pieces;  // read, write: where the bytes are; the lane changes them
-  uint64_t offset = 0;      // bytes, whole sectors
-  uint64_t length = 0;      // bytes, whole sectors; read, write: the sum of the pieces
+  bool durable = false;           // write, write_zeroes, secure_erase: ends only when on stable storage
+  bool may_unmap = false;         // write_zeroes: space may be given back
+  std::span<const iovec> pieces;  // read, write: where the bytes are
+  uint64_t offset = 0;            // bytes, whole sectors
+  uint64_t length = 0;            // bytes, whole sectors; read, write: the sum of the pieces
   // Called on the loop's thread. `result`: 0, or a negative errno.
   void (*done)(Request& request, int result) = nullptr;
 
@@ -58,11 +62,11 @@ struct Request {
   struct Step : loop::FileRequest {
     Request* request = nullptr;
   } step;
-  class Worker* worker = nullptr;
-  Request* next = nullptr;
-  std::byte* bounce = nullptr;
+  Lane* lane = nullptr;
+  Request* next = nullptr;  // in a list of those that wait
+  uint64_t finished = 0;    // bytes
   iovec piece{};
-  uint64_t finished = 0;  // bytes
+  std::byte* bounce = nullptr;
 };
 
 // One queue's way to a backing. Destroyed when none of its requests is under way.
@@ -80,7 +84,8 @@ class Backing {
  public:
   virtual ~Backing() = default;
 
-  // On the thread of `loop`. The backing must outlive the lane.
+  // On the thread of `loop`. The backing must outlive the lane. A lane that cannot get what it needs fails
+  // its requests.
   virtual std::unique_ptr<Lane> open_lane(loop::Loop& loop) = 0;
 
   [[nodiscard]] uint64_t capacity() const {
@@ -92,6 +97,15 @@ class Backing {
   virtual Result<bool> refresh() { return false; }
   // All writes that have ended are on stable storage when this returns. Blocks: never on a worker's thread.
   virtual Result<> flush_now() { return {}; }
+
+  // 0, or the errno that ends a request which must not get as far as the medium.
+  [[nodiscard]] int check(const Request& request) const {
+    if (request.operation == Operation::flush) return 0;
+    if ((request.offset | request.length) % sector_size != 0) return -EINVAL;
+    const uint64_t end = capacity();
+    if (request.length > end || request.offset > end - request.length) return -EINVAL;
+    return read_only_ && request.operation != Operation::read ? -EROFS : 0;
+  }
 
  protected:
   std::atomic<uint64_t> capacity_ = 0;
