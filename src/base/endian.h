@@ -12,13 +12,11 @@ template <std::unsigned_integral T, std::endian Order>
 class Fixed {
  public:
   Fixed() = default;
-  Fixed(T value) : raw_(convert(value)) {}  // NOLINT(google-explicit-constructor): it is the integer
+  Fixed(T value) : raw_(convert(value)) {}      // NOLINT(google-explicit-constructor): it is the integer
   operator T() const { return convert(raw_); }  // NOLINT(google-explicit-constructor)
 
  private:
-  static constexpr T convert(T value) {
-    return Order == std::endian::native ? value : std::byteswap(value);
-  }
+  static constexpr T convert(T value) { return Order == std::endian::native ? value : std::byteswap(value); }
   T raw_ = 0;
 };
 

@@ -1,5 +1,5 @@
-// Log: one line per event on standard error, through spdlog. Any thread. Never blocks: a line that standard error
-// cannot take at once is dropped. Lines that a peer can cause go through Limited.
+// Log: one line per event on standard error, through spdlog. Any thread. Never blocks: a line that standard
+// error cannot take at once is dropped. Lines that a peer can cause go through Limited.
 #pragma once
 
 #include <fmt/format.h>

@@ -11,7 +11,8 @@ Result<Mapping> Mapping::of_file(int fd, size_t size, off_t offset, int protecti
 }
 
 Result<Mapping> Mapping::anonymous(size_t size) {
-  void* base = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* base =
+      ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (base == MAP_FAILED) return os_failure("cannot allocate memory");
   return Mapping(base, size);
 }

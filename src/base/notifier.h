@@ -1,5 +1,6 @@
-// Notifier and Signal: the two ends of a notification, an eventfd or a pipe (vhost-user "Support for platforms
-// other than Linux"). The peer shares the open file, so no call here may ever block, whatever state it leaves it in.
+// Notifier and Signal: the two ends of a notification, an eventfd or a pipe (vhost-user "Support for
+// platforms other than Linux"). The peer shares the open file, so no call here may ever block, whatever state
+// it leaves it in.
 #pragma once
 
 #include <cstdint>
@@ -19,12 +20,14 @@ class Notifier {
   // Takes an eventfd or the write end of a pipe or FIFO; refuses every other kind.
   static Result<Notifier> adopt(UniqueFd fd);
   explicit operator bool() const { return static_cast<bool>(fd_); }
-  // Adds one event. A full pipe or a saturated eventfd already holds an event, so nothing is lost by skipping.
+  // Adds one event. A full pipe or a saturated eventfd already holds an event, so nothing is lost by
+  // skipping.
   void signal() const;
 
  private:
-  explicit Notifier(UniqueFd fd) : fd_(std::move(fd)) {}
+  Notifier(UniqueFd fd, NotifyKind kind) : fd_(std::move(fd)), kind_(kind) {}
   UniqueFd fd_;
+  NotifyKind kind_ = NotifyKind::eventfd;
 };
 
 // The end that we read: a kick fd, a call fd of a driver.
@@ -35,12 +38,14 @@ class Signal {
   static Result<Signal> adopt(UniqueFd fd);
   explicit operator bool() const { return static_cast<bool>(fd_); }
   [[nodiscard]] int fd() const { return fd_.get(); }  // to poll; never read from it directly
-  // Takes all pending events; false if there was none. Never blocks.
+  // Takes all pending events; false if there was none. Never blocks, and ends even if the peer writes all the time.
   bool take() const;
 
  private:
-  explicit Signal(UniqueFd fd) : fd_(std::move(fd)) {}
+  Signal(UniqueFd fd, NotifyKind kind) : fd_(std::move(fd)), kind_(kind) {}
+  [[nodiscard]] bool take_from_pipe() const;
   UniqueFd fd_;
+  NotifyKind kind_ = NotifyKind::eventfd;
 };
 
 // A new eventfd, non-blocking and close-on-exec.

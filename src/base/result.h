@@ -9,7 +9,8 @@
 
 namespace ringway {
 
-// Who is at fault, which is also what is done about it. Only the server (user/server.h) turns a fault into an action.
+// Who is at fault, which is also what is done about it. Only the server (user/server.h) turns a fault into an
+// action.
 enum class Fault : uint8_t {
   violation,  // the peer broke the protocol: close the connection
   refused,    // well-formed, but no: non-zero reply if one is due, and go on
@@ -20,10 +21,10 @@ enum class Fault : uint8_t {
 // Trivially copyable; `what` and `subject` point at strings with static storage.
 struct Error {
   Fault fault = Fault::refused;
-  int os_error = 0;           // errno, only with Fault::os
-  const char* what = "";      // reason, in plain words
-  const char* subject = "";   // what it is about, a message's name for example; may be empty
-  uint64_t value = 0;         // the offending value, shown if has_value
+  int os_error = 0;          // errno, only with Fault::os
+  const char* what = "";     // reason, in plain words
+  const char* subject = "";  // what it is about, a message's name for example; may be empty
+  uint64_t value = 0;        // the offending value, shown if has_value
   bool has_value = false;
 
   // "SET_VRING_NUM: ring size is not a power of two (300)"
@@ -55,10 +56,13 @@ using Result = std::expected<T, Error>;
 
 }  // namespace ringway
 
-// The value of a Result, or return its error from the enclosing function.
-#define TRY(...)                                                              \
-  __extension__({                                                             \
-    auto&& try_result_ = (__VA_ARGS__);                                       \
-    if (!try_result_) return std::unexpected(std::move(try_result_).error()); \
-    *std::move(try_result_);                                                  \
+// The value of a Result, or return its error from the enclosing function. May be nested.
+#define TRY(...) RINGWAY_TRY_AS(RINGWAY_JOIN(try_result_, __COUNTER__), __VA_ARGS__)
+#define RINGWAY_TRY_AS(name, ...)                               \
+  __extension__({                                               \
+    auto&& name = (__VA_ARGS__);                                \
+    if (!name) return std::unexpected(std::move(name).error()); \
+    *std::move(name);                                           \
   })
+#define RINGWAY_JOIN(a, b) RINGWAY_JOIN_NOW(a, b)
+#define RINGWAY_JOIN_NOW(a, b) a##b

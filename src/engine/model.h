@@ -1,6 +1,6 @@
 // Model: what a device's author implements; about ten functions, no sockets, no rings, no threads of its own.
-// Thread rule: called by the control thread, one call at a time, except start_queue and what it returns, which belong to
-// the queue's worker.
+// Thread rule: called by the control thread, one call at a time, except start_queue and what it returns,
+// which belong to the queue's worker.
 #pragma once
 
 #include <cstddef>
@@ -27,12 +27,13 @@ class Model {
   [[nodiscard]] virtual uint16_t queue_count() const = 0;
   [[nodiscard]] virtual uint32_t max_queue_size() const { return 32768; }
 
-  // The device configuration space, in the little-endian layout of VIRTIO. Offsets and sizes are checked by the engine
-  // against config_size(). write_config is a driver's write; restore_config a migrating front-end's.
+  // The device configuration space, in the little-endian layout of VIRTIO. Offsets and sizes are checked by
+  // the engine against config_size(). `restore`: a migrating front-end writes back what it read elsewhere,
+  // read-only fields included.
   [[nodiscard]] virtual uint32_t config_size() const { return 0; }
   virtual void read_config(uint32_t offset, std::span<std::byte> to) const { (void)offset, (void)to; }
-  virtual Result<> write_config(uint32_t offset, std::span<const std::byte> from) {
-    (void)offset, (void)from;
+  virtual Result<> write_config(uint32_t offset, std::span<const std::byte> from, bool restore) {
+    (void)offset, (void)from, (void)restore;
     return refused("configuration space is read-only");
   }
 

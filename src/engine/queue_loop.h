@@ -1,5 +1,5 @@
-// QueueLoop: one running queue on its worker: pops chains, hands them to the device's Queue, publishes what is used,
-// signals at most once a turn. Owned by its worker thread.
+// QueueLoop: one running queue on its worker: pops chains, hands them to the device's Queue, publishes what
+// is used, signals at most once a turn. Owned by its worker thread.
 #pragma once
 
 #include <cstdint>
@@ -17,13 +17,15 @@ class QueueLoop {
   virtual ~QueueLoop() = default;
   // The chain is done; `written` bytes of its writable part are new. Now or later, on the worker's thread.
   virtual void complete(ring::Chain chain, uint32_t written) = 0;
-  // The driver broke the rules of this device beyond what a status can say: the ring stops until it is set up again.
-  // `chain` ends unanswered.
+  // The driver broke the rules of this device beyond what a status can say: the ring stops until it is set up
+  // again. `chain` ends unanswered.
   virtual void fail(ring::Chain chain, Error error) = 0;
   [[nodiscard]] virtual loop::Loop& worker() = 0;
-  [[nodiscard]] virtual uint16_t index() const = 0;     // of the queue in the device
+  [[nodiscard]] virtual uint16_t index() const = 0;      // of the queue in the device
   [[nodiscard]] virtual uint32_t ring_size() const = 0;  // entries
   [[nodiscard]] virtual uint64_t features() const = 0;   // negotiated
+  // A legacy driver of the other byte order (SET_VRING_ENDIAN): request headers are big-endian too.
+  [[nodiscard]] virtual bool big_endian() const = 0;
 };
 
 // A device's part of one running queue; made by Model::start_queue, used on the worker's thread only.
@@ -32,7 +34,8 @@ class Queue {
   virtual ~Queue() = default;
   // Ends in QueueLoop::complete or fail, at once or later. Must not block.
   virtual void process(ring::Chain chain) = 0;
-  // All chains that are available now (or as many as fit in a turn) have been processed: submit what was gathered.
+  // All chains that are available now (or as many as fit in a turn) have been processed: submit what was
+  // gathered.
   virtual void flush() {}
 };
 

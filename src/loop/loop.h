@@ -1,10 +1,12 @@
-// Loop: a worker thread and everything that happens on it. It polls busy sources, sleeps when all are idle, carries file
-// I/O (io_uring, or a thread pool where io_uring is forbidden), watches notification fds and keeps timers.
-// Thread rule: post() and run() may be called from any thread; everything else only on the loop's own thread.
+// Loop: a worker thread and everything that happens on it. It polls busy sources, sleeps when all are idle,
+// carries file I/O (io_uring, or a thread pool where io_uring is forbidden), watches notification fds and
+// keeps timers. Thread rule: post() and run() may be called from any thread; everything else only on the
+// loop's own thread.
 #pragma once
 
 #include <sys/uio.h>
 
+#include <cassert>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -27,15 +29,21 @@ enum class Polling : uint8_t {
 
 struct Options {
   Polling polling = Polling::adaptive;
-  bool use_io_uring = true;  // false: epoll and a thread pool; also the fallback where io_uring cannot be set up
-  std::optional<int> cpu;    // pins the thread
+  bool use_io_uring =
+      true;  // false: epoll and a thread pool; also the fallback where io_uring cannot be set up
+  std::optional<int> cpu;  // pins the thread
   std::string name = "worker";
 };
 
-// Something that a loop polls: a running queue. Not owned by the loop.
+struct SourceState;
+
+// Something that a loop polls: a running queue. Not owned by the loop; removed from it before its end.
 class Source {
  public:
-  virtual ~Source() = default;
+  Source() = default;
+  Source(const Source&) = delete;
+  Source& operator=(const Source&) = delete;
+  virtual ~Source() { assert(state_ == nullptr); }
   // One bounded turn of work. True if there was any.
   virtual bool poll() = 0;
   // Nothing was found for a while: ask the peer for notifications. False: work came meanwhile, so stay awake.
@@ -45,8 +53,7 @@ class Source {
 
  private:
   friend class Loop;
-  struct State;
-  std::unique_ptr<State> state_;
+  SourceState* state_ = nullptr;  // the loop's, from add() to remove()
 };
 
 // One file operation, owned by the caller and untouched by it until `done` is called (on the loop's thread).
@@ -65,7 +72,10 @@ struct FileRequest {
 // Called once at the end of the turn in which it was asked for, after all completions of that turn.
 class Deferred {
  public:
-  virtual ~Deferred() = default;
+  Deferred() = default;
+  Deferred(const Deferred&) = delete;
+  Deferred& operator=(const Deferred&) = delete;
+  virtual ~Deferred() { assert(!queued_); }
   virtual void end_of_turn() = 0;
 
  private:
@@ -80,8 +90,8 @@ class Loop {
 
   // Starts the thread.
   static Result<std::unique_ptr<Loop>> start(Options options);
-  // Stops and joins the thread after the posted tasks have run and submitted file requests have ended. All sources,
-  // watches and timers must have been removed.
+  // Stops and joins the thread after the posted tasks have run and submitted file requests have ended. All
+  // sources, watches and timers must have been removed.
   ~Loop();
 
   // Any thread. Tasks run in the order in which they were posted.
@@ -97,7 +107,8 @@ class Loop {
   // Makes a parked source poll again, as its watched signal does.
   void wake(Source& source);
 
-  // Wakes `source` whenever `signal` has events, which it takes. One per source; replaces. The signal must outlive it.
+  // Wakes `source` whenever `signal` has events, which it takes. One per source; replaces. The signal must
+  // outlive it.
   Result<> watch(Source& source, const Signal& signal);
   void unwatch(Source& source);
 

@@ -19,7 +19,8 @@ struct Address {
   }
 };
 
-// What a driver puts into descriptors: guest-physical, or an I/O virtual address with VIRTIO_F_ACCESS_PLATFORM.
+// What a driver puts into descriptors: guest-physical, or an I/O virtual address with
+// VIRTIO_F_ACCESS_PLATFORM.
 using GuestAddress = Address<struct GuestSpace>;
 // What a front-end puts into SET_VRING_ADDR and IOTLB messages: its own virtual address ("user address").
 using FrontEndAddress = Address<struct FrontEndSpace>;

@@ -44,7 +44,9 @@ std::shared_ptr<const IotlbTable> IotlbTable::without(GuestAddress iova, uint64_
 void IotlbTable::erase(GuestAddress iova, uint64_t size) {
   if (size == 0) return;
   const uint64_t last = last_of(iova, size);
-  std::erase_if(entries_, [&](const IotlbEntry& entry) { return entry.iova.value <= last && last_of(entry) >= iova.value; });
+  std::erase_if(entries_, [&](const IotlbEntry& entry) {
+    return entry.iova.value <= last && last_of(entry) >= iova.value;
+  });
 }
 
 const IotlbEntry* IotlbTable::find(GuestAddress iova) const {

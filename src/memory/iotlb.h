@@ -1,5 +1,6 @@
-// IotlbTable: what the front-end has told us of its IOMMU (VIRTIO_F_ACCESS_PLATFORM; vhost-user "IOMMU support"), as an
-// immutable snapshot. Any thread may read it. A cache: entries may be evicted, and are then asked for again.
+// IotlbTable: what the front-end has told us of its IOMMU (VIRTIO_F_ACCESS_PLATFORM; vhost-user "IOMMU
+// support"), as an immutable snapshot. Any thread may read it. A cache: entries may be evicted, and are then
+// asked for again.
 #pragma once
 
 #include <cstdint>

@@ -1,8 +1,8 @@
 #include "ringway/memory/map.h"
 
+#include <linux/magic.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
-#include <linux/magic.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,14 +11,14 @@ namespace ringway::memory {
 namespace {
 
 Result<size_t> page_size_of(int fd) {
-  struct statfs filesystem {};
+  struct statfs filesystem{};
   if (::fstatfs(fd, &filesystem) != 0) return os_failure("cannot examine a memory file");
   const bool huge = filesystem.f_type == HUGETLBFS_MAGIC;
   return huge ? static_cast<size_t>(filesystem.f_bsize) : static_cast<size_t>(::sysconf(_SC_PAGESIZE));
 }
 
 Result<> check_file_covers(int fd, uint64_t end) {
-  struct stat status {};
+  struct stat status{};
   if (::fstat(fd, &status) != 0) return os_failure("cannot examine a memory file");
   if (S_ISREG(status.st_mode) && static_cast<uint64_t>(status.st_size) < end) {
     return refused("memory region ends behind its file", end);
@@ -50,9 +50,9 @@ bool overlap(const Region& a, const Region& b) {
 // The last region in `sorted` that starts at or before `address`, if it reaches it.
 template <auto Start, class Regions>
 const Region* find_in(const Regions& sorted, uint64_t address) {
-  auto after = std::upper_bound(sorted.begin(), sorted.end(), address, [](uint64_t value, const auto& region) {
-    return value < (region->layout().*Start).value;
-  });
+  auto after = std::upper_bound(
+      sorted.begin(), sorted.end(), address,
+      [](uint64_t value, const auto& region) { return value < (region->layout().*Start).value; });
   if (after == sorted.begin()) return nullptr;
   const Region& candidate = **std::prev(after);
   return address - (candidate.layout().*Start).value < candidate.layout().size ? &candidate : nullptr;
@@ -107,7 +107,8 @@ Result<std::shared_ptr<const Map>> Map::of(std::vector<std::shared_ptr<const Reg
       return refused("memory regions overlap in guest addresses", map->by_guest_[i]->layout().guest.value);
     }
     if (overlap<&RegionLayout::front_end>(*map->by_front_end_[i - 1], *map->by_front_end_[i])) {
-      return refused("memory regions overlap in front-end addresses", map->by_front_end_[i]->layout().front_end.value);
+      return refused("memory regions overlap in front-end addresses",
+                     map->by_front_end_[i]->layout().front_end.value);
     }
   }
   return map;

@@ -1,5 +1,6 @@
-// Map: the memory table (SET_MEM_TABLE, ADD_MEM_REG) as an immutable snapshot of mapped regions. Any thread may read it.
-// vhost-user: "Memory region description". A changed table is a new Map; memory is unmapped when its last holder ends.
+// Map: the memory table (SET_MEM_TABLE, ADD_MEM_REG) as an immutable snapshot of mapped regions. Any thread
+// may read it. vhost-user: "Memory region description". A changed table is a new Map; memory is unmapped when
+// its last holder ends.
 #pragma once
 
 #include <cstdint>
@@ -51,7 +52,8 @@ class Map {
   // Refuses regions that overlap in guest or in front-end addresses.
   static Result<std::shared_ptr<const Map>> of(std::vector<std::shared_ptr<const Region>> regions);
   [[nodiscard]] Result<std::shared_ptr<const Map>> with(std::shared_ptr<const Region> region) const;
-  // The region is named by guest address, front-end address and size; the file offset is ignored (REM_MEM_REG).
+  // The region is named by guest address, front-end address and size; the file offset is ignored
+  // (REM_MEM_REG).
   [[nodiscard]] Result<std::shared_ptr<const Map>> without(const RegionLayout& layout) const;
 
   // In order of guest address.
@@ -61,8 +63,8 @@ class Map {
   // A fault was absorbed in one of the regions.
   [[nodiscard]] bool broken() const;
 
-  // Appends the pieces that cover all of [address, address + length). The address must lie inside a region even if
-  // length is 0. False if any part is outside or `to` is full; `to` may then hold some pieces.
+  // Appends the pieces that cover all of [address, address + length). The address must lie inside a region
+  // even if length is 0. False if any part is outside or `to` is full; `to` may then hold some pieces.
   bool translate(GuestAddress address, uint64_t length, Segments& to) const;
   bool translate(FrontEndAddress address, uint64_t length, Segments& to) const;
 

@@ -1,5 +1,5 @@
-// The only loads, stores and copies that touch memory shared with a peer. Each byte is read once, into a copy that the
-// peer cannot change afterwards: the compiler may not read it a second time. Any thread.
+// The only loads, stores and copies that touch memory shared with a peer. Each byte is read once, into a copy
+// that the peer cannot change afterwards: the compiler may not read it a second time. Any thread.
 #pragma once
 
 #include <atomic>

@@ -27,7 +27,8 @@ Result<> alias(const Map& map, const std::byte* at, size_t length, std::byte* pl
     return refused("ring is scattered over pieces of huge pages");
   }
   const int flags = MAP_SHARED | MAP_FIXED;
-  if (::mmap(place, length, PROT_READ | PROT_WRITE, flags, region->fd(), static_cast<off_t>(offset)) == MAP_FAILED) {
+  if (::mmap(place, length, PROT_READ | PROT_WRITE, flags, region->fd(), static_cast<off_t>(offset)) ==
+      MAP_FAILED) {
     return os_failure("cannot map a scattered ring");
   }
   return {};
@@ -61,11 +62,13 @@ Translation View::translate_slowly(GuestAddress address, uint64_t length, Access
   return {};
 }
 
-Result<Window> Window::open(View view, GuestAddress address, uint64_t length, Access access, Translation& failure) {
+Result<Window> Window::open(View view, GuestAddress address, uint64_t length, Access access,
+                            Translation& failure) {
   std::vector<iovec> storage(max_window_pieces);
   Segments pieces{std::span(storage)};
   failure = view.translate(address, length, access, pieces);
-  if (failure.outcome == Translation::miss) return refused("ring address is not in the IOTLB", failure.address.value);
+  if (failure.outcome == Translation::miss)
+    return refused("ring address is not in the IOTLB", failure.address.value);
   if (failure.outcome != Translation::ok) return refused("ring lies outside the memory table", address.value);
   return of(view.map_, pieces.all(), length);
 }
@@ -73,11 +76,14 @@ Result<Window> Window::open(View view, GuestAddress address, uint64_t length, Ac
 Result<Window> Window::open(std::shared_ptr<const Map> map, FrontEndAddress address, uint64_t length) {
   std::vector<iovec> storage(max_window_pieces);
   Segments pieces{std::span(storage)};
-  if (!map->translate(address, length, pieces)) return refused("ring lies outside the memory table", address.value);
+  if (!map->translate(address, length, pieces))
+    return refused("ring lies outside the memory table", address.value);
   return of(map, pieces.all(), length);
 }
 
-Result<Window> Window::of(const std::shared_ptr<const Map>& map, std::span<const iovec> pieces, uint64_t length) {
+Result<Window> Window::of(const std::shared_ptr<const Map>& map, std::span<const iovec> pieces,
+                          uint64_t length) {
+  if (pieces.empty()) return refused("ring area is empty");
   Window window;
   if (pieces.size() == 1) {
     window.data_ = static_cast<std::byte*>(pieces[0].iov_base);

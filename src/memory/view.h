@@ -52,21 +52,25 @@ class View {
   const Region* last_ = nullptr;
 };
 
-// A range of driver or front-end addresses as one contiguous piece of our address space: where a ring lies. Where the
-// pieces are not adjacent (an IOMMU scatters pages) they are mapped again side by side. Holds what it needs mapped.
+// A range of driver or front-end addresses as one contiguous piece of our address space: where a ring lies.
+// Where the pieces are not adjacent (an IOMMU scatters pages) they are mapped again side by side. Holds what
+// it needs mapped.
 class Window {
  public:
   Window() = default;
   // `failure` tells a miss from a bad address when the Result is an error.
-  static Result<Window> open(View view, GuestAddress address, uint64_t length, Access access, Translation& failure);
+  static Result<Window> open(View view, GuestAddress address, uint64_t length, Access access,
+                             Translation& failure);
   static Result<Window> open(std::shared_ptr<const Map> map, FrontEndAddress address, uint64_t length);
 
   [[nodiscard]] std::byte* data() const { return data_; }
   [[nodiscard]] uint64_t size() const { return size_; }
-  [[nodiscard]] bool broken() const { return guard_.broken(); }
+  // A fault was absorbed in it, or anywhere in the memory that it is a part of.
+  [[nodiscard]] bool broken() const { return guard_.broken() || (map_ != nullptr && map_->broken()); }
 
  private:
-  static Result<Window> of(const std::shared_ptr<const Map>& map, std::span<const iovec> pieces, uint64_t length);
+  static Result<Window> of(const std::shared_ptr<const Map>& map, std::span<const iovec> pieces,
+                           uint64_t length);
   static Result<Window> stitch(const Map& map, std::span<const iovec> pieces, uint64_t length);
   std::shared_ptr<const Map> map_;
   Mapping stitched_;

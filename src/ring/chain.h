@@ -1,12 +1,13 @@
 // Chain: one popped descriptor chain, a private copy of where its buffers lie. Owned by the ring's thread.
-// VIRTIO "Message Framing": a device must not care how a request is cut into descriptors, so a device works with the
-// two cursors, Reader and Writer, and never with descriptors.
+// VIRTIO "Message Framing": a device must not care how a request is cut into descriptors, so a device works
+// with the two cursors, Reader and Writer, and never with descriptors.
 #pragma once
 
 #include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <type_traits>
 #include <utility>
 
 #include "ringway/memory/segments.h"
@@ -14,7 +15,8 @@
 
 namespace ringway::ring {
 
-// Walks over pieces from the front, eating them. The pieces are ours (copies), the bytes are the peer's.
+// Walks over pieces from the front, eating them: also in the list that it was made from, so a list has one
+// cursor. The pieces are ours (copies), the bytes are the peer's.
 class Cursor {
  public:
   Cursor() = default;
@@ -22,16 +24,32 @@ class Cursor {
     for (const iovec& piece : pieces_) remaining_ += piece.iov_len;
   }
   [[nodiscard]] uint64_t remaining() const { return remaining_; }
-  // What is left, ready for readv or writev.
+  // What is left, ready for readv or writev. No piece is empty.
   [[nodiscard]] std::span<iovec> pieces() const { return pieces_; }
   // Moves over `length` bytes; false, and nothing moves, if fewer remain.
   bool skip(uint64_t length);
-  // Drops bytes from the end until `length` remain.
+  // Drops bytes from the end until `length` remain. No effect if no more than that do.
   void truncate(uint64_t length);
 
  protected:
-  template <class Copy>
-  bool each(uint64_t length, Copy&& copy);
+  // `length` <= remaining. Calls visit(place, bytes) for what is passed.
+  template <class Visit>
+  void pass(uint64_t length, Visit&& visit);
+  // Moves over `length` bytes that all lie in the first piece.
+  void eat_first(size_t length) {
+    iovec& first = pieces_.front();
+    remaining_ -= length;
+    if (first.iov_len == length) {
+      pieces_ = pieces_.subspan(1);
+      return;
+    }
+    first.iov_base = static_cast<std::byte*>(first.iov_base) + length;
+    first.iov_len -= length;
+  }
+  [[nodiscard]] bool first_holds(size_t length) const {
+    return !pieces_.empty() && pieces_.front().iov_len >= length;
+  }
+
   std::span<iovec> pieces_;
   uint64_t remaining_ = 0;
 };
@@ -42,9 +60,13 @@ class Reader : public Cursor {
   // Copies `to.size()` bytes out and moves on; false, and nothing moves, if fewer remain.
   bool read(std::span<std::byte> to);
   template <class T>
+    requires(!std::is_convertible_v<T&, std::span<std::byte>>)
   bool read(T& value) {
     static_assert(std::is_trivially_copyable_v<T>);
-    return read(std::as_writable_bytes(std::span(&value, 1)));
+    if (!first_holds(sizeof value)) return read(std::as_writable_bytes(std::span(&value, 1)));
+    memory::copy_out(&value, pieces_.front().iov_base, sizeof value);
+    eat_first(sizeof value);
+    return true;
   }
 };
 
@@ -66,54 +88,69 @@ class Writer : public Cursor {
   // Copies in and moves on; false, and nothing is written, if fewer bytes remain.
   bool write(std::span<const std::byte> from);
   template <class T>
+    requires(!std::is_convertible_v<const T&, std::span<const std::byte>>)
   bool write(const T& value) {
     static_assert(std::is_trivially_copyable_v<T>);
-    return write(std::as_bytes(std::span(&value, 1)));
+    if (!first_holds(sizeof value)) return write(std::as_bytes(std::span(&value, 1)));
+    memory::copy_in(pieces_.front().iov_base, &value, sizeof value);
+    eat_first(sizeof value);
+    return true;
   }
   // Splits off the last byte. At least one must remain.
   ByteSlot take_last_byte();
 };
 
-// What a ring keeps of a chain in flight.
-struct Slot {
-  static constexpr size_t inline_pieces = 6;
-  iovec* pieces = nullptr;        // readable ones, then writable ones
-  uint32_t readable = 0;          // pieces
-  uint32_t writable = 0;          // pieces
-  uint16_t descriptors = 0;       // ring entries that it takes
-  uint16_t id = 0;                // what the driver knows it by: head index or buffer id
-  bool busy = false;
-  bool done = false;              // in order: used, but an earlier chain is not
-  uint32_t written = 0;
-  struct Generation* generation = nullptr;  // the memory snapshot that the pieces point into
-};
+// What a ring keeps of one chain; two cache lines, of which a chain of three pieces needs one. All zeros:
+// free.
+struct alignas(64) Slot {
+  static constexpr size_t inline_pieces = 7;
+  enum State : uint8_t {
+    free,
+    ready,   // walked, not popped yet
+    flying,  // popped
+    done,    // in order: used, but an earlier chain is not
+  };
+  uint16_t readable;     // pieces, up to 32768
+  uint16_t writable;     // pieces, behind the readable ones
+  uint16_t descriptors;  // ring entries that it takes
+  uint16_t index;        // what the driver knows it by: head index or buffer id
+  uint32_t written;      // in order: what is to be reported
+  uint16_t generation;   // the memory snapshot that the pieces point into
+  State state;
+  bool spilled;  // the pieces lie in a block, which place[0].iov_base points at
+  iovec place[inline_pieces];
 
-// Move-only. Ends exactly once: in push_used() or push_back() of the ring that it came from.
+  [[nodiscard]] iovec* pieces() { return spilled ? static_cast<iovec*>(place[0].iov_base) : place; }
+};
+static_assert(sizeof(Slot) == 128);
+
+// Move-only. Ends exactly once, in a function of the ring that it came from: push_used(), push_back() or
+// abandon().
 class Chain {
  public:
   Chain() = default;
-  Chain(Slot& slot, uint16_t index) : slot_(&slot), index_(index) {}
-  Chain(Chain&& other) noexcept : slot_(std::exchange(other.slot_, nullptr)), index_(other.index_) {}
+  explicit Chain(Slot& slot) : slot_(&slot) {}
+  Chain(Chain&& other) noexcept : slot_(std::exchange(other.slot_, nullptr)) {}
   Chain& operator=(Chain&& other) noexcept {
     assert(slot_ == nullptr);
     slot_ = std::exchange(other.slot_, nullptr);
-    index_ = other.index_;
     return *this;
   }
   ~Chain() { assert(slot_ == nullptr); }
 
   explicit operator bool() const { return slot_ != nullptr; }
-  // Less than the ring size, and no other chain in flight has it: an index for the device's table of requests.
-  [[nodiscard]] uint16_t index() const { return index_; }
-  [[nodiscard]] Reader reader() const { return Reader({slot_->pieces, slot_->readable}); }
-  [[nodiscard]] Writer writer() const { return Writer({slot_->pieces + slot_->readable, slot_->writable}); }
+  // Less than the ring size, and no other chain in flight has it: an index for the device's table of
+  // requests.
+  [[nodiscard]] uint16_t index() const { return slot_->index; }
+  // One cursor of each kind per chain: see Cursor.
+  [[nodiscard]] Reader reader() const { return Reader({slot_->pieces(), slot_->readable}); }
+  [[nodiscard]] Writer writer() const { return Writer({slot_->pieces() + slot_->readable, slot_->writable}); }
 
   // For rings only: takes the slot, which ends this chain.
-  Slot& end() { return *std::exchange(slot_, nullptr); }
+  [[nodiscard]] Slot& end() { return *std::exchange(slot_, nullptr); }
 
  private:
   Slot* slot_ = nullptr;
-  uint16_t index_ = 0;
 };
 
 }  // namespace ringway::ring

@@ -1,4 +1,5 @@
-// RingConfig: everything a ring is made of before it runs. Owned by the control thread; becomes a Ring by a move.
+// RingConfig: everything a ring is made of before it runs. Owned by the control thread; becomes a Ring by a
+// move.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +19,8 @@ struct RingBase {
   bool used_wrap = true;   // packed only
   bool operator==(const RingBase&) const = default;
 
-  // The 32-bit value of SET_VRING_BASE and GET_VRING_BASE. A split ring's used index is not in it: it equals avail.
+  // The 32-bit value of SET_VRING_BASE and GET_VRING_BASE. A split ring's used index is not in it: it equals
+  // avail.
   static RingBase from_wire(uint32_t value, bool packed);
   [[nodiscard]] uint32_t to_wire(bool packed) const;
 };
@@ -38,7 +40,8 @@ struct RingConfig {
   uint32_t size = 0;  // entries
   Format format;
   RingBase base;
-  // Split: descriptor table, avail ring, used ring. Packed: descriptor ring, driver and device event suppression.
+  // Split: descriptor table, avail ring, used ring. Packed: descriptor ring, driver and device event
+  // suppression.
   memory::Window desc;
   memory::Window driver;
   memory::Window device;
@@ -47,6 +50,7 @@ struct RingConfig {
   [[nodiscard]] static uint64_t desc_bytes(uint32_t size, const Format& format);
   [[nodiscard]] static uint64_t driver_bytes(uint32_t size, const Format& format);
   [[nodiscard]] static uint64_t device_bytes(uint32_t size, const Format& format);
+  [[nodiscard]] bool memory_is_broken() const { return desc.broken() || driver.broken() || device.broken(); }
   // Refuses whatever cannot run: size, alignment, base and areas are checked here, together, once.
   [[nodiscard]] Result<> validate() const;
 };

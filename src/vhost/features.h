@@ -2,12 +2,16 @@
 // vhost-user "Protocol features". The kernel's UAPI headers do not have them, so this is the table.
 #pragma once
 
+#ifndef VIRTIO_RING_NO_LEGACY
+#define VIRTIO_RING_NO_LEGACY 1  // the helpers in linux/virtio_ring.h are not C++
+#endif
+#include <linux/vhost_types.h>  // VHOST_F_LOG_ALL
+
 #include <cstdint>
 #include <string_view>
 
 namespace ringway::vhost {
 
-inline constexpr unsigned VHOST_F_LOG_ALL = 26;
 inline constexpr unsigned VHOST_USER_F_PROTOCOL_FEATURES = 30;
 
 inline constexpr unsigned VHOST_USER_PROTOCOL_F_MQ = 0;

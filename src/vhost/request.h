@@ -106,6 +106,8 @@ struct ShmemRange {
   uint64_t flags = 0;  // bit 0: writable
 };
 
+// clang-format off: a request to a line where it fits
+
 // ---- what a device asks of its front-end -----------------------------------------------------------------------------
 
 struct IotlbFault { IotlbMessage message; using Reply = Done; };  // miss or access_fail
@@ -188,5 +190,6 @@ using DeviceRequest =
                  SetInflightFd, GpuSetSocket, ResetDevice, VringKick, GetMaxMemSlots, AddMemReg, RemMemReg, SetStatus, GetStatus,
                  GetSharedObject, SetDeviceStateFd, CheckDeviceState, GetShmemConfig, GetVringBaseSkipDrain>;
 using Device = Handler<DeviceRequest>;
+// clang-format on
 
 }  // namespace ringway::vhost

@@ -1,0 +1,35 @@
+# cmake --install: headers, both libraries, pkg-config and CMake packages, the program, its page, its back-end files.
+include(CMakePackageConfigHelpers)
+set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/ringway)
+
+set_target_properties(ringway_shared PROPERTIES EXPORT_NAME ringway)
+set_target_properties(ringway_static PROPERTIES EXPORT_NAME ringway_static)
+install(TARGETS ringway_static ringway_shared EXPORT ringwayTargets)
+install(TARGETS ringway_program)
+install(DIRECTORY src/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/ringway
+  FILES_MATCHING PATTERN "*.h" PATTERN "*_test.h" EXCLUDE PATTERN "tools" EXCLUDE)
+install(EXPORT ringwayTargets NAMESPACE ringway:: DESTINATION ${package_dir})
+configure_package_config_file(cmake/ringwayConfig.cmake.in ${CMAKE_BINARY_DIR}/ringwayConfig.cmake
+  INSTALL_DESTINATION ${package_dir})
+write_basic_package_version_file(${CMAKE_BINARY_DIR}/ringwayConfigVersion.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${CMAKE_BINARY_DIR}/ringwayConfig.cmake ${CMAKE_BINARY_DIR}/ringwayConfigVersion.cmake
+  DESTINATION ${package_dir})
+file(RELATIVE_PATH prefix_from_pc /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
+string(REGEX REPLACE "/$" "" prefix_from_pc "${prefix_from_pc}")
+configure_file(cmake/ringway.pc.in ringway.pc @ONLY)
+install(FILES ${CMAKE_BINARY_DIR}/ringway.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+install(FILES docs/man/ringway.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+
+# The back-end program convention wants a binary that takes --socket-path itself: under this second name the program
+# is "ringway serve blk". The JSON holds its absolute path, known only when the prefix is: at install time.
+file(RELATIVE_PATH program_from_libexec /${CMAKE_INSTALL_LIBEXECDIR}/ringway /${CMAKE_INSTALL_BINDIR}/ringway)
+install(CODE "
+  set(root \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}\")
+  set(entry \"${CMAKE_INSTALL_LIBEXECDIR}/ringway/vhost-user-blk\")
+  get_filename_component(binary \"\${CMAKE_INSTALL_PREFIX}/\${entry}\" ABSOLUTE)
+  file(MAKE_DIRECTORY \"\${root}/${CMAKE_INSTALL_LIBEXECDIR}/ringway\")
+  file(CREATE_LINK \"${program_from_libexec}\" \"\${root}/\${entry}\" SYMBOLIC)
+  configure_file(\"${PROJECT_SOURCE_DIR}/cmake/50-ringway-blk.json.in\"
+    \"\${root}/${CMAKE_INSTALL_DATADIR}/qemu/vhost-user/50-ringway-blk.json\" @ONLY)
+  message(STATUS \"Installing: \${root}/\${entry} and 50-ringway-blk.json\")
+")

@@ -1,0 +1,11 @@
+# Read by ctest. In: program, prefix (of the names), environment.
+execute_process(COMMAND "${program}" --gtest_list_tests OUTPUT_VARIABLE listing RESULT_VARIABLE status)
+if(NOT status EQUAL 0)
+  add_test("${prefix}unit tests can be listed" "${program}" --gtest_list_tests)
+endif()
+string(REGEX MATCHALL "(^|\n)[^ \n]+\\." suites "${listing}")
+foreach(suite IN LISTS suites)
+  string(REGEX REPLACE "^\n|\\.$" "" suite "${suite}")
+  add_test("${prefix}${suite}" "${program}" "--gtest_filter=${suite}.*" --gtest_brief=1)
+  set_tests_properties("${prefix}${suite}" PROPERTIES LABELS unit TIMEOUT 300 ENVIRONMENT "${environment}")
+endforeach()

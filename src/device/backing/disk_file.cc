@@ -1,0 +1,187 @@
+#include "ringway/device/backing/disk_file.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include <algorithm>
+#include <bit>
+#include <fstream>
+
+#include "ringway/base/log.h"
+
+namespace ringway::backing {
+namespace {
+
+// What the kernel is asked to punch or zero at once. It does so in the background; a driver may have to wait
+// for it.
+constexpr uint64_t max_discard = uint64_t{1} << 30;
+constexpr uint64_t max_write_zeroes = uint64_t{256} << 20;
+constexpr uint32_t safe_alignment = 4096;  // where the kernel does not say
+
+// QEMU's way of sharing images (its "permissions"): who may do X holds a read lock on byte 100 + x, and who
+// lets nobody else do X one on byte 200 + x. x is 1 for writing.
+constexpr off_t qemu_writes = 101;
+constexpr off_t qemu_nobody_else_writes = 201;
+
+std::string own_path(int fd) { return fmt::format("/proc/self/fd/{}", fd); }
+
+Result<> lock(int fd, int command, short type, off_t start, off_t length) {
+  struct flock range{};
+  range.l_type = type;
+  range.l_whence = SEEK_SET;
+  range.l_start = start;
+  range.l_len = length;
+  const int result = ::fcntl(fd, command, &range);
+  const bool taken =
+      result == 0 ? command == F_OFD_GETLK && range.l_type != F_UNLCK : errno == EAGAIN || errno == EACCES;
+  if (taken) return refused("another process uses this disk");
+  if (result != 0) log::warning("cannot lock the disk ({}): nothing keeps others from using it", errno);
+  return {};
+}
+
+// One writer, or any number of readers.
+Result<> lock(int fd, bool read_only) {
+  if (!read_only) return lock(fd, F_OFD_SETLK, F_WRLCK, 0, 0);
+  TRY(lock(fd, F_OFD_SETLK, F_RDLCK, qemu_nobody_else_writes, 1));
+  return lock(fd, F_OFD_GETLK, F_WRLCK, qemu_writes, 1);
+}
+
+Result<UniqueFd> open_for_io(int path_fd, bool block_device, FileOptions options) {
+  int flags = O_CLOEXEC | (options.read_only ? O_RDONLY : O_RDWR) | (options.direct ? O_DIRECT : 0);
+  if (block_device && !options.read_only) flags |= O_EXCL;  // refuses one that is mounted
+  UniqueFd fd(::open(own_path(path_fd).c_str(), flags));
+  if (fd) return fd;
+  if (errno == EINVAL && options.direct)
+    return refused("the file system does not support direct I/O (O_DIRECT)");
+  if (errno == EBUSY) return refused("the block device is in use (mounted?)");
+  if (options.read_only) return os_failure("cannot open the disk for reading");
+  return os_failure("cannot open the disk for writing");
+}
+
+uint64_t number_in(const std::string& path) {
+  std::ifstream file(path);
+  uint64_t number = 0;
+  return file >> number ? number : 0;
+}
+
+uint32_t bounded(uint64_t value) { return static_cast<uint32_t>(std::min<uint64_t>(value, UINT32_MAX)); }
+
+void describe_block_device(DiskFile& file, dev_t device) {
+  Geometry& geometry = file.geometry;
+  const int fd = file.fd.get();
+  int logical = sector_size;
+  unsigned physical = 0;
+  unsigned minimum = 0;
+  unsigned optimal = 0;
+  ::ioctl(fd, BLKSSZGET, &logical);
+  ::ioctl(fd, BLKPBSZGET, &physical);
+  ::ioctl(fd, BLKIOMIN, &minimum);
+  ::ioctl(fd, BLKIOOPT, &optimal);
+  geometry.logical_block_size = static_cast<uint32_t>(std::max<int>(logical, sector_size));
+  geometry.physical_block_size = std::max(physical, geometry.logical_block_size);
+  geometry.minimum_io_size = minimum;
+  geometry.optimal_io_size = optimal;
+  file.allocation_alignment = geometry.logical_block_size;
+
+  const std::string sys = fmt::format("/sys/dev/block/{}:{}", major(device), minor(device));
+  std::string queue = sys + "/queue/";
+  if (number_in(queue + "logical_block_size") == 0) queue = sys + "/../queue/";  // a partition
+  // Both are done by punching holes, which needs a device that zeroes by unmapping.
+  if (number_in(queue + "write_zeroes_max_bytes") > 0 && number_in(queue + "discard_max_bytes") > 0) {
+    geometry.max_discard = max_discard;
+    geometry.unmapping_zeroes = true;
+    geometry.discard_granularity =
+        std::max(bounded(number_in(queue + "discard_granularity")), geometry.logical_block_size);
+    geometry.discard_alignment = bounded(number_in(sys + "/discard_alignment"));
+  }
+}
+
+void describe_regular_file(DiskFile& file, const struct stat& status) {
+  Geometry& geometry = file.geometry;
+  // Some file systems call a megabyte their block.
+  const auto block =
+      std::bit_floor(static_cast<uint32_t>(std::clamp<long>(status.st_blksize, sector_size, safe_alignment)));
+  geometry.physical_block_size = block;
+  if (status.st_blksize > safe_alignment)
+    geometry.optimal_io_size = bounded(static_cast<uint64_t>(status.st_blksize));
+  // Past the end there is nothing to lose.
+  constexpr int punch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+  const off_t past_the_end = (status.st_size / safe_alignment + 1) * safe_alignment;
+  if (!file.options.read_only && ::fallocate(file.fd.get(), punch, past_the_end, safe_alignment) == 0) {
+    geometry.max_discard = max_discard;
+    geometry.unmapping_zeroes = true;
+    geometry.discard_granularity = block;
+  }
+}
+
+Result<> find_alignment(DiskFile& file) {
+  file.memory_alignment = file.offset_alignment =
+      file.block_device ? file.geometry.logical_block_size : safe_alignment;
+  struct statx status{};
+  if (::statx(file.fd.get(), "", AT_EMPTY_PATH, STATX_DIOALIGN, &status) == 0 &&
+      (status.stx_mask & STATX_DIOALIGN) != 0) {
+    if (status.stx_dio_offset_align == 0)
+      return refused("direct I/O (O_DIRECT) is not possible on this file");
+    file.memory_alignment = std::bit_ceil(std::max<uint32_t>(status.stx_dio_mem_align, 1));
+    file.offset_alignment = std::bit_ceil(std::max<uint32_t>(status.stx_dio_offset_align, 1));
+  }
+  file.geometry.physical_block_size = std::max(file.geometry.physical_block_size, file.offset_alignment);
+  return {};
+}
+
+}  // namespace
+
+Result<DiskFile> DiskFile::open(const std::string& path, FileOptions options) {
+  // Looked at before it is really opened, for opening a device of another kind may do something.
+  const UniqueFd look(::open(path.c_str(), O_PATH | O_CLOEXEC));
+  if (!look) return os_failure("cannot open the disk");
+  struct stat status{};
+  if (::fstat(look.get(), &status) != 0) return os_failure("cannot examine the disk");
+  if (S_ISDIR(status.st_mode)) return refused("is a directory; a disk is a regular file or a block device");
+  if (!S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode))
+    return refused("is neither a regular file nor a block device");
+
+  DiskFile file;
+  file.options = options;
+  file.block_device = S_ISBLK(status.st_mode);
+  file.fd = TRY(open_for_io(look.get(), file.block_device, options));
+  TRY(lock(file.fd.get(), options.read_only));
+  if (file.block_device) {
+    int write_protected = 0;
+    if (!options.read_only && ::ioctl(file.fd.get(), BLKROGET, &write_protected) == 0 &&
+        write_protected != 0) {
+      return refused("the block device is read-only");
+    }
+    describe_block_device(file, status.st_rdev);
+  } else {
+    describe_regular_file(file, status);
+  }
+  file.geometry.max_write_zeroes = max_write_zeroes;
+  if (options.direct) TRY(find_alignment(file));
+  return file;
+}
+
+Result<uint64_t> DiskFile::size() const {
+  uint64_t bytes = 0;
+  if (block_device) {
+    if (::ioctl(fd.get(), BLKGETSIZE64, &bytes) != 0)
+      return os_failure("cannot tell the size of the block device");
+    return bytes;
+  }
+  struct stat status{};
+  if (::fstat(fd.get(), &status) != 0) return os_failure("cannot tell the size of the file");
+  return static_cast<uint64_t>(status.st_size);
+}
+
+Result<UniqueFd> DiskFile::reopen(bool direct) const {
+  const int flags = O_CLOEXEC | (options.read_only ? O_RDONLY : O_RDWR) | (direct ? O_DIRECT : 0);
+  UniqueFd own(::open(own_path(fd.get()).c_str(), flags));
+  if (!own) return os_failure("cannot open the disk once more");
+  return own;
+}
+
+}  // namespace ringway::backing

@@ -1,0 +1,22 @@
+// A backing in a regular file or on a block device; its bytes are the disk's, no image format is ever
+// guessed.
+#pragma once
+
+#include <string>
+
+#include "ringway/device/backing/backing.h"
+
+namespace ringway::backing {
+
+struct FileOptions {
+  bool read_only = false;
+  bool direct = false;  // past the page cache (O_DIRECT)
+};
+
+// Refuses everything that is neither file nor block device, and a file that somebody else writes (or, unless
+// read_only, uses): the locks are those of QEMU, so it is told apart as well. After a failed flush every
+// later flush and write fails, for the kernel may have dropped what it could not write; only opening again
+// ends that.
+Result<std::unique_ptr<Backing>> open_file(const std::string& path, FileOptions options);
+
+}  // namespace ringway::backing

@@ -1,0 +1,70 @@
+#include "ringway/engine/front_end_caller.h"
+
+#include <algorithm>
+
+#include "ringway/base/log.h"
+
+namespace ringway::engine {
+namespace {
+
+bool same_ring(const auto& a, const auto& b) { return a.ring == b.ring; }
+
+// Notifications that say nothing new while the same one still waits.
+bool redundant(const vhost::FrontEndRequest& waiting, const vhost::FrontEndRequest& fresh) {
+  if (waiting.index() != fresh.index()) return false;
+  if (std::holds_alternative<vhost::ConfigChange>(fresh)) return true;
+  if (const auto* call = std::get_if<vhost::VringCall>(&fresh))
+    return same_ring(*call, std::get<vhost::VringCall>(waiting));
+  if (const auto* err = std::get_if<vhost::VringErr>(&fresh))
+    return same_ring(*err, std::get<vhost::VringErr>(waiting));
+  return false;
+}
+
+}  // namespace
+
+void FrontEndCaller::connect(std::shared_ptr<vhost::FrontEnd> front_end) {
+  disconnect();
+  front_end_ = std::move(front_end);
+  open_ = true;
+  thread_ = std::thread([this] { run(*front_end_); });
+}
+
+void FrontEndCaller::disconnect() {
+  {
+    const std::scoped_lock lock(mutex_);
+    open_ = false;
+    waiting_.clear();
+  }
+  arrived_.notify_one();
+  if (thread_.joinable()) thread_.join();
+  front_end_.reset();
+}
+
+void FrontEndCaller::post(vhost::FrontEndRequest request, std::function<void()> refused) {
+  {
+    const std::scoped_lock lock(mutex_);
+    const bool known =
+        std::ranges::any_of(waiting_, [&](const auto& other) { return redundant(other.request, request); });
+    if (!open_ || known || waiting_.size() >= max_waiting) return;
+    waiting_.push_back({std::move(request), std::move(refused)});
+  }
+  arrived_.notify_one();
+}
+
+void FrontEndCaller::run(vhost::FrontEnd& front_end) {
+  log::Limited limited;
+  while (true) {
+    std::unique_lock lock(mutex_);
+    arrived_.wait(lock, [this] { return !open_ || !waiting_.empty(); });
+    if (!open_) return;
+    Message message = std::move(waiting_.front());
+    waiting_.pop_front();
+    lock.unlock();
+    if (auto reply = front_end.handle(std::move(message.request)); !reply) {
+      if (message.refused) message.refused();
+      limited.warning("the front-end did not take a message: {}", reply.error().to_string());
+    }
+  }
+}
+
+}  // namespace ringway::engine

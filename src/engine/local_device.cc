@@ -1,0 +1,567 @@
+#include "ringway/engine/local_device.h"
+
+#include <linux/virtio_config.h>
+#include <linux/virtio_ring.h>
+
+#include <algorithm>
+#include <array>
+#include <cassert>
+
+#include "ringway/base/log.h"
+#include "ringway/vhost/features.h"
+
+namespace ringway::engine {
+namespace {
+
+using vhost::bit;
+using vhost::Done;
+
+constexpr uint64_t ring_features = bit(VIRTIO_F_VERSION_1) | bit(VIRTIO_F_RING_PACKED) |
+                                   bit(VIRTIO_RING_F_INDIRECT_DESC) | bit(VIRTIO_RING_F_EVENT_IDX) |
+                                   bit(VIRTIO_F_IN_ORDER) | bit(VIRTIO_F_ANY_LAYOUT) |
+                                   bit(VIRTIO_F_ACCESS_PLATFORM);
+
+constexpr uint32_t max_config_size = 256;  // vhost-user "Virtio device config space"
+
+std::unexpected<Error> not_offered() { return refused("not offered by this device"); }
+
+}  // namespace
+
+// Starts a ring at its first kick: what front-ends do that follow the older rule, and send SET_VRING_KICK
+// before the rest. Lives on the control loop, which may wait for workers.
+class LocalDevice::KickWaiter final : public loop::Source {
+ public:
+  KickWaiter(LocalDevice& device, uint16_t index, std::shared_ptr<const Signal> kick)
+      : device_(device), index_(index), kick_(std::move(kick)) {
+    control().run([this] {
+      control().add(*this);
+      if (auto watched = control().watch(*this, *kick_); !watched)
+        log::warning("{}", watched.error().to_string());
+    });
+  }
+  ~KickWaiter() override {
+    control().run([this] {
+      control().unwatch(*this);
+      control().remove(*this);
+    });
+  }
+
+ private:
+  bool poll() override {
+    // The holder of the lock may be waiting for this very thread: try again in the next turn.
+    const std::unique_lock lock(device_.mutex_, std::try_to_lock);
+    if (!lock) return true;
+    device_.on_waiting_kick(index_);
+    return false;
+  }
+  bool park() override { return true; }
+  void unpark() override {}
+  loop::Loop& control() { return device_.workers_.control(); }
+
+  LocalDevice& device_;
+  const uint16_t index_;
+  const std::shared_ptr<const Signal> kick_;
+};
+
+LocalDevice::LocalDevice(Model& model, Workers& workers, Options options)
+    : model_(model),
+      workers_(workers),
+      options_(options),
+      first_worker_(workers.next_start()),
+      vrings_(model.queue_count()) {
+  model_.on_config_change([this] { config_changed(); });
+}
+
+LocalDevice::~LocalDevice() {
+  model_.on_config_change(nullptr);
+  disconnect();
+}
+
+Result<vhost::DeviceReply> LocalDevice::handle(vhost::DeviceRequest request) {
+  const std::scoped_lock lock(mutex_);
+  return std::visit(
+      [this](auto& alternative) -> Result<vhost::DeviceReply> {
+        return vhost::DeviceReply(TRY(on(alternative)));
+      },
+      request);
+}
+
+void LocalDevice::disconnect() {
+  front_end_.disconnect();
+  const std::scoped_lock lock(mutex_);
+  reset_device();
+  vrings_ = std::vector<Vring>(model_.queue_count());
+  features_ = 0;
+  capabilities_ = {};
+  map_ = memory::Map::empty();
+  iotlb_ = memory::IotlbTable::empty();
+  questions_.clear();
+}
+
+// ---- features
+// --------------------------------------------------------------------------------------------------------
+
+Result<uint64_t> LocalDevice::on(const vhost::GetFeatures&) { return model_.features() | ring_features; }
+
+Result<Done> LocalDevice::on(const vhost::SetFeatures& request) {
+  features_ = request.features;
+  model_.set_features(features_ & ~bit(vhost::VHOST_USER_F_PROTOCOL_FEATURES));
+  if (!has(vhost::VHOST_USER_F_PROTOCOL_FEATURES)) {
+    for (Vring& vring : vrings_) vring.enabled = true;
+    TRY(start_all());
+  }
+  return Done{};
+}
+
+Result<vhost::Capabilities> LocalDevice::on(const vhost::GetProtocolFeatures&) {
+  uint64_t bits = bit(vhost::VHOST_USER_PROTOCOL_F_MQ) | bit(vhost::VHOST_USER_PROTOCOL_F_CROSS_ENDIAN) |
+                  bit(vhost::VHOST_USER_PROTOCOL_F_RESET_DEVICE) |
+                  bit(vhost::VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS) |
+                  bit(vhost::VHOST_USER_PROTOCOL_F_STATUS);
+  if (model_.config_size() > 0) bits |= bit(vhost::VHOST_USER_PROTOCOL_F_CONFIG);
+  if (options_.offer_inband_notifications) bits |= bit(vhost::VHOST_USER_PROTOCOL_F_INBAND_NOTIFICATIONS);
+  return vhost::Capabilities{bits};
+}
+
+Result<Done> LocalDevice::on(const vhost::SetProtocolFeatures& request) {
+  capabilities_ = request.capabilities;
+  return Done{};
+}
+
+Result<Done> LocalDevice::on(const vhost::SetOwner&) { return Done{}; }
+
+Result<Done> LocalDevice::on(const vhost::ResetOwner&) {
+  for (Vring& vring : vrings_) {
+    stop(vring);
+    vring.enabled = false;
+  }
+  return Done{};
+}
+
+Result<uint64_t> LocalDevice::on(const vhost::GetQueueNum&) { return vrings_.size(); }
+
+// ---- memory
+// ----------------------------------------------------------------------------------------------------------
+
+Result<Done> LocalDevice::on(vhost::SetMemTable& request) {
+  std::vector<std::shared_ptr<const memory::Region>> regions;
+  for (vhost::MemoryRegion& region : request.regions) {
+    regions.push_back(TRY(memory::Region::open(region.layout, std::move(region.fd))));
+  }
+  TRY(replace_map(TRY(memory::Map::of(std::move(regions)))));
+  return Done{};
+}
+
+Result<uint64_t> LocalDevice::on(const vhost::GetMaxMemSlots&) { return options_.max_mem_slots; }
+
+Result<Done> LocalDevice::on(vhost::AddMemReg& request) {
+  if (map_->regions().size() >= options_.max_mem_slots)
+    return refused("all memory slots are taken", options_.max_mem_slots);
+  auto region = TRY(memory::Region::open(request.region.layout, std::move(request.region.fd)));
+  map_ = TRY(map_->with(std::move(region)));
+  set_views(false);
+  start_all_or_report();
+  return Done{};
+}
+
+Result<Done> LocalDevice::on(const vhost::RemMemReg& request) {
+  TRY(replace_map(TRY(map_->without(request.layout))));
+  return Done{};
+}
+
+Result<> LocalDevice::replace_map(std::shared_ptr<const memory::Map> map) {
+  map_ = std::move(map);
+  restart_running();
+  start_all_or_report();
+  return {};
+}
+
+memory::View LocalDevice::view() const {
+  return memory::View(map_, has(VIRTIO_F_ACCESS_PLATFORM) ? iotlb_ : nullptr);
+}
+
+void LocalDevice::set_views(bool drain) {
+  for (Vring& vring : vrings_) {
+    if (vring.queue) vring.queue->set_view(view(), drain);
+  }
+}
+
+// ---- IOTLB
+// -----------------------------------------------------------------------------------------------------------
+
+Result<Done> LocalDevice::on(const vhost::UpdateIotlb& request) {
+  const vhost::IotlbMessage& message = request.message;
+  const bool revokes = iotlb_->overlaps(message.iova, message.size);
+  if (message.type == vhost::IotlbType::invalidate) {
+    iotlb_ = iotlb_->without(message.iova, message.size);
+  } else {
+    iotlb_ = TRY(iotlb_->with(TRY(checked_entry(message))));
+    questions_.close(message.iova, message.size);
+  }
+  if (revokes) {
+    revoke(message.iova, message.size);
+  } else {
+    set_views(false);
+  }
+  start_all_or_report();
+  return Done{};
+}
+
+Result<memory::IotlbEntry> LocalDevice::checked_entry(const vhost::IotlbMessage& message) const {
+  std::array<iovec, 512> storage;
+  memory::Segments pieces{std::span(storage)};
+  if (!map_->translate(message.front_end, message.size, pieces)) {
+    return refused("IOTLB update maps outside the memory table", message.front_end.value);
+  }
+  return memory::IotlbEntry{.iova = message.iova,
+                            .size = message.size,
+                            .front_end = message.front_end,
+                            .access = static_cast<memory::Access>(message.permission)};
+}
+
+// When this returns nothing uses the revoked range: chains are drained, and rings that lie in it are stopped
+// until the front-end tells where they are.
+void LocalDevice::revoke(vhost::GuestAddress iova, uint64_t size) {
+  for (size_t index = 0; index < vrings_.size(); ++index) {
+    Vring& vring = vrings_[index];
+    if (!vring.queue) continue;
+    if (lies_in(vring, iova, size))
+      stop(vring);
+    else
+      vring.queue->set_view(view(), true);
+  }
+}
+
+bool LocalDevice::lies_in(const Vring& vring, vhost::GuestAddress iova, uint64_t size) const {
+  const ring::Format format = ring::Format::of(features_, vring.big_endian);
+  const auto overlaps = [&](uint64_t address, uint64_t length) {
+    return address - iova.value < size || iova.value - address < length;  // distances modulo 2^64
+  };
+  return overlaps(vring.addresses.desc, ring::RingConfig::desc_bytes(vring.size, format)) ||
+         overlaps(vring.addresses.avail, ring::RingConfig::driver_bytes(vring.size, format)) ||
+         overlaps(vring.addresses.used, ring::RingConfig::device_bytes(vring.size, format));
+}
+
+Result<Done> LocalDevice::on(vhost::SetFrontEnd& request) {
+  front_end_.connect(std::move(request.front_end));
+  questions_.clear();
+  set_views(false);  // misses that nobody could be told are told now
+  start_all_or_report();
+  return Done{};
+}
+
+// ---- rings
+// -----------------------------------------------------------------------------------------------------------
+
+LocalDevice::Vring& LocalDevice::vring(vhost::RingIndex index) {
+  assert(index < vrings_.size());
+  return vrings_[index];
+}
+
+Result<Done> LocalDevice::on(const vhost::SetVringNum& request) {
+  if (request.size > model_.max_queue_size())
+    return refused("ring is larger than this device serves", request.size);
+  vring(request.ring).size = request.size;
+  start_all_or_report();
+  return Done{};
+}
+
+Result<Done> LocalDevice::on(const vhost::SetVringAddr& request) {
+  Vring& vring = this->vring(request.ring);
+  vring.addresses = request;
+  vring.has_addresses = true;
+  return Done{};
+}
+
+Result<Done> LocalDevice::on(const vhost::SetVringBase& request) {
+  vring(request.ring).base = request.base;
+  return Done{};
+}
+
+Result<Done> LocalDevice::on(const vhost::SetVringEndian& request) {
+  vring(request.ring).big_endian = request.big != 0;
+  return Done{};
+}
+
+Result<vhost::RingState> LocalDevice::on(const vhost::GetVringBase& request) {
+  Vring& vring = this->vring(request.ring);
+  stop(vring);
+  vring.wanted = false;
+  vring.kick_waiter.reset();
+  vring.kick.reset();
+  return vhost::RingState{.ring = request.ring, .value = vring.base};
+}
+
+Result<Done> LocalDevice::on(vhost::SetVringKick& request) {
+  Vring& vring = this->vring(request.ring);
+  std::shared_ptr<const Signal> kick;
+  if (request.fd) kick = std::make_shared<const Signal>(TRY(Signal::adopt(std::move(request.fd))));
+  vring.must_poll = !kick && !capable(vhost::VHOST_USER_PROTOCOL_F_INBAND_NOTIFICATIONS);
+  if (vring.queue) vring.queue->set_kick(kick, vring.must_poll);
+  vring.kick_waiter.reset();
+  vring.kick = std::move(kick);
+  vring.wanted = true;
+  const auto started = try_start(static_cast<uint16_t>(request.ring));
+  if (!started) {
+    vring.wanted = false;
+    return std::unexpected(started.error());
+  }
+  if (*started == Start::not_yet && vring.kick) {
+    vring.kick_waiter = std::make_unique<KickWaiter>(*this, static_cast<uint16_t>(request.ring), vring.kick);
+  }
+  return Done{};
+}
+
+Result<Done> LocalDevice::on(vhost::SetVringCall& request) {
+  Vring& vring = this->vring(request.ring);
+  vring.call.reset();
+  if (request.fd) {
+    vring.call = std::make_shared<const Notifier>(TRY(Notifier::adopt(std::move(request.fd))));
+    vring.call->signal();  // drivers in the field wait for what they may have missed
+  }
+  if (vring.queue) vring.queue->set_call(vring.call);
+  return Done{};
+}
+
+Result<Done> LocalDevice::on(vhost::SetVringErr& request) {
+  Vring& vring = this->vring(request.ring);
+  vring.err.reset();
+  if (request.fd) vring.err = std::make_shared<const Notifier>(TRY(Notifier::adopt(std::move(request.fd))));
+  if (vring.queue) vring.queue->set_err(vring.err);
+  return Done{};
+}
+
+Result<Done> LocalDevice::on(const vhost::SetVringEnable& request) {
+  Vring& vring = this->vring(request.ring);
+  vring.enabled = request.enable != 0;
+  if (!vring.enabled) {
+    stop(vring);
+    return Done{};
+  }
+  TRY(try_start(static_cast<uint16_t>(request.ring)));
+  return Done{};
+}
+
+Result<Done> LocalDevice::on(const vhost::VringKick& request) {
+  Vring& vring = this->vring(request.ring);
+  vring.wanted = true;
+  TRY(try_start(static_cast<uint16_t>(request.ring)));
+  if (vring.queue) vring.queue->kick();
+  return Done{};
+}
+
+void LocalDevice::on_waiting_kick(uint16_t index) {
+  if (auto started = try_start(index); !started) {
+    log::warning("queue {} cannot start: {}", index, started.error().to_string());
+  }
+}
+
+Result<memory::Window> LocalDevice::open_area(uint64_t address, uint64_t length, memory::Access access) {
+  if (!has(VIRTIO_F_ACCESS_PLATFORM))
+    return memory::Window::open(map_, memory::FrontEndAddress{address}, length);
+  memory::Translation failure;
+  auto window = memory::Window::open(view(), memory::GuestAddress{address}, length, access, failure);
+  if (!window && failure.outcome == memory::Translation::miss) ask(failure);
+  return window;
+}
+
+Result<ring::RingConfig> LocalDevice::open_ring(Vring& vring) {
+  const ring::Format format = ring::Format::of(features_, vring.big_endian);
+  const auto desc_access = format.packed ? memory::Access::read_write : memory::Access::read;
+  const vhost::SetVringAddr& at = vring.addresses;
+  ring::RingConfig config{
+      .size = vring.size, .format = format, .base = ring::RingBase::from_wire(vring.base, format.packed)};
+  config.desc = TRY(open_area(at.desc, ring::RingConfig::desc_bytes(vring.size, format), desc_access));
+  config.driver =
+      TRY(open_area(at.avail, ring::RingConfig::driver_bytes(vring.size, format), memory::Access::read));
+  config.device =
+      TRY(open_area(at.used, ring::RingConfig::device_bytes(vring.size, format), memory::Access::write));
+  return config;
+}
+
+Result<LocalDevice::Start> LocalDevice::try_start(uint16_t index) {
+  Vring& vring = vrings_[index];
+  if (vring.queue) return Start::running;
+  const bool driver_ready =
+      !capable(vhost::VHOST_USER_PROTOCOL_F_STATUS) || (status_ & VIRTIO_CONFIG_S_DRIVER_OK) != 0;
+  const bool described = vring.size > 0 && vring.has_addresses && !map_->regions().empty();
+  if (!vring.wanted || !vring.enabled || !described || !driver_ready) return Start::not_yet;
+  auto config = open_ring(vring);
+  // With an IOTLB the ring starts when the front-end has told where it lies.
+  if (!config && has(VIRTIO_F_ACCESS_PLATFORM)) return Start::not_yet;
+  if (!config) return std::unexpected(config.error());
+  auto ring = TRY(ring::start(*std::move(config), view()));
+  vring.kick_waiter.reset();
+  RunningQueue::Setup setup{.index = index,
+                            .features = features_,
+                            .big_endian = vring.big_endian,
+                            .must_poll = vring.must_poll,
+                            .kick = vring.kick,
+                            .call = vring.call,
+                            .err = vring.err,
+                            .events = events_for(index)};
+  auto& worker = workers_.worker(first_worker_ + index);
+  vring.queue = std::make_unique<RunningQueue>(worker, model_, std::move(ring), view(), std::move(setup));
+  running_.fetch_add(1);
+  if (config_change_waits_.exchange(false)) front_end_.post(vhost::ConfigChange{});
+  return Start::running;
+}
+
+Result<> LocalDevice::start_all() {
+  for (size_t index = 0; index < vrings_.size(); ++index) TRY(try_start(static_cast<uint16_t>(index)));
+  return {};
+}
+
+void LocalDevice::start_all_or_report() {
+  for (size_t index = 0; index < vrings_.size(); ++index) {
+    if (auto started = try_start(static_cast<uint16_t>(index)); !started) {
+      break_stopped(vrings_[index], static_cast<uint16_t>(index), started.error());
+    }
+  }
+}
+
+void LocalDevice::stop(Vring& vring) {
+  if (!vring.queue) return;
+  vring.base = vring.queue->stop().to_wire(ring::Format::of(features_, false).packed);
+  vring.queue.reset();
+  running_.fetch_sub(1);
+}
+
+void LocalDevice::stop_all() {
+  for (Vring& vring : vrings_) stop(vring);
+}
+
+void LocalDevice::restart_running() {
+  std::vector<uint16_t> were_running;
+  for (size_t index = 0; index < vrings_.size(); ++index) {
+    if (!vrings_[index].queue) continue;
+    stop(vrings_[index]);
+    were_running.push_back(static_cast<uint16_t>(index));
+  }
+  for (const uint16_t index : were_running) {
+    const auto started = try_start(index);
+    if (!started) break_stopped(vrings_[index], index, started.error());
+  }
+}
+
+void LocalDevice::break_stopped(Vring& vring, uint16_t index, const Error& error) {
+  log::warning("queue {} cannot go on: {}", index, error.to_string());
+  vring.wanted = false;
+  needs_reset_ = true;
+  if (vring.err) {
+    vring.err->signal();
+  } else {
+    events_for(index).in_band_err();
+  }
+}
+
+// Any thread.
+void LocalDevice::ask(const memory::Translation& missing) {
+  if (!questions_.open(missing.address, missing.access)) return;
+  const vhost::IotlbFault miss{{.iova = missing.address,
+                                .size = 0,
+                                .front_end = {},
+                                .permission = static_cast<uint8_t>(missing.access),
+                                .type = vhost::IotlbType::miss}};
+  front_end_.post(miss, [this, at = missing.address] { questions_.close(at, 1); });
+}
+
+RunningQueue::Events LocalDevice::events_for(uint16_t index) {
+  RunningQueue::Events events;
+  events.iotlb_miss = [this](const memory::Translation& missing) { ask(missing); };
+  const bool in_band = capable(vhost::VHOST_USER_PROTOCOL_F_INBAND_NOTIFICATIONS);
+  events.in_band_call = [this, index, in_band] {
+    if (in_band) front_end_.post(vhost::VringCall{.ring = index});
+  };
+  events.in_band_err = [this, index, in_band] {
+    if (in_band) front_end_.post(vhost::VringErr{.ring = index});
+  };
+  events.broke = [this] { needs_reset_ = true; };
+  return events;
+}
+
+// ---- configuration space, status, reset
+// ------------------------------------------------------------------------------
+
+Result<vhost::ConfigBytes> LocalDevice::on(const vhost::GetConfig& request) {
+  const uint64_t end = uint64_t{request.offset} + request.size;
+  if (end > max_config_size) return refused("configuration space ends before", end);
+  vhost::ConfigBytes config{
+      .offset = request.offset, .flags = request.flags, .bytes = std::vector<std::byte>(request.size)};
+  // A front-end may know more fields than this device has; those read as zero.
+  if (request.offset < model_.config_size()) {
+    const size_t known = std::min<size_t>(request.size, model_.config_size() - request.offset);
+    model_.read_config(request.offset, std::span(config.bytes).first(known));
+  }
+  return config;
+}
+
+Result<Done> LocalDevice::on(const vhost::SetConfig& request) {
+  const uint64_t end = uint64_t{request.config.offset} + request.config.bytes.size();
+  if (end > model_.config_size()) return refused("configuration space ends before", end);
+  TRY(model_.write_config(request.config.offset, request.config.bytes,
+                          request.config.flags == vhost::VHOST_CONFIG_MIGRATION));
+  return Done{};
+}
+
+void LocalDevice::config_changed() {
+  if (running_ > 0)
+    front_end_.post(vhost::ConfigChange{});
+  else
+    config_change_waits_ = true;
+}
+
+Result<Done> LocalDevice::on(const vhost::SetStatus& request) {
+  status_ = request.status;
+  if (status_ == 0)
+    reset_device();
+  else
+    start_all_or_report();
+  return Done{};
+}
+
+Result<uint64_t> LocalDevice::on(const vhost::GetStatus&) {
+  return status_ | (needs_reset_ ? VIRTIO_CONFIG_S_NEEDS_RESET : 0);
+}
+
+Result<Done> LocalDevice::on(const vhost::ResetDevice&) {
+  reset_device();
+  for (Vring& vring : vrings_) vring.enabled = false;
+  return Done{};
+}
+
+// Memory table, fds and owner stay; what the driver has set up goes.
+void LocalDevice::reset_device() {
+  stop_all();
+  for (Vring& vring : vrings_) {
+    vring.wanted = false;
+    vring.kick_waiter.reset();
+    vring.base = 0;
+  }
+  status_ = 0;
+  needs_reset_ = false;
+  model_.reset();
+}
+
+// ---- not offered
+// -----------------------------------------------------------------------------------------------------
+
+Result<Done> LocalDevice::on(const vhost::SetLogBase&) { return not_offered(); }
+Result<Done> LocalDevice::on(const vhost::SetLogFd&) { return not_offered(); }
+Result<Done> LocalDevice::on(const vhost::SendRarp&) { return not_offered(); }
+Result<Done> LocalDevice::on(const vhost::NetSetMtu&) { return not_offered(); }
+Result<vhost::CryptoSession> LocalDevice::on(const vhost::CreateCryptoSession&) { return not_offered(); }
+Result<Done> LocalDevice::on(const vhost::CloseCryptoSession&) { return not_offered(); }
+Result<UniqueFd> LocalDevice::on(const vhost::PostcopyAdvise&) { return not_offered(); }
+Result<Done> LocalDevice::on(const vhost::PostcopyListen&) { return not_offered(); }
+Result<Done> LocalDevice::on(const vhost::PostcopyEnd&) { return not_offered(); }
+Result<vhost::InflightArea> LocalDevice::on(const vhost::GetInflightFd&) { return not_offered(); }
+Result<Done> LocalDevice::on(const vhost::SetInflightFd&) { return not_offered(); }
+Result<Done> LocalDevice::on(const vhost::GpuSetSocket&) { return not_offered(); }
+Result<vhost::SharedObject> LocalDevice::on(const vhost::GetSharedObject&) { return not_offered(); }
+Result<vhost::StateChannel> LocalDevice::on(const vhost::SetDeviceStateFd&) { return not_offered(); }
+Result<uint64_t> LocalDevice::on(const vhost::CheckDeviceState&) { return not_offered(); }
+Result<vhost::ShmemConfig> LocalDevice::on(const vhost::GetShmemConfig&) { return not_offered(); }
+Result<vhost::RingState> LocalDevice::on(const vhost::GetVringBaseSkipDrain&) { return not_offered(); }
+
+}  // namespace ringway::engine

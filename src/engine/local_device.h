@@ -1,0 +1,156 @@
+// LocalDevice: a vhost::Device that does the work itself, on real rings, for any Model.
+// Thread rule: handle() is called by one control thread at a time; config changes may come from any thread.
+// vhost-user "Ring states", "Multiple queue support", "IOMMU support", "Device reset".
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "ringway/engine/front_end_caller.h"
+#include "ringway/engine/iotlb_questions.h"
+#include "ringway/engine/model.h"
+#include "ringway/engine/running_queue.h"
+#include "ringway/engine/workers.h"
+#include "ringway/vhost/handler.h"
+
+namespace ringway::engine {
+
+class LocalDevice final : public vhost::Device {
+ public:
+  struct Options {
+    uint64_t max_mem_slots = 509;
+    // Served either way; offered only on demand, because front-ends exist that accept every bit they are
+    // offered.
+    bool offer_inband_notifications = false;
+  };
+
+  // `model` and `workers` outlive the device.
+  LocalDevice(Model& model, Workers& workers, Options options);
+  LocalDevice(Model& model, Workers& workers) : LocalDevice(model, workers, Options{}) {}
+  ~LocalDevice() override;
+
+  // Leaves assert what vhost::Contract has checked: it must stand in front.
+  Result<vhost::DeviceReply> handle(vhost::DeviceRequest request) override;
+
+  // The front-end left: every ring is stopped, everything it gave us is released, the model is reset.
+  void disconnect();
+
+ private:
+  class KickWaiter;
+
+  // One ring as the front-end has described it.
+  struct Vring {
+    uint32_t size = 0;
+    bool has_addresses = false;
+    vhost::SetVringAddr addresses;
+    uint32_t base = 0;
+    bool enabled = false;
+    bool big_endian = false;
+    bool wanted = false;     // SET_VRING_KICK has come and GET_VRING_BASE has not
+    bool must_poll = false;  // SET_VRING_KICK without an fd
+    std::shared_ptr<const Signal> kick;
+    std::shared_ptr<const Notifier> call;
+    std::shared_ptr<const Notifier> err;
+    std::unique_ptr<RunningQueue> queue;  // while it runs, or is broken and not yet stopped
+    std::unique_ptr<KickWaiter> kick_waiter;
+  };
+  enum class Start : uint8_t { running, not_yet };
+
+  Result<uint64_t> on(const vhost::GetFeatures&);
+  Result<vhost::Done> on(const vhost::SetFeatures& request);
+  Result<vhost::Done> on(const vhost::SetOwner&);
+  Result<vhost::Done> on(const vhost::ResetOwner&);
+  Result<vhost::Done> on(vhost::SetMemTable& request);
+  Result<vhost::Done> on(const vhost::SetLogBase&);
+  Result<vhost::Done> on(const vhost::SetLogFd&);
+  Result<vhost::Done> on(const vhost::SetVringNum& request);
+  Result<vhost::Done> on(const vhost::SetVringAddr& request);
+  Result<vhost::Done> on(const vhost::SetVringBase& request);
+  Result<vhost::RingState> on(const vhost::GetVringBase& request);
+  Result<vhost::Done> on(vhost::SetVringKick& request);
+  Result<vhost::Done> on(vhost::SetVringCall& request);
+  Result<vhost::Done> on(vhost::SetVringErr& request);
+  Result<vhost::Capabilities> on(const vhost::GetProtocolFeatures&);
+  Result<vhost::Done> on(const vhost::SetProtocolFeatures& request);
+  Result<uint64_t> on(const vhost::GetQueueNum&);
+  Result<vhost::Done> on(const vhost::SetVringEnable& request);
+  Result<vhost::Done> on(const vhost::SendRarp&);
+  Result<vhost::Done> on(const vhost::NetSetMtu&);
+  Result<vhost::Done> on(vhost::SetFrontEnd& request);
+  Result<vhost::Done> on(const vhost::UpdateIotlb& request);
+  Result<vhost::Done> on(const vhost::SetVringEndian& request);
+  Result<vhost::ConfigBytes> on(const vhost::GetConfig& request);
+  Result<vhost::Done> on(const vhost::SetConfig& request);
+  Result<vhost::CryptoSession> on(const vhost::CreateCryptoSession&);
+  Result<vhost::Done> on(const vhost::CloseCryptoSession&);
+  Result<UniqueFd> on(const vhost::PostcopyAdvise&);
+  Result<vhost::Done> on(const vhost::PostcopyListen&);
+  Result<vhost::Done> on(const vhost::PostcopyEnd&);
+  Result<vhost::InflightArea> on(const vhost::GetInflightFd&);
+  Result<vhost::Done> on(const vhost::SetInflightFd&);
+  Result<vhost::Done> on(const vhost::GpuSetSocket&);
+  Result<vhost::Done> on(const vhost::ResetDevice&);
+  Result<vhost::Done> on(const vhost::VringKick& request);
+  Result<uint64_t> on(const vhost::GetMaxMemSlots&);
+  Result<vhost::Done> on(vhost::AddMemReg& request);
+  Result<vhost::Done> on(const vhost::RemMemReg& request);
+  Result<vhost::Done> on(const vhost::SetStatus& request);
+  Result<uint64_t> on(const vhost::GetStatus&);
+  Result<vhost::SharedObject> on(const vhost::GetSharedObject&);
+  Result<vhost::StateChannel> on(const vhost::SetDeviceStateFd&);
+  Result<uint64_t> on(const vhost::CheckDeviceState&);
+  Result<vhost::ShmemConfig> on(const vhost::GetShmemConfig&);
+  Result<vhost::RingState> on(const vhost::GetVringBaseSkipDrain&);
+
+  Vring& vring(vhost::RingIndex index);
+  [[nodiscard]] bool has(unsigned feature) const { return (features_ >> feature & 1) != 0; }
+  [[nodiscard]] bool capable(unsigned capability) const {
+    return (capabilities_.bits >> capability & 1) != 0;
+  }
+  [[nodiscard]] memory::View view() const;
+  Result<memory::Window> open_area(uint64_t address, uint64_t length, memory::Access access);
+  Result<ring::RingConfig> open_ring(Vring& vring);
+
+  // Starts the ring if everything that it needs has come; an error if what has come cannot run.
+  Result<Start> try_start(uint16_t index);
+  Result<> start_all();
+  void start_all_or_report();
+  void stop(Vring& vring);
+  void stop_all();
+  void reset_device();
+  // Rings are drained, stopped, and started again with the present map and IOTLB; those that cannot are
+  // broken.
+  void restart_running();
+  void set_views(bool drain);
+  [[nodiscard]] Result<memory::IotlbEntry> checked_entry(const vhost::IotlbMessage& message) const;
+  void revoke(vhost::GuestAddress iova, uint64_t size);
+  [[nodiscard]] bool lies_in(const Vring& vring, vhost::GuestAddress iova, uint64_t size) const;
+  Result<> replace_map(std::shared_ptr<const memory::Map> map);
+  void break_stopped(Vring& vring, uint16_t index, const Error& error);
+  void ask(const memory::Translation& missing);
+  RunningQueue::Events events_for(uint16_t index);
+  void config_changed();
+  void on_waiting_kick(uint16_t index);
+
+  Model& model_;
+  Workers& workers_;
+  const Options options_;
+  const size_t first_worker_;
+  std::mutex mutex_;  // guards everything below that is not atomic
+  uint64_t features_ = 0;
+  vhost::Capabilities capabilities_;
+  uint64_t status_ = 0;
+  std::shared_ptr<const memory::Map> map_ = memory::Map::empty();
+  std::shared_ptr<const memory::IotlbTable> iotlb_ = memory::IotlbTable::empty();
+  std::vector<Vring> vrings_;
+  FrontEndCaller front_end_;
+  IotlbQuestions questions_;
+  std::atomic<bool> needs_reset_ = false;
+  std::atomic<unsigned> running_ = 0;  // queues; 0: suspended, so no messages to the front-end
+  std::atomic<bool> config_change_waits_ = false;
+};
+
+}  // namespace ringway::engine

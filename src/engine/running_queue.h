@@ -1,0 +1,108 @@
+// RunningQueue: a started ring with its device's Queue, polled by a worker's loop.
+// Thread rule: made and told by the control thread through the worker's loop (start, stop, setters);
+// everything else happens on the worker's thread.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <semaphore>
+#include <span>
+
+#include "ringway/base/notifier.h"
+#include "ringway/engine/model.h"
+#include "ringway/engine/queue_loop.h"
+#include "ringway/loop/loop.h"
+#include "ringway/ring/ring.h"
+
+namespace ringway::engine {
+
+class RunningQueue final : public QueueLoop, private loop::Source, private loop::Deferred {
+ public:
+  // What the queue tells its device; called on the worker's thread, must not wait.
+  struct Events {
+    std::function<void(const memory::Translation&)> iotlb_miss;
+    std::function<void()> in_band_call;  // when there is no call fd
+    std::function<void()> in_band_err;   // when there is no err fd
+    std::function<void()> broke;         // once
+  };
+  struct Setup {
+    uint16_t index = 0;
+    uint64_t features = 0;
+    bool big_endian = false;
+    bool must_poll = false;                // no notification will ever come
+    std::shared_ptr<const Signal> kick;    // none: in-band, or must_poll
+    std::shared_ptr<const Notifier> call;  // may be none
+    std::shared_ptr<const Notifier> err;   // may be none
+    Events events;
+  };
+
+  // Control thread. The queue runs when the constructor returns.
+  RunningQueue(loop::Loop& worker, Model& model, ring::Ring ring, memory::View view, Setup setup);
+  // Control thread. The queue must have been stopped.
+  ~RunningQueue() override;
+
+  // Control thread. Takes nothing new, waits until all that was taken is used, and says where the ring would
+  // continue.
+  ring::RingBase stop();
+  // Control thread. Later chains are translated through `view`; with `drain`, returns when no chain uses the
+  // old one.
+  void set_view(memory::View view, bool drain);
+  void set_kick(std::shared_ptr<const Signal> kick, bool must_poll);
+  void set_call(std::shared_ptr<const Notifier> call);
+  void set_err(std::shared_ptr<const Notifier> err);
+  // Any thread: an in-band kick.
+  void kick();
+
+  // QueueLoop, worker's thread.
+  void complete(ring::Chain chain, uint32_t written) override;
+  void fail(ring::Chain chain, Error error) override;
+  [[nodiscard]] loop::Loop& worker() override { return worker_; }
+  [[nodiscard]] uint16_t index() const override { return setup_.index; }
+  [[nodiscard]] uint32_t ring_size() const override { return size_; }
+  [[nodiscard]] uint64_t features() const override { return setup_.features; }
+  [[nodiscard]] bool big_endian() const override { return setup_.big_endian; }
+
+ private:
+  enum class State : uint8_t { running, waiting_for_iotlb, paused, broken, stopped };
+
+  bool poll() override;
+  bool park() override;
+  void unpark() override;
+  void end_of_turn() override;
+
+  bool drain_ring();
+  template <class RingType>
+  size_t process_available(RingType& ring);
+  template <class RingType>
+  size_t pop_batch(RingType& ring, std::span<ring::Chain> chains);
+  void process(ring::Chain chain);
+  void abandon(ring::Chain chain);
+  template <class RingType>
+  void show_used(RingType& ring);
+  void break_ring(const Error& error);
+  void on_iotlb_miss(const memory::Translation& missing);
+  void publish();
+  void watch_kick();
+  void poll_again_later();
+  [[nodiscard]] uint32_t in_flight() const;
+  [[nodiscard]] bool memory_is_broken() const;
+  void on_drained();
+  void drain(std::binary_semaphore& done);
+
+  loop::Loop& worker_;
+  Setup setup_;
+  ring::Ring ring_;
+  memory::View view_;
+  const uint32_t size_;
+  std::unique_ptr<Queue> queue_;
+  State state_ = State::running;
+  bool in_poll_ = false;
+  bool unpublished_ = false;
+  bool call_wanted_ = false;
+  uint64_t seen_faults_ = 0;
+  uint64_t poll_timer_ = 0;
+  std::binary_semaphore* drained_ = nullptr;  // somebody waits for in_flight() == 0
+};
+
+}  // namespace ringway::engine

@@ -1,0 +1,178 @@
+// The epoll poller: for places where io_uring is forbidden. Watches are edge-triggered; file requests go to a
+// pool of threads.
+#include <sys/epoll.h>
+
+#include <algorithm>
+#include <array>
+#include <climits>
+#include <memory>
+#include <unordered_set>
+#include <vector>
+
+#include "ringway/loop/file_pool.h"
+#include "ringway/loop/poller.h"
+
+namespace ringway::loop {
+namespace {
+
+constexpr size_t events_per_turn = 64;
+// While other things keep the loop awake, it asks the kernel for events only once in so many turns.
+constexpr unsigned turns_between_looks = 8;
+
+int milliseconds_until(std::optional<Loop::Clock::time_point> time) {
+  if (!time) return -1;
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(*time - Loop::Clock::now()).count();
+  return static_cast<int>(std::clamp<int64_t>(left, 0, INT_MAX));
+}
+
+class EpollPoller final : public Poller {
+ public:
+  EpollPoller(Client& client, std::shared_ptr<Doorbell> doorbell)
+      : client_(client), doorbell_(std::move(doorbell)) {}
+  Result<> open();
+
+  Result<Watch*> watch(const Signal& signal, SourceState& source) override;
+  void unwatch(Watch* watch) override;
+  void submit(FileRequest& request) override;
+  [[nodiscard]] size_t in_flight() const override { return in_flight_; }
+  bool reap() override;
+  void flush() override;
+  void sleep(std::optional<Loop::Clock::time_point> until) override;
+  [[nodiscard]] bool pending() const override { return !finished_.empty(); }
+
+ private:
+  Result<> add(int fd, void* data);
+  void look(int timeout);
+  bool reap_events();
+  bool reap_files();
+  FileJob* take_job();
+
+  Client& client_;
+  std::shared_ptr<Doorbell> doorbell_;
+  UniqueFd epoll_;
+  std::array<epoll_event, events_per_turn> events_{};
+  size_t event_count_ = 0;  // seen, and not yet dealt with
+  unsigned turns_ = 0;
+  std::unordered_set<Watch*> watches_;
+  std::vector<std::unique_ptr<Watch>> ended_;  // may still be named in events_
+
+  size_t in_flight_ = 0;
+  std::shared_ptr<FilePool> pool_;
+  FileJob* queued_ = nullptr;  // the newest first
+  Stack<FileJob> finished_;
+  std::vector<std::unique_ptr<FileJob>> jobs_;
+  FileJob* free_jobs_ = nullptr;
+};
+
+Result<> EpollPoller::open() {
+  epoll_ = UniqueFd(::epoll_create1(EPOLL_CLOEXEC));
+  if (!epoll_) return os_failure("cannot create an epoll instance");
+  return add(doorbell_->fd(), nullptr);
+}
+
+Result<> EpollPoller::add(int fd, void* data) {
+  epoll_event event{.events = EPOLLIN | EPOLLET, .data = {.ptr = data}};
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0)
+    return os_failure("cannot watch a notification fd");
+  return {};
+}
+
+Result<Watch*> EpollPoller::watch(const Signal& signal, SourceState& source) {
+  auto watch = std::make_unique<Watch>(Watch{.signal = &signal, .source = &source});
+  TRY(add(signal.fd(), watch.get()));
+  watches_.insert(watch.get());
+  return watch.release();
+}
+
+void EpollPoller::unwatch(Watch* watch) {
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, watch->signal->fd(), nullptr);
+  watches_.erase(watch);
+  watch->wanted = false;
+  ended_.emplace_back(watch);
+}
+
+FileJob* EpollPoller::take_job() {
+  if (free_jobs_ == nullptr) {
+    jobs_.push_back(std::make_unique<FileJob>());
+    return jobs_.back().get();
+  }
+  return std::exchange(free_jobs_, free_jobs_->next);
+}
+
+void EpollPoller::submit(FileRequest& request) {
+  ++in_flight_;
+  FileJob* job = take_job();
+  *job = {.request = &request, .home = &finished_, .doorbell = doorbell_, .next = queued_};
+  queued_ = job;
+}
+
+void EpollPoller::flush() {
+  if (queued_ == nullptr) return;
+  if (pool_ == nullptr) pool_ = FilePool::shared();
+  FileJob* in_order = nullptr;
+  while (queued_ != nullptr) {
+    FileJob* job = queued_;
+    queued_ = std::exchange(job->next, in_order);
+    in_order = job;
+  }
+  if (pool_->submit(in_order)) return;
+  while (in_order != nullptr) {
+    FileJob* job = std::exchange(in_order, in_order->next);
+    job->result = -EAGAIN;
+    finished_.push(job);
+  }
+}
+
+void EpollPoller::look(int timeout) {
+  const int count = ::epoll_wait(epoll_.get(), events_.data(), events_per_turn, timeout);
+  event_count_ = static_cast<size_t>(std::max(count, 0));
+  turns_ = 0;
+}
+
+void EpollPoller::sleep(std::optional<Loop::Clock::time_point> until) {
+  flush();
+  if (finished_.empty()) look(milliseconds_until(until));
+}
+
+bool EpollPoller::reap() {
+  if (event_count_ == 0 && ++turns_ >= turns_between_looks) look(0);
+  const bool events = reap_events();
+  return reap_files() || events;
+}
+
+bool EpollPoller::reap_events() {
+  const size_t count = std::exchange(event_count_, 0);
+  for (size_t i = 0; i < count; ++i) {
+    const auto* watch = static_cast<const Watch*>(events_[i].data.ptr);
+    if (watch == nullptr || !watch->wanted) continue;
+    watch->signal->take();
+    client_.signalled(*watch->source);
+  }
+  ended_.clear();
+  return count > 0;
+}
+
+bool EpollPoller::reap_files() {
+  FileJob* job = finished_.take_all();
+  const bool any = job != nullptr;
+  while (job != nullptr) {
+    FileJob* const ended = std::exchange(job, job->next);
+    FileRequest& request = *ended->request;
+    const int64_t result = ended->result;
+    ended->next = std::exchange(free_jobs_, ended);
+    --in_flight_;
+    request.done(request, result);
+  }
+  return any;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Poller>> make_epoll_poller(Poller::Client& client,
+                                                  std::shared_ptr<Doorbell> doorbell) {
+  auto poller = std::make_unique<EpollPoller>(client, std::move(doorbell));
+  TRY(poller->open());
+  return poller;
+}
+
+}  // namespace ringway::loop

@@ -1,0 +1,101 @@
+#include "ringway/loop/file_pool.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <cassert>
+#include <system_error>
+
+#include "ringway/loop/signals.h"
+
+namespace ringway::loop {
+
+std::shared_ptr<FilePool> FilePool::shared() {
+  static std::mutex mutex;
+  static std::weak_ptr<FilePool> current;
+  const std::scoped_lock lock(mutex);
+  std::shared_ptr<FilePool> pool = current.lock();
+  if (pool == nullptr) current = pool = std::make_shared<FilePool>();
+  return pool;
+}
+
+FilePool::~FilePool() {
+  {
+    const std::scoped_lock lock(mutex_);
+    assert(first_ == nullptr);
+    stopping_ = true;
+  }
+  more_.notify_all();
+}
+
+bool FilePool::submit(FileJob* jobs) {
+  const std::scoped_lock lock(mutex_);
+  size_t count = 0;
+  for (FileJob* job = jobs; job != nullptr; job = job->next) ++count;
+  while (idle_ < queued_ + count && threads_.size() < max_threads && add_thread()) ++idle_;
+  if (threads_.empty()) return false;
+  *end_ = jobs;
+  while (*end_ != nullptr) end_ = &(*end_)->next;
+  queued_ += count;
+  count == 1 ? more_.notify_one() : more_.notify_all();
+  return true;
+}
+
+bool FilePool::add_thread() {
+  const SignalsBlocked blocked;
+  try {
+    threads_.emplace_back([this] { work(); });
+  } catch (const std::system_error&) {
+    return false;
+  }
+  ::pthread_setname_np(threads_.back().native_handle(), "rw-files");
+  return true;
+}
+
+FileJob* FilePool::pop() {
+  std::unique_lock lock(mutex_);
+  more_.wait(lock, [this] { return first_ != nullptr || stopping_; });
+  if (first_ == nullptr) return nullptr;
+  FileJob* job = first_;
+  first_ = job->next;
+  if (first_ == nullptr) end_ = &first_;
+  --queued_;
+  --idle_;
+  return job;
+}
+
+void FilePool::work() {
+  while (FileJob* job = pop()) {
+    job->result = carry_out(*job->request);
+    const std::shared_ptr<Doorbell> doorbell = std::move(job->doorbell);
+    job->home->push(job);
+    doorbell->ring();
+    const std::scoped_lock lock(mutex_);
+    ++idle_;
+  }
+}
+
+int64_t carry_out(const FileRequest& request) {
+  const auto offset = static_cast<off_t>(request.offset);
+  const auto count = static_cast<int>(request.pieces.size());
+  ssize_t result = 0;
+  switch (request.operation) {
+    case FileRequest::Operation::read:
+      result = ::preadv2(request.fd, request.pieces.data(), count, offset, request.flags);
+      break;
+    case FileRequest::Operation::write:
+      result = ::pwritev2(request.fd, request.pieces.data(), count, offset, request.flags);
+      break;
+    case FileRequest::Operation::sync:
+      result = request.flags != 0 ? ::fdatasync(request.fd) : ::fsync(request.fd);
+      break;
+    case FileRequest::Operation::allocate:
+      result = ::fallocate(request.fd, request.flags, offset, static_cast<off_t>(request.length));
+      break;
+  }
+  return result < 0 ? -errno : result;
+}
+
+}  // namespace ringway::loop

@@ -1,0 +1,126 @@
+// Chains: all chains of one ring from walked to ended, with their pieces and memory snapshots; what split and
+// packed rings have in common. Owned by the ring's thread. Nothing is allocated after start, except by
+// set_view().
+#pragma once
+
+#include <array>
+#include <optional>
+#include <vector>
+
+#include "ringway/base/mapping.h"
+#include "ringway/ring/chain.h"
+#include "ringway/ring/gather.h"
+
+namespace ringway::ring {
+
+// Chains longer than this many pieces, and indirect tables with more entries, break the ring (VIRTIO lets a
+// device limit them), unless the ring itself is longer.
+inline constexpr uint32_t max_chain_pieces = 1024;
+
+class Chains {
+ public:
+  // How many chains are walked before the first of them is popped: their cache misses overlap.
+  static constexpr uint32_t look_ahead = 16;
+
+  static Result<Chains> create(uint32_t size, bool in_order, memory::View view);
+
+  // Filling: begin_fill(), then for each chain gather() and make_ready() or stop(), then end_fill().
+  Result<> begin_fill();
+  Gatherer gather() { return Gatherer(view_, {scratch_, max_pieces_}, table_room_); }
+  // Without it gather() may not be called: too many long chains are in flight.
+  [[nodiscard]] bool has_room() const { return scratch_ != nullptr; }
+  [[nodiscard]] bool is_free(uint16_t index) const { return slots_[index].state == Slot::free; }
+  void make_ready(uint16_t index, const Gatherer& gathered, uint32_t descriptors);
+  void stop(const Verdict& verdict, const Gatherer& gathered);
+  // An error if there is one and nothing is ready before it.
+  Result<> end_fill();
+  // Starts to load the indirect table that `descriptor` refers to.
+  void prefetch_table(const Descriptor& descriptor);
+
+  [[nodiscard]] bool any_ready() const { return next_ready_ != end_ready_; }
+  [[nodiscard]] const Slot& next_ready() const { return *ready_[next_ready_]; }
+  // Something must be ready.
+  Chain take() {
+    Slot& slot = *ready_[next_ready_++];
+    slot.state = Slot::flying;
+    slot.generation = current_;
+    ++generations_[current_].in_flight;
+    ++in_flight_;
+    if (order_ != nullptr) [[unlikely]]
+      order_[order_end_++ % size_] = slot.index;
+    return Chain(slot);
+  }
+  // Forgets what is ready: it is walked again when it is wanted. Returns the ring entries that it takes.
+  uint32_t drop_ready();
+
+  // Ends a popped chain.
+  void end(Slot& slot) {
+    release(slot);
+    Generation& generation = generations_[slot.generation];
+    --in_flight_;
+    if (--generation.in_flight == 0 && slot.generation != current_) [[unlikely]]
+      generation.view = {};
+  }
+  // Ends a popped chain that will never be used. Where order matters, nothing behind it could be used either:
+  // from here on order does not matter, and what was waiting for its turn ends too.
+  void abandon(Slot& slot);
+  // The same as end() for the chain that was popped last and is not to count as popped.
+  void take_back(Slot& slot) {
+    if (order_ != nullptr) --order_end_;
+    end(slot);
+  }
+  [[nodiscard]] bool in_order() const { return order_ != nullptr; }
+  // In order: notes that a chain is used; then oldest_done() gives those whose turn has come, oldest first.
+  void mark_done(Slot& slot, uint32_t written) {
+    slot.state = Slot::done;
+    slot.written = written;
+  }
+  Slot* oldest_done();
+
+  void set_view(memory::View view);
+  [[nodiscard]] const std::optional<memory::Translation>& missing() const { return missing_; }
+  [[nodiscard]] bool broken() const { return broken_; }
+  [[nodiscard]] uint32_t in_flight() const { return in_flight_; }
+
+ private:
+  // A memory snapshot, kept while a chain's pieces point into it.
+  struct Generation {
+    memory::View view;
+    uint32_t in_flight = 0;
+  };
+  Chains() = default;
+  void release(Slot& slot) {
+    if (slot.spilled) [[unlikely]]
+      free_block(slot.pieces());
+    slot.spilled = false;
+    slot.state = Slot::free;
+  }
+  [[nodiscard]] iovec* new_block();
+  void free_block(iovec* block);
+
+  uint32_t size_ = 0;        // of the ring, in entries
+  uint32_t max_pieces_ = 0;  // of a chain; a block holds as many
+  uint32_t in_flight_ = 0;
+  uint16_t current_ = 0;  // generation
+  uint16_t next_ready_ = 0;
+  uint16_t end_ready_ = 0;
+  bool broken_ = false;  // failure_ has been reported
+  std::array<Slot*, look_ahead> ready_{};
+  Slot* slots_ = nullptr;      // one per ring entry
+  uint16_t* order_ = nullptr;  // in order: indices of the popped chains, a ring of `size_`
+  uint64_t order_begin_ = 0;
+  uint64_t order_end_ = 0;
+  iovec* scratch_ =
+      nullptr;  // the block that is gathered into; given away when a chain does not fit its slot
+  iovec* free_blocks_ = nullptr;
+  iovec* fresh_blocks_ = nullptr;  // never touched, up to end_of_blocks_
+  iovec* end_of_blocks_ = nullptr;
+  memory::View view_;
+  std::vector<Generation> generations_;
+  std::vector<iovec> table_room_;
+  std::optional<Error> failure_;
+  std::optional<memory::Translation> missing_;
+  Mapping storage_;  // slots, order, blocks
+};
+
+}  // namespace ringway::ring

@@ -1,0 +1,185 @@
+#include "ringway/ring/packed.h"
+
+#include <algorithm>
+
+namespace ringway::ring {
+
+// Descriptors that were read before the chains that they belong to are walked. Chains lie one behind the
+// other, so what is behind the staged ones is read from the ring.
+class PackedRing::Ahead {
+ public:
+  explicit Ahead(const PackedRing& ring) : ring_(ring) {}
+  void add(const Descriptor& descriptor) { staged_[end_++] = descriptor; }
+  bool next(const PackedPlace& place, Descriptor& to) {
+    if (next_ == end_) return ring_.load_available(place, to);
+    to = staged_[next_++];
+    return true;
+  }
+  [[nodiscard]] bool any() const { return next_ != end_; }
+
+ private:
+  const PackedRing& ring_;
+  uint32_t next_ = 0;
+  uint32_t end_ = 0;
+  std::array<Descriptor, Chains::look_ahead> staged_;
+};
+
+Result<PackedRing> PackedRing::start(RingConfig config, memory::View view) {
+  Chains chains = TRY(Chains::create(config.size, config.format.in_order, std::move(view)));
+  return PackedRing(std::move(config), std::move(chains));
+}
+
+PackedRing::PackedRing(RingConfig config, Chains chains)
+    : desc_(config.desc.data()),
+      driver_(config.driver.data()),
+      device_(config.device.data()),
+      size_(config.size),
+      avail_{.position = config.base.avail, .wrap = config.base.avail_wrap},
+      walked_(avail_),
+      used_{.position = config.base.used, .wrap = config.base.used_wrap},
+      outstanding_(avail_.distance_from(used_, size_)),
+      indirect_(config.format.indirect),
+      event_idx_(config.format.event_idx),
+      chains_(std::move(chains)),
+      config_(std::move(config)) {}
+
+bool PackedRing::load_available(const PackedPlace& place, Descriptor& to) const {
+  const std::byte* const at = entry(place);
+  to.flags = order_.load<uint16_t>(at + packed_flags_at, std::memory_order_acquire);
+  if (!has_packed_flags(to.flags, place.available_flags())) return false;
+  to.address = order_.load<uint64_t>(at);
+  to.length = order_.load<uint32_t>(at + packed_length_at);
+  to.last = order_.load<uint16_t>(at + packed_id_at);
+  return true;
+}
+
+Result<> PackedRing::fill() {
+  TRY(chains_.begin_fill());
+  Ahead ahead(*this);
+  const uint32_t most = std::min(Chains::look_ahead, size_ - outstanding_);
+  PackedPlace place = walked_;
+  Descriptor descriptor;
+  for (uint32_t i = 0; i < most && load_available(place, descriptor); ++i) {
+    if (descriptor.indirect()) chains_.prefetch_table(descriptor);
+    ahead.add(descriptor);
+    place.advance(1, size_);
+  }
+  while (ahead.any()) {
+    Gatherer gather = chains_.gather();
+    const Verdict verdict = walk(ahead, gather);
+    if (!verdict.ok()) {
+      chains_.stop(verdict, gather);
+      break;
+    }
+  }
+  return chains_.end_fill();
+}
+
+Verdict PackedRing::walk(Ahead& ahead, Gatherer& gather) {
+  if (!chains_.has_room()) return {Flaw::no_room};
+  uint32_t entries = 0;
+  uint16_t id = 0;
+  if (const Verdict verdict = follow(ahead, gather, entries, id); !verdict.ok()) return verdict;
+  if (id >= size_) return {Flaw::packed_id_range, id};
+  if (!chains_.is_free(id)) return {Flaw::packed_id_busy, id};
+  chains_.make_ready(id, gather, entries);
+  walked_.advance(entries, size_);
+  outstanding_ += entries;
+  return {};
+}
+
+// The id is that of the last descriptor.
+Verdict PackedRing::follow(Ahead& ahead, Gatherer& gather, uint32_t& entries, uint16_t& id) {
+  const uint32_t most = size_ - outstanding_;
+  PackedPlace place = walked_;
+  Descriptor descriptor;
+  do {
+    if (entries == most) return {Flaw::chain_length, entries};
+    if (!ahead.next(place, descriptor)) return {Flaw::packed_incomplete, place.position};
+    place.advance(1, size_);
+    ++entries;
+    Verdict added;
+    if (descriptor.indirect()) {
+      if (!indirect_) return {Flaw::indirect_feature, descriptor.address};
+      if (descriptor.continues() || entries > 1) return {Flaw::indirect_next, place.position};
+      added = gather.add_listed_table(descriptor, order_);
+    } else {
+      added = gather.add(descriptor);
+    }
+    if (!added.ok()) return added;
+  } while (descriptor.continues());
+  id = descriptor.last;
+  return {};
+}
+
+void PackedRing::use(Slot& slot, uint32_t written) {
+  std::byte* const at = entry(used_);
+  const uint16_t flags = used_.used_flags() | (written > 0 ? VRING_DESC_F_WRITE : 0);
+  order_.store<uint32_t>(at + packed_length_at, written);
+  order_.store<uint16_t>(at + packed_id_at, slot.index);
+  if (unpublished_ == 0) {
+    held_ = at;
+    held_flags_ = flags;
+  } else {
+    order_.store<uint16_t>(at + packed_flags_at, flags);
+  }
+  used_.advance(slot.descriptors, size_);
+  unpublished_ += slot.descriptors;
+  chains_.end(slot);
+}
+
+void PackedRing::push_in_order(Slot& slot, uint32_t written) {
+  chains_.mark_done(slot, written);
+  while (Slot* const oldest = chains_.oldest_done()) use(*oldest, oldest->written);
+}
+
+// Forgets what was looked ahead.
+void PackedRing::unwalk() {
+  outstanding_ -= chains_.drop_ready();
+  walked_ = avail_;
+}
+
+void PackedRing::push_back(Chain chain) {
+  unwalk();
+  Slot& slot = chain.end();
+  outstanding_ -= slot.descriptors;
+  avail_.retreat(slot.descriptors, size_);
+  walked_ = avail_;
+  chains_.take_back(slot);
+}
+
+void PackedRing::set_view(memory::View view) {
+  unwalk();
+  chains_.set_view(std::move(view));
+}
+
+bool PackedRing::publish() {
+  if (unpublished_ == 0) return false;
+  order_.store<uint16_t>(held_ + packed_flags_at, held_flags_, std::memory_order_release);
+  const uint32_t count = std::exchange(unpublished_, 0);
+  outstanding_ -= count;
+  full_fence();
+  const PackedEvent event{order_.load<uint32_t>(driver_)};
+  PackedPlace before = used_;
+  before.retreat(count, size_);
+  // What the driver asked for before we started may have been passed by whoever served the ring then.
+  const bool exactly = event_idx_ && !std::exchange(first_publish_, false);
+  return event.wants(before, count, size_, exactly);
+}
+
+void PackedRing::disable_kicks() { order_.store<uint32_t>(device_, PackedEvent::never().raw); }
+
+bool PackedRing::enable_kicks() {
+  order_.store<uint32_t>(device_, event_idx_ ? PackedEvent::at(avail_).raw : PackedEvent::always().raw);
+  full_fence();
+  if (chains_.any_ready()) return true;
+  const auto flags = order_.load<uint16_t>(entry(walked_) + packed_flags_at);
+  return outstanding_ < size_ && has_packed_flags(flags, walked_.available_flags());
+}
+
+RingConfig PackedRing::stop() && {
+  config_.base = base();
+  return std::move(config_);
+}
+
+}  // namespace ringway::ring

@@ -1,0 +1,83 @@
+// PackedRing: a running packed virtqueue, device half. Owned by one worker thread. VIRTIO "Packed
+// Virtqueues". The functions are described in ring.h. Used descriptors are written and never read back.
+#pragma once
+
+#include "ringway/ring/chains.h"
+#include "ringway/ring/config.h"
+
+namespace ringway::ring {
+
+class PackedRing {
+ public:
+  // `config` has been validated.
+  static Result<PackedRing> start(RingConfig config, memory::View view);
+
+  Result<Chain> pop() {
+    if (!chains_.any_ready()) [[unlikely]] {
+      TRY(fill());
+      if (!chains_.any_ready()) return Chain();
+    }
+    avail_.advance(chains_.next_ready().descriptors, size_);
+    return chains_.take();
+  }
+  [[nodiscard]] const std::optional<memory::Translation>& missing() const { return chains_.missing(); }
+  void push_used(Chain chain, uint32_t written) {
+    Slot& slot = chain.end();
+    if (chains_.in_order()) [[unlikely]]
+      return push_in_order(slot, written);
+    use(slot, written);
+  }
+  void push_back(Chain chain);
+  void abandon(Chain chain) { chains_.abandon(chain.end()); }
+  [[nodiscard]] bool publish();
+  void disable_kicks();
+  [[nodiscard]] bool enable_kicks();
+  void set_view(memory::View view);
+
+  // Under the ring itself, where that is mapped apart from the memory table.
+  [[nodiscard]] bool memory_is_broken() const { return config_.memory_is_broken(); }
+  [[nodiscard]] uint32_t in_flight() const { return chains_.in_flight(); }
+  [[nodiscard]] uint32_t size() const { return size_; }
+  [[nodiscard]] RingBase base() const {
+    return {.avail = static_cast<uint16_t>(avail_.position),
+            .used = static_cast<uint16_t>(used_.position),
+            .avail_wrap = avail_.wrap,
+            .used_wrap = used_.wrap};
+  }
+  RingConfig stop() &&;
+
+ private:
+  class Ahead;
+  PackedRing(RingConfig config, Chains chains);
+  [[nodiscard]] std::byte* entry(const PackedPlace& place) const {
+    return desc_ + place.position * descriptor_bytes;
+  }
+  // Reads the descriptor at `place`; false if the driver has not made it available.
+  bool load_available(const PackedPlace& place, Descriptor& to) const;
+  Result<> fill();
+  Verdict walk(Ahead& ahead, Gatherer& gather);
+  Verdict follow(Ahead& ahead, Gatherer& gather, uint32_t& entries, uint16_t& id);
+  void use(Slot& slot, uint32_t written);
+  void push_in_order(Slot& slot, uint32_t written);
+  void unwalk();
+
+  std::byte* desc_;
+  std::byte* driver_;
+  std::byte* device_;
+  ByteOrder order_;
+  uint32_t size_;
+  PackedPlace avail_;          // popped up to here
+  PackedPlace walked_;         // looked ahead up to here
+  PackedPlace used_;           // pushed up to here
+  uint32_t outstanding_ = 0;   // entries from the published ones to walked_
+  uint32_t unpublished_ = 0;   // entries that were pushed
+  std::byte* held_ = nullptr;  // the first of them, whose flags show all
+  uint16_t held_flags_ = 0;
+  bool indirect_;
+  bool event_idx_;
+  bool first_publish_ = true;
+  Chains chains_;
+  RingConfig config_;
+};
+
+}  // namespace ringway::ring

@@ -1,0 +1,157 @@
+#include "ringway/ring/split.h"
+
+#include <algorithm>
+
+namespace ringway::ring {
+
+// The head of a chain that is about to be walked.
+struct SplitRing::Ahead {
+  uint16_t head;
+  Descriptor descriptor;
+};
+
+Result<SplitRing> SplitRing::start(RingConfig config, memory::View view) {
+  Chains chains = TRY(Chains::create(config.size, config.format.in_order, std::move(view)));
+  return SplitRing(std::move(config), std::move(chains));
+}
+
+SplitRing::SplitRing(RingConfig config, Chains chains)
+    : desc_(config.desc.data()),
+      driver_(config.driver.data()),
+      device_(config.device.data()),
+      order_(config.format.big_endian),
+      mask_(static_cast<uint16_t>(config.size - 1)),
+      next_avail_(config.base.avail),
+      walked_(config.base.avail),
+      seen_avail_(config.base.avail),
+      used_(config.base.avail),
+      published_(config.base.avail),
+      indirect_(config.format.indirect),
+      event_idx_(config.format.event_idx),
+      chains_(std::move(chains)),
+      config_(std::move(config)) {}
+
+Result<> SplitRing::fill() {
+  TRY(chains_.begin_fill());
+  std::array<Ahead, Chains::look_ahead> ahead;
+  if (seen_avail_ == walked_) {
+    seen_avail_ = order_.load<uint16_t>(driver_ + index_at, std::memory_order_acquire);
+    if (seen_avail_ == walked_) return {};
+  }
+  const uint32_t count = look_ahead(ahead);
+  for (uint32_t i = 0; i < count; ++i) {
+    Gatherer gather = chains_.gather();
+    const Verdict verdict = walk(ahead[i], gather);
+    if (!verdict.ok()) {
+      chains_.stop(verdict, gather);
+      break;
+    }
+    ++walked_;
+  }
+  return chains_.end_fill();
+}
+
+// Reads the next available entries, then their first descriptors, so that the loads overlap.
+uint32_t SplitRing::look_ahead(std::span<Ahead> ahead) {
+  const uint32_t waiting = static_cast<uint16_t>(seen_avail_ - walked_);
+  if (waiting > size()) return 1;  // walk() says so
+  const uint32_t count = std::min<uint32_t>(waiting, ahead.size());
+  for (uint32_t i = 0; i < count; ++i) {
+    const size_t entry = (walked_ + i) & mask_;
+    ahead[i].head = order_.load<uint16_t>(driver_ + entries_at + entry * avail_entry_bytes);
+    __builtin_prefetch(desc_ + (ahead[i].head & mask_) * descriptor_bytes);
+  }
+  for (uint32_t i = 0; i < count; ++i) {
+    if (ahead[i].head > mask_) return i + 1;
+    ahead[i].descriptor = order_.load_descriptor(desc_ + ahead[i].head * descriptor_bytes);
+    if (ahead[i].descriptor.indirect()) chains_.prefetch_table(ahead[i].descriptor);
+  }
+  return count;
+}
+
+Verdict SplitRing::walk(const Ahead& first, Gatherer& gather) {
+  const uint32_t waiting = static_cast<uint16_t>(seen_avail_ - walked_);
+  if (waiting > size()) return {Flaw::available_index, seen_avail_};
+  if (first.head > mask_) return {Flaw::head_range, first.head};
+  if (!chains_.is_free(first.head)) return {Flaw::head_busy, first.head};
+  if (!chains_.has_room()) return {Flaw::no_room};
+  uint32_t steps = 0;
+  const Verdict verdict = follow(first.descriptor, gather, steps);
+  if (verdict.ok()) chains_.make_ready(first.head, gather, steps);
+  return verdict;
+}
+
+Verdict SplitRing::follow(Descriptor descriptor, Gatherer& gather, uint32_t& steps) const {
+  for (steps = 1;; ++steps) {
+    if (descriptor.indirect()) {
+      if (!indirect_) return {Flaw::indirect_feature, descriptor.address};
+      if (descriptor.continues()) return {Flaw::indirect_next, descriptor.last};
+      return gather.add_linked_table(descriptor, order_);
+    }
+    if (const Verdict added = gather.add(descriptor); !added.ok()) return added;
+    if (!descriptor.continues()) return {};
+    if (descriptor.last > mask_) return {Flaw::next_range, descriptor.last};
+    if (steps == size()) return {Flaw::loop, descriptor.last};
+    descriptor = order_.load_descriptor(desc_ + descriptor.last * descriptor_bytes);
+  }
+}
+
+void SplitRing::push_in_order(Slot& slot, uint32_t written) {
+  chains_.mark_done(slot, written);
+  while (Slot* const oldest = chains_.oldest_done()) use(*oldest, oldest->written);
+}
+
+// Forgets what was looked ahead.
+void SplitRing::unwalk() {
+  chains_.drop_ready();
+  walked_ = next_avail_;
+}
+
+void SplitRing::push_back(Chain chain) {
+  unwalk();
+  chains_.take_back(chain.end());
+  walked_ = --next_avail_;
+}
+
+void SplitRing::set_view(memory::View view) {
+  unwalk();
+  chains_.set_view(std::move(view));
+}
+
+bool SplitRing::publish() {
+  if (used_ == published_) return false;
+  const uint16_t before = std::exchange(published_, used_);
+  order_.store<uint16_t>(device_ + index_at, used_, std::memory_order_release);
+  full_fence();
+  if (!event_idx_) {
+    const auto flags = order_.load<uint16_t>(driver_ + flags_at);
+    return (flags & VRING_AVAIL_F_NO_INTERRUPT) == 0;
+  }
+  // What the driver asked for before we started may have been passed by whoever served the ring then.
+  if (std::exchange(first_publish_, false)) return true;
+  const auto event = order_.load<uint16_t>(driver_ + entries_at + size() * avail_entry_bytes);
+  return passed(event, before, used_);
+}
+
+void SplitRing::disable_kicks() {
+  // With the event index there is nothing to write: the driver has passed the event that it was asked for.
+  if (!event_idx_) order_.store<uint16_t>(device_ + flags_at, VRING_USED_F_NO_NOTIFY);
+}
+
+bool SplitRing::enable_kicks() {
+  if (event_idx_) {
+    order_.store<uint16_t>(device_ + entries_at + size() * used_entry_bytes, next_avail_);
+  } else {
+    order_.store<uint16_t>(device_ + flags_at, 0);
+  }
+  full_fence();
+  if (chains_.any_ready() || seen_avail_ != walked_) return true;
+  return order_.load<uint16_t>(driver_ + index_at) != walked_;
+}
+
+RingConfig SplitRing::stop() && {
+  config_.base = base();
+  return std::move(config_);
+}
+
+}  // namespace ringway::ring

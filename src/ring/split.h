@@ -1,0 +1,77 @@
+// SplitRing: a running split virtqueue, device half. Owned by one worker thread. VIRTIO "Split Virtqueues".
+// The functions are described in ring.h. Used index and entries are written and never read back.
+#pragma once
+
+#include "ringway/ring/chains.h"
+#include "ringway/ring/config.h"
+
+namespace ringway::ring {
+
+class SplitRing {
+ public:
+  // `config` has been validated.
+  static Result<SplitRing> start(RingConfig config, memory::View view);
+
+  Result<Chain> pop() {
+    if (!chains_.any_ready()) [[unlikely]] {
+      TRY(fill());
+      if (!chains_.any_ready()) return Chain();
+    }
+    ++next_avail_;
+    return chains_.take();
+  }
+  [[nodiscard]] const std::optional<memory::Translation>& missing() const { return chains_.missing(); }
+  void push_used(Chain chain, uint32_t written) {
+    Slot& slot = chain.end();
+    if (chains_.in_order()) [[unlikely]]
+      return push_in_order(slot, written);
+    use(slot, written);
+  }
+  void push_back(Chain chain);
+  void abandon(Chain chain) { chains_.abandon(chain.end()); }
+  [[nodiscard]] bool publish();
+  void disable_kicks();
+  [[nodiscard]] bool enable_kicks();
+  void set_view(memory::View view);
+
+  // Under the ring itself, where that is mapped apart from the memory table.
+  [[nodiscard]] bool memory_is_broken() const { return config_.memory_is_broken(); }
+  [[nodiscard]] uint32_t in_flight() const { return chains_.in_flight(); }
+  [[nodiscard]] uint32_t size() const { return mask_ + uint32_t{1}; }
+  [[nodiscard]] RingBase base() const { return {.avail = next_avail_, .used = used_}; }
+  RingConfig stop() &&;
+
+ private:
+  struct Ahead;
+  SplitRing(RingConfig config, Chains chains);
+  Result<> fill();
+  uint32_t look_ahead(std::span<Ahead> ahead);
+  Verdict walk(const Ahead& first, Gatherer& gather);
+  Verdict follow(Descriptor descriptor, Gatherer& gather, uint32_t& steps) const;
+  void use(Slot& slot, uint32_t written) {
+    std::byte* const entry = device_ + entries_at + (used_++ & mask_) * used_entry_bytes;
+    order_.store<uint32_t>(entry, slot.index);
+    order_.store<uint32_t>(entry + 4, written);
+    chains_.end(slot);
+  }
+  void push_in_order(Slot& slot, uint32_t written);
+  void unwalk();
+
+  std::byte* desc_;
+  std::byte* driver_;
+  std::byte* device_;
+  ByteOrder order_;
+  uint16_t mask_;        // size - 1
+  uint16_t next_avail_;  // popped up to here
+  uint16_t walked_;      // looked ahead up to here
+  uint16_t seen_avail_;  // the driver's index when it was read last
+  uint16_t used_;        // pushed up to here
+  uint16_t published_;
+  bool indirect_;
+  bool event_idx_;
+  bool first_publish_ = true;
+  Chains chains_;
+  RingConfig config_;
+};
+
+}  // namespace ringway::ring

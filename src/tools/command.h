@@ -1,0 +1,19 @@
+// What main.cc knows of a subcommand: it adds itself to the command line and leaves what is to be run.
+#pragma once
+
+#include <functional>
+
+namespace CLI {
+class App;
+}
+
+namespace ringway::tools {
+
+// The exit status of the program.
+using Run = std::function<int()>;
+
+void add_serve(CLI::App& app, Run& run);
+void add_probe(CLI::App& app, Run& run);
+void add_bench(CLI::App& app, Run& run);
+
+}  // namespace ringway::tools

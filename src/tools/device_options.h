@@ -1,0 +1,52 @@
+// What a served device is, as its command line or its table in a configuration file says. Plain data, and the
+// one table of names from which both are read.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace ringway::tools {
+
+struct DeviceOptions {
+  std::string type = "blk";
+  // Where front-ends are: exactly one of these.
+  std::string socket_path;
+  std::string connect;
+  int64_t fd = -1;
+  // What the disk is: exactly one of these.
+  std::string blk_file;
+  uint64_t memory = 0;  // bytes
+  uint64_t null = 0;    // bytes
+  bool read_only = false;
+  bool direct = false;
+  uint64_t queues = 1;
+  std::string serial;
+  bool inband_notifications = false;
+};
+
+// What the whole process shares.
+struct ProcessOptions {
+  uint64_t workers = 1;
+  std::string cpus;  // "0,2-3"
+  std::string poll = "adaptive";
+  bool no_io_uring = false;
+  bool verbose = false;
+};
+
+template <class Options>
+struct Option {
+  using Member =
+      std::variant<std::string Options::*, bool Options::*, int64_t Options::*, uint64_t Options::*>;
+  const char* name;  // "socket-path": --socket-path on the command line, socket-path in a file
+  const char* help;
+  Member member;
+  bool is_size = false;  // a number of bytes that may carry a suffix: 512K, 1G
+};
+
+std::span<const Option<DeviceOptions>> device_option_table();
+std::span<const Option<ProcessOptions>> process_option_table();
+
+}  // namespace ringway::tools

@@ -1,0 +1,126 @@
+#include "ringway/tools/serve_config.h"
+
+#include <fmt/format.h>
+#include <toml++/toml.h>
+
+#include <algorithm>
+
+namespace ringway::tools {
+namespace {
+
+std::string at(const std::string& path, const toml::source_region& source, std::string_view what) {
+  return fmt::format("{}:{}: {}", path, source.begin.line, what);
+}
+
+struct Assign {
+  const toml::node& node;
+  bool is_size;
+
+  std::string operator()(std::string& to) const { return take(to, "a string"); }
+  std::string operator()(bool& to) const { return take(to, "true or false"); }
+  std::string operator()(int64_t& to) const { return take(to, "a number"); }
+  std::string operator()(uint64_t& to) const {
+    if (is_size) {
+      if (const auto text = node.value_exact<std::string>()) return take_size(*text, to);
+    }
+    const auto number = node.value_exact<int64_t>();
+    if (!number || *number < 0)
+      return is_size ? "must be a size like 4096 or \"1G\"" : "must be a number, 0 or more";
+    to = static_cast<uint64_t>(*number);
+    return {};
+  }
+
+ private:
+  template <class T>
+  std::string take(T& to, std::string_view kind) const {
+    const auto value = node.value_exact<T>();
+    if (!value) return fmt::format("must be {}", kind);
+    to = *value;
+    return {};
+  }
+  static std::string take_size(const std::string& text, uint64_t& to) {
+    const auto size = parse_size(text);
+    if (!size) return size.error();
+    to = *size;
+    return {};
+  }
+};
+
+// Empty, or what is wrong.
+template <class Options>
+std::string assign(Options& options, std::span<const Option<Options>> table, std::string_view key,
+                   const toml::node& node) {
+  const auto option =
+      std::ranges::find(table, key, [](const auto& entry) { return std::string_view(entry.name); });
+  if (option == table.end()) return "unknown key";
+  return std::visit([&](auto member) { return Assign{node, option->is_size}(options.*member); },
+                    option->member);
+}
+
+Parsed<DeviceOptions> read_device(const std::string& path, const toml::node& node) {
+  const toml::table* table = node.as_table();
+  if (table == nullptr)
+    return std::unexpected(at(path, node.source(), "device: must be a table, [[device]]"));
+  DeviceOptions device;
+  for (const auto& [key, value] : *table) {
+    const std::string_view name = key.str();
+    std::string mistake;
+    if (name == "type") {
+      mistake = Assign{value, false}(device.type);
+    } else {
+      mistake = assign(device, device_option_table(), name, value);
+    }
+    if (!mistake.empty())
+      return std::unexpected(at(path, key.source(), fmt::format("{}: {}", name, mistake)));
+  }
+  return checked(std::move(device), fmt::format("{}:{}", path, table->source().begin.line));
+}
+
+}  // namespace
+
+Parsed<DeviceOptions> checked(DeviceOptions options, const std::string& where) {
+  const auto mistake = [&](std::string_view text) {
+    return std::unexpected(fmt::format("{}: {}", where, text));
+  };
+  if (options.type != "blk")
+    return mistake(fmt::format("type: there is no device '{}'; there is blk", options.type));
+  const int ends = int{!options.socket_path.empty()} + int{!options.connect.empty()} + int{options.fd >= 0};
+  if (ends != 1) return mistake("exactly one of socket-path, fd and connect is needed");
+  const int disks = int{!options.blk_file.empty()} + int{options.memory > 0} + int{options.null > 0};
+  if (disks != 1) return mistake("exactly one of blk-file, memory and null is needed");
+  if (options.queues < 1 || options.queues > 256) return mistake("queues: must be 1 to 256");
+  if (options.serial.size() > 20) return mistake("serial: must be at most 20 bytes");
+  if (options.direct && options.blk_file.empty()) return mistake("direct: goes with blk-file only");
+  if (options.fd > INT32_MAX) return mistake("fd: is not a file descriptor");
+  return options;
+}
+
+Parsed<ServeConfig> read_serve_config(const std::string& path) {
+  toml::table root;
+  try {
+    root = toml::parse_file(path);
+  } catch (const toml::parse_error& error) {
+    return std::unexpected(at(path, error.source(), error.description()));
+  }
+  ServeConfig config;
+  for (const auto& [key, value] : root) {
+    if (key.str() != "device") {
+      const std::string mistake = assign(config.process, process_option_table(), key.str(), value);
+      if (!mistake.empty())
+        return std::unexpected(at(path, key.source(), fmt::format("{}: {}", key.str(), mistake)));
+      continue;
+    }
+    const toml::array* tables = value.as_array();
+    if (tables == nullptr)
+      return std::unexpected(at(path, key.source(), "device: must be an array of tables, [[device]]"));
+    for (const toml::node& table : *tables) {
+      auto device = read_device(path, table);
+      if (!device) return std::unexpected(device.error());
+      config.devices.push_back(*std::move(device));
+    }
+  }
+  if (config.devices.empty()) return std::unexpected(fmt::format("{}: there is no [[device]]", path));
+  return config;
+}
+
+}  // namespace ringway::tools

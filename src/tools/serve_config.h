@@ -1,0 +1,24 @@
+// The configuration file of `ringway serve --config`: TOML, process options at the top, one [[device]] table
+// each.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "ringway/tools/device_options.h"
+#include "ringway/tools/parse.h"
+
+namespace ringway::tools {
+
+struct ServeConfig {
+  ProcessOptions process;
+  std::vector<DeviceOptions> devices;
+};
+
+// A mistake is told with file, line and key.
+Parsed<ServeConfig> read_serve_config(const std::string& path);
+
+// What no table can say of a single option: how options go together. `where` names the device to the user.
+Parsed<DeviceOptions> checked(DeviceOptions options, const std::string& where);
+
+}  // namespace ringway::tools

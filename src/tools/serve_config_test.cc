@@ -1,0 +1,102 @@
+#include "ringway/tools/serve_config.h"
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <string>
+
+namespace ringway::tools {
+namespace {
+
+using testing::HasSubstr;
+
+class ServeConfigFile : public testing::Test {
+ protected:
+  Parsed<ServeConfig> read(std::string_view text) {
+    std::FILE* file = std::fopen(path_.c_str(), "w");
+    std::fwrite(text.data(), 1, text.size(), file);
+    std::fclose(file);
+    return read_serve_config(path_);
+  }
+  std::string mistake(std::string_view text) {
+    const auto config = read(text);
+    return config ? "no mistake was found" : config.error();
+  }
+  void TearDown() override { ::unlink(path_.c_str()); }
+
+  const std::string path_ = fmt::format("{}/serve-config-{}.toml", testing::TempDir(), ::getpid());
+};
+
+TEST_F(ServeConfigFile, every_option_of_two_devices_is_read) {
+  const auto config = read(R"(
+workers = 2
+cpus = "0,1"
+poll = "never"
+
+[[device]]
+socket-path = "/run/a.sock"
+blk-file = "/srv/a.img"
+read-only = true
+direct = true
+queues = 4
+serial = "disk-a"
+
+[[device]]
+type = "blk"
+connect = "/run/b.sock"
+memory = "1G"
+)");
+  ASSERT_TRUE(config) << config.error();
+  EXPECT_EQ(config->process.workers, 2U);
+  EXPECT_EQ(config->process.cpus, "0,1");
+  EXPECT_EQ(config->process.poll, "never");
+  ASSERT_EQ(config->devices.size(), 2U);
+  EXPECT_EQ(config->devices[0].blk_file, "/srv/a.img");
+  EXPECT_TRUE(config->devices[0].read_only);
+  EXPECT_TRUE(config->devices[0].direct);
+  EXPECT_EQ(config->devices[0].queues, 4U);
+  EXPECT_EQ(config->devices[0].serial, "disk-a");
+  EXPECT_EQ(config->devices[1].connect, "/run/b.sock");
+  EXPECT_EQ(config->devices[1].memory, uint64_t{1} << 30U);
+}
+
+TEST_F(ServeConfigFile, a_mistake_is_told_with_file_line_and_key) {
+  EXPECT_THAT(mistake("workers = 1\nfoo = 2\n"), HasSubstr(path_ + ":2: foo: unknown key"));
+  EXPECT_THAT(mistake("[[device]]\nsocket-path = \"s\"\nmemory = \"1G\"\nqueus = 2\n"),
+              HasSubstr(":4: queus: unknown key"));
+  EXPECT_THAT(mistake("[[device]]\nsocket-path = 7\n"), HasSubstr(":2: socket-path: must be a string"));
+  EXPECT_THAT(mistake("[[device]]\nread-only = \"yes\"\n"),
+              HasSubstr(":2: read-only: must be true or false"));
+  EXPECT_THAT(mistake("[[device]]\nmemory = \"1Q\"\n"), HasSubstr(":2: memory: '1Q' has an unknown unit"));
+  EXPECT_THAT(mistake("[[device]]\nqueues = -1\n"), HasSubstr(":2: queues: must be a number, 0 or more"));
+  EXPECT_THAT(mistake("[[device]]\nqueues = \n"), HasSubstr(path_ + ":2: "));
+  EXPECT_THAT(mistake("device = 1\n"), HasSubstr(":1: device: must be an array of tables"));
+}
+
+TEST_F(ServeConfigFile, options_that_do_not_go_together_are_refused) {
+  const std::string device = "[[device]]\nsocket-path = \"s\"\n";
+  EXPECT_THAT(mistake(device), HasSubstr(":1: exactly one of blk-file, memory and null"));
+  EXPECT_THAT(mistake(device + "memory = 512\nnull = 512\n"),
+              HasSubstr("exactly one of blk-file, memory and null"));
+  EXPECT_THAT(mistake("[[device]]\nmemory = 512\n"), HasSubstr("exactly one of socket-path, fd and connect"));
+  EXPECT_THAT(mistake(device + "memory = 512\nqueues = 257\n"), HasSubstr("queues: must be 1 to 256"));
+  EXPECT_THAT(mistake(device + "memory = 512\ndirect = true\n"),
+              HasSubstr("direct: goes with blk-file only"));
+  EXPECT_THAT(mistake(device + "memory = 512\nserial = \"123456789012345678901\"\n"),
+              HasSubstr("serial: must be at most"));
+  EXPECT_THAT(mistake(device + "memory = 512\ntype = \"floppy\"\n"),
+              HasSubstr("there is no device 'floppy'"));
+  EXPECT_THAT(mistake(""), HasSubstr("there is no [[device]]"));
+}
+
+TEST_F(ServeConfigFile, a_file_that_is_not_there_is_named) {
+  const auto config = read_serve_config("/nonexistent/ringway.toml");
+  ASSERT_FALSE(config);
+  EXPECT_THAT(config.error(), HasSubstr("/nonexistent/ringway.toml"));
+}
+
+}  // namespace
+}  // namespace ringway::tools

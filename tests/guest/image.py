@@ -1,0 +1,241 @@
+#!/usr/bin/env python3
+"""The guest image: Debian's own kernel, and an initramfs of busybox and a few file-system tools.
+
+The kernel package is downloaded with apt and unpacked, never installed. Everything lands in build/guest and is
+made again only when an input changes. `image.py` makes it; `image.py --update` takes the kernel apt offers now.
+"""
+
+import argparse
+import fcntl
+import hashlib
+import json
+import lzma
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+CACHE = Path(os.environ.get("RINGWAY_GUEST_DIR", HERE.parents[1] / "build" / "guest"))
+
+KERNEL = "linux-image-amd64"
+MODULES = ["virtio_pci", "virtio_blk", "crc32c_generic", "ext4"]
+MODULE_FOLDERS = ("/drivers/virtio/", "/drivers/block/", "/fs/", "/lib/", "/crypto/")
+TOOLS = ["mke2fs", "e2fsck", "resize2fs", "blkdiscard", "lsblk"]
+SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class ImageError(Exception):
+    """Something is missing; the text says what and how to get it."""
+
+
+@dataclass(frozen=True)
+class Image:
+    release: str  # as `uname -r` prints it
+    vmlinux: Path
+    initramfs: Path
+
+
+class Cpio:
+    """An initramfs archive ("newc") in memory. Archives may follow each other in one file, the later one wins."""
+
+    def __init__(self):
+        self.parts = []
+        self.names = set()
+
+    def file(self, name, data, mode=0o755):
+        self._entry(name, 0o100000 | mode, data)
+
+    def link(self, name, target):
+        self._entry(name, 0o120777, target.encode())
+
+    def folder(self, name):
+        self._entry(name, 0o040755)
+
+    def console(self, name):
+        self._entry(name, 0o020600, rdev=(5, 1))
+
+    def finish(self):
+        self._append("TRAILER!!!", 0, b"", (0, 0))
+        return b"".join(self.parts)
+
+    def _entry(self, name, mode, data=b"", rdev=(0, 0)):
+        name = name.strip("/")
+        if name in self.names:
+            return
+        if os.path.dirname(name):
+            self.folder(os.path.dirname(name))
+        self.names.add(name)
+        self._append(name, mode, data, rdev)
+
+    def _append(self, name, mode, data, rdev):
+        fields = (0, mode, 0, 0, 1, 0, len(data), 0, 0, *rdev, len(name) + 1, 0)
+        head = b"070701" + b"".join(b"%08x" % field for field in fields) + name.encode() + b"\0"
+        self.parts += [head, b"\0" * (-len(head) % 4), data, b"\0" * (-len(data) % 4)]
+
+
+def run(*command, **options):
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    if done.returncode:
+        raise ImageError(f"`{' '.join(map(str, command))}` failed:\n{done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
+
+
+def tool(name):
+    path = shutil.which(name, path=SEARCH)
+    if not path:
+        raise ImageError(f"{name} is not installed; `./dev setup` installs what the guest image is made of "
+                         "(tests/guest/packages lists it)")
+    return Path(path)
+
+
+def kernel_offered():
+    """The package that Debian's kernel meta package depends on now, and its version."""
+    fields = run("apt-cache", "show", "--no-all-versions", KERNEL)
+    found = re.search(r"^Depends:.*?(linux-image-[\w.+-]+-amd64)(?: \(= ([^)]+)\))?", fields, re.MULTILINE)
+    if not found:
+        raise ImageError(f"apt offers no {KERNEL} here; the lab needs a Debian 12 (amd64) package source")
+    return found[1], found[2] or ""
+
+
+def newest_kernel():
+    kept = sorted(CACHE.glob("kernel-*/vmlinux"), key=lambda path: path.stat().st_mtime)
+    return kept[-1].parent if kept else None
+
+
+def fetch_kernel(say):
+    package, version = kernel_offered()
+    folder = CACHE / f"kernel-{package.removeprefix('linux-image-')}_{version}"
+    if (folder / "vmlinux").exists():
+        return folder
+    say(f"downloading Debian's kernel: {package} {version}")
+    with tempfile.TemporaryDirectory(dir=CACHE) as work:
+        sandbox = ["-o", "APT::Sandbox::User=root"] if os.geteuid() == 0 else []
+        run("apt-get", "-q", *sandbox, "download", package, cwd=work)
+        unpacked = Path(work) / "kernel"
+        unpack_kernel(next(Path(work).glob("*.deb")), unpacked)
+        shutil.rmtree(folder, ignore_errors=True)
+        unpacked.rename(folder)
+    return folder
+
+
+def unpack_kernel(package, folder):
+    """Leaves the uncompressed kernel, which QEMU starts through its PVH entry (a guest without acceleration needs
+    seconds to unpack it by itself), and the modules that MODULES need, with their loading order."""
+    compressed, modules = None, {}
+    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE) as deb:
+        with tarfile.open(fileobj=deb.stdout, mode="r|") as files:
+            for file in files:
+                if "/boot/vmlinuz-" in file.name:
+                    compressed = files.extractfile(file).read()
+                elif file.name.endswith(".ko") and any(part in file.name for part in MODULE_FOLDERS):
+                    modules[module_name(file.name)] = files.extractfile(file).read()
+    if deb.returncode or not compressed:
+        raise ImageError(f"{package.name} holds no kernel")
+    folder.mkdir()
+    order = module_order(modules)
+    for name in order:
+        (folder / f"{name}.ko").write_bytes(modules[name])
+    (folder / "order").write_text("\n".join(order) + "\n")
+    (folder / "vmlinux").write_bytes(uncompressed(compressed))
+
+
+def module_name(path):
+    return os.path.basename(path).removesuffix(".ko").replace("-", "_")
+
+
+def module_order(modules):
+    order = []
+
+    def add(name):
+        if name in order:
+            return
+        if name not in modules:
+            raise ImageError(f"the kernel package has no module {name}")
+        depends = re.search(rb"\0depends=([^\0]*)", modules[name])[1].decode()
+        for needed in filter(None, depends.split(",")):
+            add(needed.replace("-", "_"))
+        order.append(name)
+
+    for name in MODULES:
+        add(name)
+    return order
+
+
+def uncompressed(bzimage):
+    """The ELF kernel inside a bzImage (Documentation/arch/x86/boot.rst: setup_sects, payload_offset, payload_length)."""
+    setup_sectors = bzimage[0x1F1] or 4
+    offset, length = struct.unpack_from("<II", bzimage, 0x248)
+    start = (setup_sectors + 1) * 512 + offset
+    kernel = lzma.LZMADecompressor().decompress(bzimage[start:start + length])
+    if not kernel.startswith(b"\x7fELF"):
+        raise ImageError("the kernel is not packed as Debian 12 packs it (xz, ELF)")
+    return kernel
+
+
+def libraries(programs):
+    """Every shared library that the programs load, by absolute path."""
+    return sorted({path for program in programs for path in re.findall(r"(/\S+) \(0x", run("ldd", program))})
+
+
+def initramfs(kernel):
+    archive = Cpio()
+    for name in ("dev", "proc", "sys", "tmp", "mnt", "etc"):
+        archive.folder(name)
+    archive.console("dev/console")
+    archive.link("etc/mtab", "/proc/self/mounts")
+    for name in TOOLS:
+        archive.file(f"tools/{name}", tool(name).read_bytes())
+    for path in libraries(map(tool, TOOLS)):
+        archive.file(path, Path(path).read_bytes())
+    busybox = tool("busybox")
+    archive.file("bin/busybox", busybox.read_bytes())
+    for applet in run(busybox, "--list-full").split():
+        archive.link(applet, "/bin/busybox")
+    for module in kernel.glob("*.ko"):
+        archive.file(f"modules/{module.name}", module.read_bytes(), 0o644)
+    archive.file("modules/order", (kernel / "order").read_bytes(), 0o644)
+    return archive.finish()
+
+
+def fingerprint(kernel):
+    stats = [(str(path), os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in map(tool, [*TOOLS, "busybox"])]
+    source = Path(__file__).read_bytes()
+    return hashlib.sha256(json.dumps([kernel.name, stats]).encode() + source).hexdigest()
+
+
+def build(update=False, say=print):
+    """Makes the image if it is missing or an input changed. Safe to call from several processes at once."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with open(CACHE / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        kernel = None if update else newest_kernel()
+        kernel = kernel or fetch_kernel(say)
+        target, stamp, wanted = CACHE / "initramfs.cpio", CACHE / "stamp", fingerprint(kernel)
+        if not (target.exists() and stamp.exists() and stamp.read_text() == wanted):
+            say("packing the guest's initramfs")
+            fresh = CACHE / "initramfs.new"
+            fresh.write_bytes(initramfs(kernel))
+            fresh.rename(target)
+            stamp.write_text(wanted)
+    return Image(kernel.name.removeprefix("kernel-").split("_")[0], kernel / "vmlinux", target)
+
+
+def main():
+    arguments = argparse.ArgumentParser(description="Makes the guest image of the tests and the demo.")
+    arguments.add_argument("--update", action="store_true", help="take the kernel that apt offers now")
+    try:
+        image = build(arguments.parse_args().update)
+    except ImageError as error:
+        sys.exit(f"guest image: {error}")
+    print(f"guest image: Debian kernel {image.release}, {image.initramfs}")
+
+
+if __name__ == "__main__":
+    main()

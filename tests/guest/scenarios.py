@@ -1,0 +1,241 @@
+"""What is tested with a real guest. A scenario is a function on a Lab; its first line says what it shows."""
+
+from lab import MIB
+
+SCENARIOS = {}
+
+
+def scenario(function):
+    SCENARIOS[function.__name__] = function
+    return function
+
+
+def fill(lab, *, queues=1, words="", serve_options=(), **options):
+    """Boots a guest that makes, fills and checks the disk, then reads the disk's file on the host."""
+    lab.serve(queues=queues, options=serve_options)
+    disk_options = f",num-queues={queues}" + options.pop("disk_options", "")
+    lab.boot_and_finish("fill.sh", disk_options=disk_options, processors=queues,
+                        append=f"lab.queues={queues} {words}", **options)
+    lab.check_disk()
+    lab.backend.stop()
+
+
+@scenario
+def split(lab):
+    """split rings, one queue"""
+    fill(lab, words="lab.split")
+
+
+@scenario
+def packed(lab):
+    """packed rings, one queue"""
+    lab.only_ringway("has no packed rings")
+    fill(lab, words="lab.packed", disk_options=",packed=on")
+
+
+@scenario
+def split_queues(lab):
+    """split rings, two queues, two processors"""
+    fill(lab, queues=2, words="lab.split", disk_options=",queue-size=1024")
+
+
+@scenario
+def packed_queues(lab):
+    """packed rings, two queues served by two workers"""
+    lab.only_ringway("has no packed rings")
+    fill(lab, queues=2, words="lab.packed", disk_options=",packed=on", serve_options=["--workers=2"])
+
+
+@scenario
+def plain(lab):
+    """split rings without indirect descriptors and event index: long chains, every notification sent"""
+    fill(lab, words="lab.split", disk_options=",indirect_desc=off,event_idx=off")
+
+
+@scenario
+def packed_plain(lab):
+    """the same with packed rings"""
+    lab.only_ringway("has no packed rings")
+    fill(lab, words="lab.packed", disk_options=",packed=on,indirect_desc=off,event_idx=off")
+
+
+@scenario
+def legacy(lab):
+    """a legacy device, as drivers before VIRTIO 1.0 see it"""
+    lab.only_ringway("serves no legacy devices")
+    fill(lab, words="lab.legacy lab.split", disk_options=",disable-modern=on,disable-legacy=off")
+
+
+@scenario
+def no_io_uring(lab):
+    """a back-end where io_uring is forbidden"""
+    lab.only_ringway("has no such option")
+    fill(lab, words="lab.split", serve_options=["--no-io-uring"])
+
+
+@scenario
+def direct(lab):
+    """the disk's file opened past the host's page cache"""
+    lab.only_ringway("is not configured so here")
+    fill(lab, words="lab.split", serve_options=["--direct"])
+
+
+IOMMU = {"disk_options": ",iommu_platform=on,ats=on",
+         "extra": ("-device", "intel-iommu,device-iotlb=on,intremap=off")}
+
+
+@scenario
+def iommu(lab):
+    """a virtual IOMMU with device IOTLB, mappings torn down in batches"""
+    lab.only_ringway("has no IOTLB")
+    fill(lab, words="lab.split lab.iommu intel_iommu=on", **IOMMU)
+
+
+@scenario
+def iommu_strict(lab):
+    """the same, every mapping torn down at once, packed rings, two queues"""
+    lab.only_ringway("has no IOTLB")
+    options = IOMMU | {"disk_options": IOMMU["disk_options"] + ",packed=on"}
+    fill(lab, queues=2, words="lab.packed lab.iommu intel_iommu=on iommu.strict=1", **options)
+
+
+@scenario
+def memory(lab):
+    """memory plugged in and out while requests run"""
+    lab.serve()
+    machine = lab.boot("memory.sh", memory="512M,slots=16,maxmem=4G")
+    pieces = 10
+
+    def plug():
+        for i in range(pieces):
+            machine.qmp("object-add", **{"qom-type": "memory-backend-memfd", "id": f"m{i}", "size": 128 * MIB, "share": True})
+            machine.qmp("device_add", driver="pc-dimm", id=f"dimm{i}", memdev=f"m{i}")
+        return pieces
+
+    def unplug():
+        for i in range(pieces):
+            machine.qmp("device_del", id=f"dimm{i}")
+        return "yes"
+
+    machine.run(plug=plug, unplug=unplug)
+    machine.wait_for_end()
+    lab.check_disk()
+    lab.backend.stop()
+
+
+@scenario
+def read_only(lab):
+    """a disk served read-only: mounts and reads, refuses writes, stays as it is"""
+    lab.serve()
+    first = lab.boot_and_finish("make.sh")
+    lab.backend.stop()
+    before = lab.disk_digest()
+    lab.serve(read_only=True)
+    lab.boot_and_finish("read_only.sh", {"digest": lambda: first.told["digest"]}, expected="Read-only|read-only")
+    lab.backend.stop()
+    lab.require(lab.disk_digest() == before, "the read-only disk changed")
+
+
+@scenario
+def discard(lab):
+    """discard gives space back on the host, write-zeroes makes zeroes"""
+    lab.serve()
+
+    def check():
+        lab.check_disk()
+        return "yes"
+
+    lab.boot_and_finish("discard.sh", {"usage": lambda: lab.disk_usage(), "check": check})
+    lab.backend.stop()
+
+
+@scenario
+def resize(lab):
+    """the disk grows while it is mounted and written to"""
+    lab.new_disk(64)
+    lab.serve()
+
+    def grow():
+        lab.backend.grow(192 * MIB)
+        return 192 * MIB // 512
+
+    lab.boot_and_finish("resize.sh", {"grow": grow})
+    lab.check_disk()
+    lab.check_disk("more")
+    lab.backend.stop()
+
+
+@scenario
+def cache(lab):
+    """the write cache switched off and on by the guest"""
+    lab.serve()
+    lab.boot_and_finish("cache.sh")
+    lab.check_disk()
+    lab.backend.stop()
+
+
+@scenario
+def reboot(lab):
+    """the guest resets itself with requests in flight, boots again and finds its files"""
+    lab.serve()
+    machine = lab.boot("reboot.sh", reboots=True, expected="I/O error")
+    boots = counter()
+
+    def boot():
+        number = boots()
+        if number == 2:
+            machine.expected = None
+        return number
+
+    machine.run(boot=boot, digest=lambda: machine.told["digest"])
+    machine.wait_for_end()
+    lab.check_disk()
+    lab.check_disk("more")
+    lab.backend.stop()
+
+
+@scenario
+def restart(lab):
+    """the back-end is stopped and started between two machines"""
+    lab.serve()
+    first = lab.boot_and_finish("make.sh")
+    lab.backend.stop()
+    lab.check_disk()
+    lab.serve()
+    lab.boot_and_finish("check.sh", {"digest": lambda: first.told["digest"]})
+    lab.backend.stop()
+
+
+@scenario
+def next_machine(lab):
+    """one machine leaves, another comes, the back-end stays"""
+    lab.serve()
+    first = lab.boot_and_finish("make.sh")
+    lab.boot_and_finish("check.sh", {"digest": lambda: first.told["digest"]}, disk_options=",packed=on")
+    lab.backend.stop()
+
+
+@scenario
+def reconnect(lab):
+    """the back-end is stopped and started under a guest that has the disk mounted and is quiet"""
+    lab.serve()
+    machine = lab.boot("reconnect.sh", expected="ring restore failed",
+                       extra=("-chardev", f"socket,id=disk,path={lab.socket},reconnect=1"))
+
+    def restart():
+        lab.backend.stop()
+        lab.serve()
+        machine.wait_for_backend()
+        return "yes"
+
+    machine.run(restart=restart)
+    machine.wait_for_end()
+    lab.check_disk()
+    lab.check_disk("more")
+    lab.backend.stop()
+
+
+def counter():
+    """A function that returns 1, then 2, ..."""
+    numbers = iter(range(1, 1000))
+    return lambda: next(numbers)
