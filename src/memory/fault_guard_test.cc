@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "ringway/base/mapping.h"
+#include "ringway/memory/file_test.h"
 #include "ringway/memory/shared_bytes.h"
-#include "ringway/memory/test_file.h"
 
 namespace ringway::memory {
 namespace {

@@ -4,8 +4,8 @@
 
 #include <array>
 
+#include "ringway/memory/file_test.h"
 #include "ringway/memory/shared_bytes.h"
-#include "ringway/memory/test_file.h"
 
 namespace ringway::memory {
 namespace {
