@@ -11,7 +11,7 @@ from peers import GET_CONFIG, GET_FEATURES, GET_PROTOCOL_FEATURES, u64
 PROTOCOL_FEATURES, VERSION_1 = 1 << 30, 1 << 32
 BLK = 1 << 2 | 1 << 6 | 1 << 9  # SEG_MAX, BLK_SIZE, FLUSH
 MQ, REPLY_ACK, CONFIG = 1 << 0, 1 << 3, 1 << 9
-GET_QUEUE_NUM = 17
+SET_VRING_NUM, GET_QUEUE_NUM, GET_SHMEM_CONFIG = 8, 17, 44
 
 
 class ProbeQemu(peers.Case):
@@ -119,12 +119,39 @@ class ProbeErrors(peers.Case):
         self.assertIn("CONFIG is offered, but GET_CONFIG fails for every size", found["oddities"])
 
     def test_shared_memory_in_the_wrong_bit(self):
-        self.start_fake(peers.answering({GET_FEATURES: u64(VERSION_1 | PROTOCOL_FEATURES),
-                                         GET_PROTOCOL_FEATURES: u64(1 << 21 | 1 << 40)}))
+        answers = {GET_FEATURES: u64(VERSION_1 | PROTOCOL_FEATURES), GET_PROTOCOL_FEATURES: u64(1 << 21 | 1 << 40)}
+        self.start_fake(peers.answering(answers | {GET_SHMEM_CONFIG: bytes(8 + 8 * 256)}))
         oddities = "\n".join(self.json_of("probe", self.socket)["oddities"])
-        self.assertIn("GPA_ADDRESSES (bit 21) without SHMEM (bit 22)", oddities)
+        self.assertIn("it takes bit 21 for SHMEM", oddities)
         self.assertIn("protocol feature bits that have no name here: 40", oddities)
         self.assertIn("REPLY_ACK is missing", oddities)
+
+    def test_guest_addresses_in_the_right_bit(self):
+
+        def talk(connection):
+            for request, _, _ in peers.messages(connection):
+                if request == GET_SHMEM_CONFIG:
+                    connection.shutdown(socket.SHUT_RDWR)
+                elif request in (GET_FEATURES, GET_PROTOCOL_FEATURES):
+                    peers.reply(connection, request, u64(1 << 21 if request == GET_PROTOCOL_FEATURES else PROTOCOL_FEATURES))
+
+        self.start_fake(talk)
+        self.assertNotIn("SHMEM", "\n".join(self.json_of("probe", self.socket)["oddities"]))
+
+    def test_a_back_end_that_does_not_survive_bad_requests(self):
+        answers = {GET_FEATURES: u64(VERSION_1 | PROTOCOL_FEATURES), GET_PROTOCOL_FEATURES: u64(REPLY_ACK)}
+
+        def talk(connection):
+            for request, flags, payload in peers.messages(connection):
+                if request == SET_VRING_NUM and payload == struct.pack("=II", 0, 0):
+                    self.socket.unlink()
+                    return connection.shutdown(socket.SHUT_RDWR)
+                if request in answers or flags & 8:
+                    peers.reply(connection, request, answers.get(request, u64(0)))
+
+        self.start_fake(talk)
+        oddities = self.json_of("probe", "--hostile", self.socket)["oddities"]
+        self.assertIn("it did not survive a ring of 0 entries", oddities)
 
     def test_one_bad_answer_does_not_hide_the_others(self):
         self.start_fake(peers.answering({GET_FEATURES: u64(VERSION_1 | PROTOCOL_FEATURES | BLK),
