@@ -193,7 +193,8 @@ void SharedImage::on_load(const std::byte* at) {
   if (part_of(at) == nullptr) return;
   ++load_count_;
   ++loads_;
-  while (next_change_ < changes_.size() && changes_[next_change_].when < loads_) apply(changes_[next_change_++]);
+  while (next_change_ < changes_.size() && changes_[next_change_].when < loads_)
+    apply(changes_[next_change_++]);
 }
 
 void SharedImage::apply(const Change& change) { *at(change.where) = change.value; }
@@ -201,13 +202,13 @@ void SharedImage::apply(const Change& change) { *at(change.where) = change.value
 }  // namespace ringway::fuzz
 
 // Called before every load of instrumented code.
-#define HOOK(size)                                                 \
-  extern "C" void __sanitizer_cov_load##size(void* at) {           \
-    using namespace ringway::fuzz;                                 \
-    if (!watched) return;                                          \
-    watched = false;                                               \
-    hooked->on_load(static_cast<const std::byte*>(at));            \
-    watched = true;                                                \
+#define HOOK(size)                                       \
+  extern "C" void __sanitizer_cov_load##size(void* at) { \
+    using namespace ringway::fuzz;                       \
+    if (!watched) return;                                \
+    watched = false;                                     \
+    hooked->on_load(static_cast<const std::byte*>(at));  \
+    watched = true;                                      \
   }
 HOOK(1)
 HOOK(2)
