@@ -16,7 +16,7 @@ die() {
 declare -A packages=(
   [build]="g++ cmake ninja-build pkg-config ccache libfmt-dev libspdlog-dev libcli11-dev libtomlplusplus-dev
            nlohmann-json3-dev liburing-dev libgtest-dev libgmock-dev libbenchmark-dev python3"
-  [guest]="qemu-system-x86 qemu-system-common busybox-static e2fsprogs python3"
+  [guest]=""
   [fuzz]="clang-19 libclang-rt-19-dev"
   [bench]="fio qemu-system-common"
   [check]="clang-19 clang-tidy-19 clang-format-19 mandoc shellcheck"
@@ -35,6 +35,7 @@ missing() {
   done < <(dpkg-query -W -f='${Package} ${db:Status-Status}\n' "$@" 2>/dev/null)
   for package; do
     [[ $installed == *" $package "* ]] || printf '%s ' "$package"
+    installed+="$package "
   done
 }
 

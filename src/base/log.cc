@@ -6,8 +6,12 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <climits>
 #include <memory>
 #include <mutex>
+#include <span>
+
+#include "ringway/base/quiet_write.h"
 
 namespace ringway::log {
 namespace {
@@ -17,9 +21,14 @@ class StderrSink final : public spdlog::sinks::base_sink<std::mutex> {
   void sink_it_(const spdlog::details::log_msg& message) override {
     spdlog::memory_buf_t line;
     formatter_->format(message, line);
+    // More than this a writable pipe need not take at once.
+    if (line.size() > PIPE_BUF) {
+      line.resize(PIPE_BUF);
+      line[PIPE_BUF - 1] = '\n';
+    }
     pollfd writable{.fd = STDERR_FILENO, .events = POLLOUT};
     if (::poll(&writable, 1, 0) != 1 || (writable.revents & POLLOUT) == 0) return;
-    [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());
+    quiet_write(STDERR_FILENO, std::as_bytes(std::span(line.data(), line.size())));
   }
   void flush_() override {}
 };

@@ -9,7 +9,10 @@
 
 #include <array>
 #include <climits>
+#include <span>
 #include <string_view>
+
+#include "ringway/base/quiet_write.h"
 
 namespace ringway {
 namespace {
@@ -23,8 +26,8 @@ bool is_eventfd(int fd) {
 
 // A pipe may be opened again, which gives a file description whose O_NONBLOCK is ours alone; an eventfd may
 // not.
-Result<UniqueFd> own_description(UniqueFd fd, int mode) {
-  if (TRY(notify_kind(fd.get())) == NotifyKind::eventfd) return fd;
+Result<UniqueFd> own_description(UniqueFd fd, NotifyKind kind, int mode) {
+  if (kind == NotifyKind::eventfd) return fd;
   UniqueFd own(::open(fmt::format("/proc/self/fd/{}", fd.get()).c_str(), mode | O_NONBLOCK | O_CLOEXEC));
   if (!own) return os_failure("cannot open the notification pipe");
   return own;
@@ -46,31 +49,48 @@ Result<NotifyKind> notify_kind(int fd) {
 }
 
 Result<Notifier> Notifier::adopt(UniqueFd fd) {
-  return Notifier(TRY(own_description(std::move(fd), O_WRONLY)));
+  const NotifyKind kind = TRY(notify_kind(fd.get()));
+  return Notifier(TRY(own_description(std::move(fd), kind, O_WRONLY)), kind);
 }
 
 void Notifier::signal() const {
   if (!ready(fd_.get(), POLLOUT)) return;
   const uint64_t one = 1;
-  [[maybe_unused]] const ssize_t written = ::write(fd_.get(), &one, sizeof one);
+  if (kind_ == NotifyKind::pipe) {
+    quiet_write(fd_.get(), std::as_bytes(std::span(&one, 1)));
+  } else {
+    [[maybe_unused]] const ssize_t written = ::write(fd_.get(), &one, sizeof one);
+  }
 }
 
-Result<Signal> Signal::adopt(UniqueFd fd) { return Signal(TRY(own_description(std::move(fd), O_RDONLY))); }
+Result<Signal> Signal::adopt(UniqueFd fd) {
+  const NotifyKind kind = TRY(notify_kind(fd.get()));
+  return Signal(TRY(own_description(std::move(fd), kind, O_RDONLY)), kind);
+}
 
 bool Signal::take() const {
-  std::array<uint64_t, 64> events{};
-  iovec whole{.iov_base = events.data(), .iov_len = sizeof events};
-  bool any = false;
-  while (true) {
-    const ssize_t got = ::preadv2(fd_.get(), &whole, 1, -1, RWF_NOWAIT);
-    if (got < 0 && errno == EOPNOTSUPP && ready(fd_.get(), POLLIN)) {
-      any = ::read(fd_.get(), events.data(), sizeof events) > 0 || any;
-      return any;
-    }
-    if (got <= 0) return any;
-    any = true;
-    if (static_cast<size_t>(got) < sizeof events) return any;
+  if (kind_ == NotifyKind::pipe) return take_from_pipe();
+  uint64_t events = 0;
+  iovec whole{.iov_base = &events, .iov_len = sizeof events};
+  // One read takes the whole count. The description is the peer's too, so that it does not block is asked for
+  // here.
+  ssize_t got = ::preadv2(fd_.get(), &whole, 1, -1, RWF_NOWAIT);
+  if (got < 0 && errno == EOPNOTSUPP && ready(fd_.get(), POLLIN))
+    got = ::read(fd_.get(), &events, sizeof events);
+  return got > 0;
+}
+
+bool Signal::take_from_pipe() const {
+  std::array<std::byte, 4096> events;
+  constexpr size_t usual_capacity = 65536;
+  size_t total = 0;
+  while (total < usual_capacity) {
+    const ssize_t got = ::read(fd_.get(), events.data(), events.size());
+    if (got <= 0) break;
+    total += static_cast<size_t>(got);
+    if (static_cast<size_t>(got) < events.size()) break;
   }
+  return total > 0;
 }
 
 Result<UniqueFd> make_eventfd() {

@@ -25,8 +25,9 @@ class Notifier {
   void signal() const;
 
  private:
-  explicit Notifier(UniqueFd fd) : fd_(std::move(fd)) {}
+  Notifier(UniqueFd fd, NotifyKind kind) : fd_(std::move(fd)), kind_(kind) {}
   UniqueFd fd_;
+  NotifyKind kind_ = NotifyKind::eventfd;
 };
 
 // The end that we read: a kick fd, a call fd of a driver.
@@ -37,12 +38,14 @@ class Signal {
   static Result<Signal> adopt(UniqueFd fd);
   explicit operator bool() const { return static_cast<bool>(fd_); }
   [[nodiscard]] int fd() const { return fd_.get(); }  // to poll; never read from it directly
-  // Takes all pending events; false if there was none. Never blocks.
+  // Takes all pending events; false if there was none. Never blocks, and ends even if the peer writes all the time.
   bool take() const;
 
  private:
-  explicit Signal(UniqueFd fd) : fd_(std::move(fd)) {}
+  Signal(UniqueFd fd, NotifyKind kind) : fd_(std::move(fd)), kind_(kind) {}
+  [[nodiscard]] bool take_from_pipe() const;
   UniqueFd fd_;
+  NotifyKind kind_ = NotifyKind::eventfd;
 };
 
 // A new eventfd, non-blocking and close-on-exec.

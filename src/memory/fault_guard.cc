@@ -9,9 +9,17 @@
 namespace ringway::memory {
 
 struct FaultGuard::Range {
-  std::atomic<uintptr_t> begin = 0;  // 0: free for reuse
-  std::atomic<uintptr_t> end = 0;
+  std::atomic<uint64_t> version = 0;  // changes with begin and end, and is odd while they do
+  std::atomic<uintptr_t> begin = 0;
+  std::atomic<uintptr_t> end = 0;  // 0: free for reuse
   std::atomic<bool> broken = false;
+
+  void set(uintptr_t from, uintptr_t to) {
+    version.fetch_add(1);
+    begin.store(from);
+    end.store(to);
+    version.fetch_add(1);
+  }
   Range* next = nullptr;  // set before the range is published; ranges are never freed
 };
 
@@ -24,9 +32,12 @@ struct sigaction previous_action;
 
 bool absorb(uintptr_t address) {
   for (auto* range = ranges.load(std::memory_order_acquire); range != nullptr; range = range->next) {
-    const uintptr_t begin = range->begin.load(std::memory_order_acquire);
-    const uintptr_t end = range->end.load(std::memory_order_acquire);
-    if (begin == 0 || address < begin || address >= end) continue;
+    // A range that changes meanwhile is not the one: that is held by whoever has just touched it.
+    const uint64_t version = range->version.load();
+    const uintptr_t begin = range->begin.load();
+    const uintptr_t end = range->end.load();
+    if (version % 2 != 0 || range->version.load() != version) continue;
+    if (address < begin || address >= end) continue;
     void* at = reinterpret_cast<void*>(begin);  // NOLINT
     const int flags = MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
     if (::mmap(at, end - begin, PROT_READ | PROT_WRITE, flags, -1, 0) == MAP_FAILED) return false;
@@ -79,8 +90,7 @@ FaultGuard::FaultGuard(std::byte* base, size_t size) {
   range_ = free_range();
   const auto begin = reinterpret_cast<uintptr_t>(base);
   range_->broken.store(false);
-  range_->end.store(begin + size);
-  range_->begin.store(begin, std::memory_order_release);
+  range_->set(begin, begin + size);
 }
 
 FaultGuard::FaultGuard(FaultGuard&& other) noexcept : range_(std::exchange(other.range_, nullptr)) {}
@@ -93,8 +103,7 @@ FaultGuard& FaultGuard::operator=(FaultGuard&& other) noexcept {
 FaultGuard::~FaultGuard() {
   if (range_ == nullptr) return;
   const std::scoped_lock lock(registration);
-  range_->begin.store(0);
-  range_->end.store(0);
+  range_->set(0, 0);
 }
 
 bool FaultGuard::broken() const {

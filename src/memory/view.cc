@@ -83,6 +83,7 @@ Result<Window> Window::open(std::shared_ptr<const Map> map, FrontEndAddress addr
 
 Result<Window> Window::of(const std::shared_ptr<const Map>& map, std::span<const iovec> pieces,
                           uint64_t length) {
+  if (pieces.empty()) return refused("ring area is empty");
   Window window;
   if (pieces.size() == 1) {
     window.data_ = static_cast<std::byte*>(pieces[0].iov_base);

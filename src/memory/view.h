@@ -65,7 +65,8 @@ class Window {
 
   [[nodiscard]] std::byte* data() const { return data_; }
   [[nodiscard]] uint64_t size() const { return size_; }
-  [[nodiscard]] bool broken() const { return guard_.broken(); }
+  // A fault was absorbed in it, or anywhere in the memory that it is a part of.
+  [[nodiscard]] bool broken() const { return guard_.broken() || (map_ != nullptr && map_->broken()); }
 
  private:
   static Result<Window> of(const std::shared_ptr<const Map>& map, std::span<const iovec> pieces,

@@ -60,6 +60,7 @@ class Reader : public Cursor {
   // Copies `to.size()` bytes out and moves on; false, and nothing moves, if fewer remain.
   bool read(std::span<std::byte> to);
   template <class T>
+    requires(!std::is_convertible_v<T&, std::span<std::byte>>)
   bool read(T& value) {
     static_assert(std::is_trivially_copyable_v<T>);
     if (!first_holds(sizeof value)) return read(std::as_writable_bytes(std::span(&value, 1)));
@@ -87,6 +88,7 @@ class Writer : public Cursor {
   // Copies in and moves on; false, and nothing is written, if fewer bytes remain.
   bool write(std::span<const std::byte> from);
   template <class T>
+    requires(!std::is_convertible_v<const T&, std::span<const std::byte>>)
   bool write(const T& value) {
     static_assert(std::is_trivially_copyable_v<T>);
     if (!first_holds(sizeof value)) return write(std::as_bytes(std::span(&value, 1)));

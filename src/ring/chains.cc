@@ -101,6 +101,15 @@ uint32_t Chains::drop_ready() {
   return entries;
 }
 
+void Chains::abandon(Slot& slot) {
+  end(slot);
+  for (; order_ != nullptr && order_begin_ != order_end_; ++order_begin_) {
+    Slot& waiting = slots_[order_[order_begin_ % size_]];
+    if (waiting.state == Slot::done) end(waiting);
+  }
+  order_ = nullptr;
+}
+
 Slot* Chains::oldest_done() {
   if (order_begin_ == order_end_) return nullptr;
   Slot& slot = slots_[order_[order_begin_ % size_]];

@@ -61,7 +61,10 @@ class Chains {
     if (--generation.in_flight == 0 && slot.generation != current_) [[unlikely]]
       generation.view = {};
   }
-  // The same for the chain that was popped last and is not to count as popped.
+  // Ends a popped chain that will never be used. Where order matters, nothing behind it could be used either:
+  // from here on order does not matter, and what was waiting for its turn ends too.
+  void abandon(Slot& slot);
+  // The same as end() for the chain that was popped last and is not to count as popped.
   void take_back(Slot& slot) {
     if (order_ != nullptr) --order_end_;
     end(slot);
@@ -105,8 +108,8 @@ class Chains {
   std::array<Slot*, look_ahead> ready_{};
   Slot* slots_ = nullptr;      // one per ring entry
   uint16_t* order_ = nullptr;  // in order: indices of the popped chains, a ring of `size_`
-  uint32_t order_begin_ = 0;
-  uint32_t order_end_ = 0;
+  uint64_t order_begin_ = 0;
+  uint64_t order_end_ = 0;
   iovec* scratch_ =
       nullptr;  // the block that is gathered into; given away when a chain does not fit its slot
   iovec* free_blocks_ = nullptr;

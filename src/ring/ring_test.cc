@@ -9,7 +9,7 @@
 #include <random>
 #include <string>
 
-#include "ringway/ring/test_rig.h"
+#include "ringway/ring/rig_test.h"
 
 namespace ringway::ring {
 namespace {

@@ -28,7 +28,7 @@ class SplitRing {
     use(slot, written);
   }
   void push_back(Chain chain);
-  void abandon(Chain chain) { chains_.end(chain.end()); }
+  void abandon(Chain chain) { chains_.abandon(chain.end()); }
   [[nodiscard]] bool publish();
   void disable_kicks();
   [[nodiscard]] bool enable_kicks();

@@ -34,6 +34,8 @@ int run(std::vector<std::string> words) {
   app.require_subcommand(1);
   ringway::tools::Run chosen;
   ringway::tools::add_serve(app, chosen);
+  ringway::tools::add_probe(app, chosen);
+  ringway::tools::add_bench(app, chosen);
   try {
     app.parse(std::vector<std::string>(words.rbegin(), words.rend()));  // CLI11 takes them last first
   } catch (const CLI::ParseError& error) {

@@ -32,9 +32,9 @@ void add_options(CLI::App& app, Options& options, std::span<const Option<Options
       uint64_t& bytes = options.**size;
       app.add_option_function<std::string>(
              name,
-             [&bytes](const std::string& text) {
+             [&bytes, name](const std::string& text) {
                const auto parsed = parse_size(text);
-               if (!parsed) throw CLI::ValidationError(parsed.error());
+               if (!parsed) throw CLI::ValidationError(name, parsed.error());
                bytes = *parsed;
              },
              option.help)
@@ -134,7 +134,7 @@ int serve(const ServeConfig& config) {
 
 Parsed<ServeConfig> config_of(const Arguments& arguments, bool is_device) {
   if (!is_device) return read_serve_config(arguments.config);
-  auto device = checked(arguments.device, "ringway serve blk");
+  auto device = checked(arguments.device, "blk");
   if (!device) return std::unexpected(device.error());
   return ServeConfig{.process = arguments.process, .devices = {*std::move(device)}};
 }
@@ -149,7 +149,7 @@ void add_serve(CLI::App& app, Run& run) {
   CLI::App* blk = serve_app->add_subcommand("blk", "serve a disk");
   add_options(*blk, arguments->device, device_option_table());
   add_options(*blk, arguments->process, process_option_table());
-  blk->add_flag("--print-capabilities", "say as JSON what this back-end can do, and end");
+  blk->add_flag("--print-capabilities")->description("say as JSON what this back-end can do, and end");
   serve_app->final_callback([arguments, serve_app, blk, &run] {
     const bool is_device = blk->parsed();
     if (is_device == !arguments->config.empty()) {

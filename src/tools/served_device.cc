@@ -42,8 +42,9 @@ Result<> ServedDevice::attach(user::Listener& listener) {
 }
 
 Result<vhost::Device*> ServedDevice::connected() {
-  contract_ = std::make_unique<vhost::Contract>(engine_);
-  return contract_.get();
+  contract_.emplace(
+      engine_, vhost::Contract::Limits{.queues = blk_->queue_count(), .ring_size = blk_->max_queue_size()});
+  return &*contract_;
 }
 
 void ServedDevice::disconnected() {

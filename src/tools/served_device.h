@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 
 #include "ringway/device/blk/blk.h"
 #include "ringway/engine/local_device.h"
@@ -31,7 +32,7 @@ class ServedDevice final : public user::SessionOwner {
   const DeviceOptions options_;
   const std::unique_ptr<blk::Blk> blk_;
   engine::LocalDevice engine_;
-  std::unique_ptr<vhost::Contract> contract_;  // of the present session
+  std::optional<vhost::Contract> contract_;  // of the present session
 };
 
 }  // namespace ringway::tools

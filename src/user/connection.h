@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 
 #include "ringway/base/result.h"
 #include "ringway/base/unique_fd.h"
@@ -16,6 +17,7 @@
 namespace ringway::user {
 
 struct ConnectionOptions {
+  std::string name = "peer";                               // in log lines: the socket's path
   std::shared_ptr<const Stop> stop;                        // null: only close() ends a wait
   std::chrono::milliseconds message_time_out{10'000};      // for the rest of a message whose first byte has come
   FrameObserver observer;
@@ -35,6 +37,7 @@ class Connection {
   // Sends all of it or fails; the stream is of no use after a failure.
   Result<> send(const Frame& frame, Deadline deadline = {});
 
+  [[nodiscard]] const ConnectionOptions& options() const { return options_; }
   [[nodiscard]] bool can_receive() const { return is_socket_; }
   // Ends what is waiting now and everything after. The file descriptor stays open until the object ends.
   void close();

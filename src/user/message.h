@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <type_traits>
 #include <variant>
 
 #include "ringway/user/frame.h"
@@ -185,6 +186,12 @@ consteval bool in_order() {
   return true;
 }
 static_assert(in_order<vhost::DeviceRequest>() && in_order<vhost::FrontEndRequest>());
+
+// The id of an alternative of Request.
+template <class Request, class Alternative>
+inline constexpr uint32_t id_of = vhost::index_of<Request, Alternative> + 1;
+static_assert(id_of<vhost::DeviceRequest, vhost::SetVringNum> == 8 && id_of<vhost::DeviceRequest, vhost::GetVringBaseSkipDrain> == 45);
+static_assert(id_of<vhost::FrontEndRequest, vhost::IotlbFault> == 1 && id_of<vhost::FrontEndRequest, vhost::ShmemUnmap> == 10);
 
 // Null: no such message.
 template <class Request>

@@ -5,9 +5,9 @@
 #include <linux/virtio_config.h>
 
 #include <array>
-#include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 #include <variant>
 
 #include "ringway/vhost/features.h"
@@ -118,6 +118,15 @@ inline constexpr std::array<RequestInfo, std::variant_size_v<FrontEndRequest>> c
     {"BACKEND_SHMEM_MAP", detail::capability(VHOST_USER_PROTOCOL_F_SHMEM)},
     {"BACKEND_SHMEM_UNMAP", detail::capability(VHOST_USER_PROTOCOL_F_SHMEM)},
 }};
+
+// Of an alternative among the alternatives of Request.
+template <class Request, class Alternative>
+inline constexpr size_t index_of = []<class... T>(std::type_identity<std::variant<T...>>) {
+  size_t index = 0;
+  bool found = false;
+  ((found = found || std::is_same_v<T, Alternative>, index += found ? 0 : 1), ...);
+  return index;
+}(std::type_identity<Request>{});
 
 template <class Request>
 [[nodiscard]] constexpr const RequestInfo& info_of(const Request& request) {

@@ -44,6 +44,13 @@ inline constexpr uint32_t VHOST_CONFIG_MIGRATION = 1;  // the front-end restores
 
 [[nodiscard]] constexpr uint64_t bit(unsigned number) { return uint64_t{1} << number; }
 
+inline constexpr unsigned protocol_feature_count = 24;  // bits that the specification names
+inline constexpr uint64_t known_protocol_features = (uint64_t{1} << protocol_feature_count) - 1;
+// Those that belong to the socket: never seen by a device. Bit 30 of the virtio features does as well.
+inline constexpr uint64_t transport_protocol_features = bit(VHOST_USER_PROTOCOL_F_REPLY_ACK) |
+                                                        bit(VHOST_USER_PROTOCOL_F_BACKEND_REQ) |
+                                                        bit(VHOST_USER_PROTOCOL_F_BACKEND_SEND_FD);
+
 // "REPLY_ACK"; empty for a number that the specification does not name.
 [[nodiscard]] std::string_view protocol_feature_name(unsigned number);
 

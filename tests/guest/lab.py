@@ -30,7 +30,7 @@ MARK = "RINGWAY: "
 MIB = 1 << 20
 
 START_LIMIT = 20  # seconds, all of these
-STOP_LIMIT = 2
+STOP_LIMIT = 3
 GUEST_LIMIT = 100
 
 # Console lines that mean trouble whatever the scenario thinks of it.
@@ -78,6 +78,16 @@ def listening(path):
     return False
 
 
+def processor_seconds(process):
+    """User and system time of a process so far."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def resident_bytes(process):
+    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 class Qmp:
     """QEMU's control socket, one command at a time. Events are dropped."""
 
@@ -111,8 +121,10 @@ class Backend:
 
     def __init__(self, lab, queues=1, read_only=False, options=()):
         self.lab, self.queues, self.read_only, self.options = lab, queues, read_only, options
-        self.log = lab.folder / "backend.log"
         self.process = None
+
+    def program(self):
+        raise NotImplementedError
 
     def command(self):
         raise NotImplementedError
@@ -120,6 +132,10 @@ class Backend:
     def grow(self, size):
         """Makes the disk larger and tells the back-end."""
         raise NotImplementedError
+
+    @property
+    def log(self):
+        return self.lab.folder / "backend.log"
 
     def start(self):
         with open(self.log, "ab") as log:
@@ -133,6 +149,7 @@ class Backend:
 
     def stop(self):
         """The convention for back-end programs: SIGTERM ends it soon, with status 0."""
+        self.lab.check_backend()
         self.process.send_signal(signal.SIGTERM)
         try:
             status = self.process.wait(STOP_LIMIT)
@@ -150,10 +167,13 @@ class Backend:
 class Ringway(Backend):
     name = "ringway"
 
+    def program(self):
+        return self.lab.program
+
     def command(self):
         flags = ["--read-only"] if self.read_only else []
         queues = [f"--queues={self.queues}"] if self.queues > 1 else []
-        return [self.lab.program, "serve", "blk", f"--socket-path={self.lab.socket}", f"--blk-file={self.lab.disk}",
+        return [self.program(), "serve", "blk", f"--socket-path={self.lab.socket}", f"--blk-file={self.lab.disk}",
                 *flags, *queues, *self.options, *self.lab.serve_options]
 
     def grow(self, size):
@@ -166,10 +186,13 @@ class StorageDaemon(Backend):
 
     name = "qemu-storage-daemon"
 
+    def program(self):
+        return self.name
+
     def command(self):
         control = self.lab.folder / "storage-daemon.qmp"
         writable = "off" if self.read_only else "on"
-        return [self.name,
+        return [self.program(),
                 "--blockdev", f"driver=file,node-name=disk,filename={self.lab.disk},discard=unmap,read-only="
                               + ("on" if self.read_only else "off"),
                 "--export", f"type=vhost-user-blk,id=export,node-name=disk,addr.type=unix,addr.path={self.lab.socket},"
@@ -177,6 +200,9 @@ class StorageDaemon(Backend):
                 "--chardev", f"socket,id=control,path={control},server=on,wait=off", "--monitor", "chardev=control"]
 
     def grow(self, size):
+        version = re.search(r"version (\d+)", image.run(self.name, "--version"))[1]
+        if int(version) < 8:
+            raise Skipped(f"{self.name} {version} does not tell its front-end of a new size")
         control = Qmp(self.lab.folder / "storage-daemon.qmp")
         control.run("block_resize", **{"node-name": "disk", "size": size})
         control.close()
@@ -188,8 +214,8 @@ BACKENDS = {"ringway": Ringway, "qsd": StorageDaemon}
 class Console:
     """QEMU's standard streams, which are the guest's serial console, as lines in both directions."""
 
-    def __init__(self, process, show):
-        self.process, self.show = process, show
+    def __init__(self, process, show, check_backend):
+        self.process, self.show, self.check_backend = process, show, check_backend
         self.last = deque(maxlen=30)
         self.rest = b""
         self.lines = deque()
@@ -199,8 +225,11 @@ class Console:
     def line(self, deadline):
         """The next line, or None at the end."""
         while not self.lines:
-            if not self.selector.select(max(0, deadline - time.monotonic())):
-                raise LabError("the guest's time is over")
+            if not self.selector.select(0.5):
+                self.check_backend()
+                if time.monotonic() > deadline:
+                    raise LabError("the guest's time is over")
+                continue
             data = os.read(self.process.stdout.fileno(), 65536)
             if not data:
                 return None
@@ -238,11 +267,11 @@ class Machine:
                    "-append", f"console=ttyS0 loglevel=5 nokaslr mitigations=off tsc=reliable panic=-1 {append}",
                    *([] if reboots else ["-no-reboot"]), *extra,
                    "-device", "pcie-root-port,id=rootport,chassis=1",
-                   "-device", f"vhost-user-blk-pci,chardev=disk,bus=rootport,disable-legacy=on{disk_options}"]
+                   "-device", f"vhost-user-blk-pci,chardev=disk,bus=rootport{disk_options}"]
         if not any("id=disk" in word for word in extra):
             command += ["-chardev", f"socket,id=disk,path={lab.socket}"]
         self.process = spawn(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        self.console = Console(self.process, lab.show)
+        self.console = Console(self.process, lab.show, lab.check_backend)
         self.deadline = time.monotonic() + GUEST_LIMIT
 
     def qmp(self, command, **arguments):
@@ -291,17 +320,21 @@ class Machine:
 class Lab:
     """One scenario's folder and processes. Leaving the `with` block ends them all and removes the folder."""
 
-    def __init__(self, backend="ringway", program=None, qemu=None, serve_options=(), show=lambda line: None, keep=False):
+    def __init__(self, backend="ringway", program=None, qemu=None, serve_options=(), keep=False,
+                 show=lambda line: None, say=print):
         self.backend_type = BACKENDS[backend]
         self.program = program or os.environ.get("RINGWAY") or REPOSITORY / "build" / "release" / "ringway"
         self.qemu = qemu or os.environ.get("QEMU") or "qemu-system-x86_64"
         self.serve_options, self.show, self.keep = serve_options, show, keep
         self.backend = None
         self.machines = []
-        self.image = image.build(say=show)
+        self.image = image.build(say=say)
         self.folder = None
 
     def __enter__(self):
+        for program, remedy in ((self.qemu, "./dev setup guest"), (self.backend_type(self).program(), "./dev build")):
+            if not shutil.which(program):
+                raise LabError(f"there is no program {program}: `{remedy}` puts it there")
         self.folder = Path(tempfile.mkdtemp(prefix="ringway-guest-"))
         self.disk, self.socket, self.control = (self.folder / name for name in ("disk.img", "blk.sock", "qmp.sock"))
         self.new_disk(256)
@@ -341,9 +374,11 @@ class Lab:
         machine = self.boot(script, **options)
         machine.run(**(answers or {}))
         machine.wait_for_end()
+        return machine
+
+    def check_backend(self):
         if self.backend.ended():
             raise LabError(f"{self.backend.name} ended with status {self.backend.process.returncode} under the guest")
-        return machine
 
     def initramfs(self, script):
         """The image, and after it a second archive with the init and this boot's script."""

@@ -33,7 +33,7 @@ def run(name, options):
     show = (lambda line: print(f"  {line}", flush=True)) if options.verbose else (lambda line: None)
     lab = None
     try:
-        with Lab(options.backend, options.program, options.qemu, options.serve, show, options.keep) as lab:
+        with Lab(options.backend, options.program, options.qemu, options.serve, options.keep, show) as lab:
             try:
                 SCENARIOS[name](lab)
             except (LabError, ImageError) as error:

@@ -36,7 +36,7 @@ def packed(lab):
 @scenario
 def split_queues(lab):
     """split rings, two queues, two processors"""
-    fill(lab, queues=2, words="lab.split")
+    fill(lab, queues=2, words="lab.split", disk_options=",queue-size=1024")
 
 
 @scenario
@@ -44,6 +44,33 @@ def packed_queues(lab):
     """packed rings, two queues served by two workers"""
     lab.only_ringway("has no packed rings")
     fill(lab, queues=2, words="lab.packed", disk_options=",packed=on", serve_options=["--workers=2"])
+
+
+@scenario
+def plain(lab):
+    """split rings without indirect descriptors and event index: long chains, every notification sent"""
+    fill(lab, words="lab.split", disk_options=",indirect_desc=off,event_idx=off")
+
+
+@scenario
+def packed_plain(lab):
+    """the same with packed rings"""
+    lab.only_ringway("has no packed rings")
+    fill(lab, words="lab.packed", disk_options=",packed=on,indirect_desc=off,event_idx=off")
+
+
+@scenario
+def legacy(lab):
+    """a legacy device, as drivers before VIRTIO 1.0 see it"""
+    lab.only_ringway("serves no legacy devices")
+    fill(lab, words="lab.legacy lab.split", disk_options=",disable-modern=on,disable-legacy=off")
+
+
+@scenario
+def no_io_uring(lab):
+    """a back-end where io_uring is forbidden"""
+    lab.only_ringway("has no such option")
+    fill(lab, words="lab.split", serve_options=["--no-io-uring"])
 
 
 @scenario
@@ -76,15 +103,18 @@ def iommu_strict(lab):
 def memory(lab):
     """memory plugged in and out while requests run"""
     lab.serve()
-    machine = lab.boot("memory.sh", memory="512M,slots=4,maxmem=2G")
+    machine = lab.boot("memory.sh", memory="512M,slots=16,maxmem=4G")
+    pieces = 10
 
     def plug():
-        machine.qmp("object-add", **{"qom-type": "memory-backend-memfd", "id": "more", "size": 256 * MIB, "share": True})
-        machine.qmp("device_add", driver="pc-dimm", id="dimm", memdev="more")
-        return "yes"
+        for i in range(pieces):
+            machine.qmp("object-add", **{"qom-type": "memory-backend-memfd", "id": f"m{i}", "size": 128 * MIB, "share": True})
+            machine.qmp("device_add", driver="pc-dimm", id=f"dimm{i}", memdev=f"m{i}")
+        return pieces
 
     def unplug():
-        machine.qmp("device_del", id="dimm")
+        for i in range(pieces):
+            machine.qmp("device_del", id=f"dimm{i}")
         return "yes"
 
     machine.run(plug=plug, unplug=unplug)

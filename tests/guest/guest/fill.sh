@@ -15,6 +15,10 @@ for word in $(cat /proc/cmdline); do
       step "packed rings are agreed on"
       has_feature $VIRTIO_F_RING_PACKED
       ;;
+    lab.legacy)
+      step "the device is a legacy one"
+      refused has_feature $VIRTIO_F_VERSION_1
+      ;;
     lab.iommu)
       step "the disk is behind the IOMMU, with a device IOTLB"
       has_feature $VIRTIO_F_ACCESS_PLATFORM
@@ -26,6 +30,7 @@ done
 
 step "the disk has $queues queue(s)"
 [ "$(ls $sys/mq | wc -l)" = "$queues" ]
+[ "$queues" = 1 ] || has_feature $VIRTIO_BLK_F_MQ
 
 make_ext4
 mount -t ext4 $disk /mnt

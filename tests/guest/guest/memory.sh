@@ -1,4 +1,5 @@
-# Memory is plugged in while requests run, and the disk then reads and writes it; then it is unplugged again.
+# Memory is plugged in while requests run, and the disk then reads and writes it; then it is unplugged again. Each piece
+# is a memory region of its own; there are more of them than one SET_MEM_TABLE can name.
 
 . /lab.sh
 
@@ -18,8 +19,8 @@ cache_in_new_memory() {
 
 step "plugging memory in while the disk is busy"
 busy
-[ "$(ask plug)" = yes ]
-until_true 10 has_new_blocks 2 || fail "the guest sees no new memory"
+pieces=$(ask plug)
+until_true 20 has_new_blocks "$pieces" || fail "the guest sees no new memory"
 idle
 new=$(grep -vxFf /tmp/before /tmp/after)
 for block in $new; do echo online_movable >$block/state; done
@@ -29,12 +30,13 @@ fill /mnt/more 30
 remount
 check /mnt/files
 check /mnt/more
-[ "$(cache_in_new_memory)" -ge 8388608 ] || fail "only $(cache_in_new_memory) bytes of the new memory were used"
+used=$(cache_in_new_memory)
+[ "$used" -ge 8388608 ] || fail "only $used bytes of the new memory were used"
 
 step "unplugging it again"
 for block in $new; do echo offline >$block/state; done
 [ "$(ask unplug)" = yes ]
-until_true 10 has_new_blocks 0 || fail "the memory does not leave"
+until_true 20 has_new_blocks 0 || fail "the memory does not leave"
 remount
 check /mnt/files
 check /mnt/more

@@ -3,6 +3,11 @@
 
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#ifndef VIRTIO_RING_NO_LEGACY
+#define VIRTIO_RING_NO_LEGACY 1
+#endif
+#include <fmt/format.h>
+#include <linux/virtio_ring.h>
 
 #include <cstring>
 #include <memory>
@@ -203,5 +208,102 @@ struct Rig {
   Front front;
   Device device;
 };
+
+// A driver that writes whatever it likes, in the kernel's own structures, and the device half that has to
+// bear it.
+struct Hostile {
+  Hostile(Guest& memory, const Shape& with)
+      : guest(memory),
+        shape(with),
+        layout(memory, with),
+        data(memory.allocate(4096, 4096)),
+        device(begin()) {}
+  [[nodiscard]] Device begin() const { return Device(must(start(layout.ring_config(), guest.view()))); }
+  // A new device half on the same memory. Nothing may be in flight.
+  void restart() {
+    RingConfig config = device.stop();
+    config.base = shape.base;
+    device = Device(must(start(std::move(config), guest.view())));
+  }
+
+  // The reason for which pop() fails, which must be the same ever after; "a chain" or "nothing" if it does
+  // not fail.
+  std::string failure() {
+    Result<Chain> first = device.try_pop();
+    if (first && !*first) return "nothing";
+    if (first) {
+      device.abandon(*std::move(first));
+      return "a chain";
+    }
+    const Result<Chain> second = device.try_pop();
+    if (second) return "an error and then none";
+    EXPECT_EQ(first.error().to_string(), second.error().to_string());
+    EXPECT_EQ(first.error().fault, Fault::violation);
+    return first.error().what;
+  }
+
+  Guest& guest;
+  Shape shape;
+  Layout layout;
+  uint64_t data;  // guest address of a page for buffers and tables
+  Device device;
+};
+
+struct HostileSplit : Hostile {
+  explicit HostileSplit(Guest& memory, const Shape& with = {})
+      : Hostile(memory, with), avail_index(with.base.avail) {
+    avail()->idx = avail_index;
+  }
+  [[nodiscard]] vring_desc* descriptors() const {
+    return reinterpret_cast<vring_desc*>(guest.at(layout.desc));
+  }
+  [[nodiscard]] vring_avail* avail() const { return reinterpret_cast<vring_avail*>(guest.at(layout.driver)); }
+  [[nodiscard]] vring_used* used() const { return reinterpret_cast<vring_used*>(guest.at(layout.device)); }
+  // An indirect table at `offset` in the page; the address must be aligned for it.
+  [[nodiscard]] vring_desc* table(uint64_t offset) const {
+    return reinterpret_cast<vring_desc*>(guest.at(data + offset));
+  }
+  void offer(std::initializer_list<uint16_t> heads) {
+    for (const uint16_t head : heads) avail()->ring[avail_index++ % shape.size] = head;
+    avail()->idx = avail_index;
+  }
+  uint16_t avail_index;
+};
+
+struct HostilePacked : Hostile {
+  explicit HostilePacked(Guest& memory, const Shape& with) : Hostile(memory, with) {}
+  [[nodiscard]] vring_packed_desc* descriptors() const {
+    return reinterpret_cast<vring_packed_desc*>(guest.at(layout.desc));
+  }
+  [[nodiscard]] vring_packed_desc_event* driver_event() const {
+    return reinterpret_cast<vring_packed_desc_event*>(guest.at(layout.driver));
+  }
+  [[nodiscard]] vring_packed_desc_event* device_event() const {
+    return reinterpret_cast<vring_packed_desc_event*>(guest.at(layout.device));
+  }
+  [[nodiscard]] vring_packed_desc* table(uint64_t offset) const {
+    return reinterpret_cast<vring_packed_desc*>(guest.at(data + offset));
+  }
+};
+
+// VRING_PACKED_DESC_F_AVAIL and _USED of an available entry in the first lap, and in the second.
+inline constexpr uint16_t odd_lap = 1U << VRING_PACKED_DESC_F_AVAIL;
+inline constexpr uint16_t even_lap = 1U << VRING_PACKED_DESC_F_USED;
+
+// "100+8 200+4 | 300+1": the pieces of a chain as offsets from `from` in the guest's memory and lengths,
+// readable ones first.
+inline std::string pieces_of(const Chain& chain, const Guest& guest, uint64_t from) {
+  std::string text;
+  const auto append = [&](std::span<const iovec> pieces) {
+    for (const iovec& piece : pieces) {
+      const auto offset = static_cast<std::byte*>(piece.iov_base) - guest.at(from);
+      text += fmt::format("{}{}+{}", text.empty() || text.ends_with(' ') ? "" : " ", offset, piece.iov_len);
+    }
+  };
+  append(chain.reader().pieces());
+  text += text.empty() ? "| " : " | ";
+  append(chain.writer().pieces());
+  return text;
+}
 
 }  // namespace ringway::ring::test

@@ -1,0 +1,196 @@
+#include "ringway/memory/fault_guard.h"
+
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <atomic>
+#include <cstring>
+#include <thread>
+#include <vector>
+
+#include "ringway/base/mapping.h"
+#include "ringway/memory/file_test.h"
+#include "ringway/memory/shared_bytes.h"
+
+namespace ringway::memory {
+namespace {
+
+// A mapped file that its other owner truncates.
+struct Shared {
+  explicit Shared(uint64_t size = 4 * test_page) : fd(test_file(size)) {
+    mapping = std::move(Mapping::of_file(fd.get(), size, 0).value());
+    guard = FaultGuard(mapping.data(), mapping.size());
+    std::memset(mapping.data(), 0x55, size);
+  }
+  void truncate(uint64_t size = 0) const { EXPECT_EQ(::ftruncate(fd.get(), static_cast<off_t>(size)), 0); }
+  [[nodiscard]] uint8_t at(uint64_t offset) const { return load<uint8_t>(mapping.data() + offset); }
+
+  UniqueFd fd;
+  Mapping mapping;
+  FaultGuard guard;
+};
+
+TEST(FaultGuard, a_read_behind_the_end_of_a_truncated_file_gives_zeros_and_is_noted) {
+  const Shared shared;
+  const uint64_t before = FaultGuard::faults();
+  EXPECT_EQ(shared.at(0), 0x55);
+  EXPECT_FALSE(shared.guard.broken());
+  shared.truncate();
+  EXPECT_EQ(shared.at(2 * test_page), 0);
+  EXPECT_TRUE(shared.guard.broken());
+  EXPECT_EQ(FaultGuard::faults(), before + 1);
+}
+
+TEST(FaultGuard, a_write_behind_the_end_of_a_truncated_file_goes_nowhere) {
+  const Shared shared;
+  shared.truncate(test_page);
+  store<uint64_t>(shared.mapping.data() + 2 * test_page, 1);
+  EXPECT_TRUE(shared.guard.broken());
+  EXPECT_EQ(::lseek(shared.fd.get(), 0, SEEK_END), static_cast<off_t>(test_page));
+}
+
+TEST(FaultGuard, one_fault_is_enough_for_a_whole_mapping) {
+  const Shared shared;
+  shared.truncate();
+  const uint64_t before = FaultGuard::faults();
+  for (uint64_t offset = 0; offset < 4 * test_page; offset += test_page) EXPECT_EQ(shared.at(offset), 0);
+  EXPECT_EQ(FaultGuard::faults(), before + 1);
+}
+
+TEST(FaultGuard, a_copy_that_runs_over_the_end_is_completed) {
+  const Shared shared;
+  shared.truncate(test_page);
+  std::vector<std::byte> copy(2 * test_page, std::byte{0xaa});
+  copy_out(copy.data(), shared.mapping.data(), copy.size());
+  EXPECT_EQ(copy[2 * test_page - 1], std::byte{0});
+  EXPECT_TRUE(shared.guard.broken());
+}
+
+TEST(FaultGuard, others_are_not_touched) {
+  const Shared shared;
+  const Shared other;
+  shared.truncate();
+  EXPECT_EQ(shared.at(0), 0);
+  EXPECT_EQ(other.at(0), 0x55);
+  EXPECT_FALSE(other.guard.broken());
+}
+
+TEST(FaultGuard, a_moved_guard_goes_on) {
+  Shared shared;
+  FaultGuard moved(std::move(shared.guard));
+  shared.truncate();
+  EXPECT_EQ(shared.at(0), 0);
+  EXPECT_TRUE(moved.broken());
+}
+
+TEST(FaultGuard, a_range_that_is_guarded_again_starts_sound) {
+  const Shared shared;
+  shared.truncate();
+  EXPECT_EQ(shared.at(0), 0);
+  const Shared later;
+  EXPECT_FALSE(later.guard.broken());
+}
+
+TEST(FaultGuard, faults_of_many_threads_are_absorbed) {
+  const Shared shared(64 * test_page);
+  shared.truncate();
+  std::vector<std::jthread> threads;
+  std::atomic<unsigned> zeros = 0;
+  for (uint64_t thread = 0; thread < 4; ++thread) {
+    threads.emplace_back([&, thread] {
+      for (uint64_t page = thread; page < 64; page += 4) zeros += shared.at(page * test_page) == 0 ? 1 : 0;
+    });
+  }
+  threads.clear();
+  EXPECT_EQ(zeros, 64U);
+}
+
+// Below and above the one that faults, so that a mixture of theirs would contain it.
+TEST(FaultGuard, guards_of_other_threads_come_and_go_while_one_faults) {
+  auto whole = Mapping::anonymous(64 * test_page).value();
+  std::byte* const base = whole.data();
+  std::memset(base, 0x77, whole.size());
+  const UniqueFd fd = test_file(test_page);
+  std::byte* const victim = base + 32 * test_page;
+  std::atomic<bool> stop = false;
+  std::thread registrar([&] {
+    while (!stop) {
+      const FaultGuard low(base, test_page);
+    }
+  });
+  std::thread other_registrar([&] {
+    while (!stop) {
+      const FaultGuard high(base + 63 * test_page, test_page);
+    }
+  });
+  bool intact = true;
+  for (int round = 0; round < 2'000 && intact; ++round) {
+    const int flags = MAP_SHARED | MAP_FIXED;
+    intact = ::ftruncate(fd.get(), 0) == 0 &&
+             ::mmap(victim, test_page, PROT_READ | PROT_WRITE, flags, fd.get(), 0) == victim;
+    const FaultGuard guard(victim, test_page);
+    intact = intact && load<uint8_t>(victim) == 0 && load<uint8_t>(victim - 1) == 0x77 &&
+             load<uint8_t>(victim + test_page) == 0x77;
+  }
+  stop = true;
+  registrar.join();
+  other_registrar.join();
+  EXPECT_TRUE(intact);
+}
+
+class FaultGuardDeathTest : public testing::Test {
+ protected:
+  FaultGuardDeathTest() { testing::FLAGS_gtest_death_test_style = "threadsafe"; }
+};
+
+TEST_F(FaultGuardDeathTest, a_fault_in_memory_that_nobody_guards_ends_the_process) {
+  EXPECT_EXIT(
+      {
+        ::signal(SIGBUS, SIG_DFL);  // whatever a sanitizer has installed
+        const Shared guarded;
+        const UniqueFd fd = test_file(test_page);
+        const auto bare = Mapping::of_file(fd.get(), test_page, 0);
+        if (::ftruncate(fd.get(), 0) == 0) (void)load<uint8_t>(bare->data());
+      },
+      testing::KilledBySignal(SIGBUS), "");
+}
+
+TEST_F(FaultGuardDeathTest, a_fault_after_the_guard_has_ended_ends_the_process) {
+  EXPECT_EXIT(
+      {
+        ::signal(SIGBUS, SIG_DFL);
+        Shared shared;
+        shared.guard = FaultGuard();
+        shared.truncate();
+        (void)shared.at(0);
+      },
+      testing::KilledBySignal(SIGBUS), "");
+}
+
+TEST_F(FaultGuardDeathTest, a_handler_that_was_there_before_gets_what_is_not_guarded) {
+  EXPECT_EXIT(
+      {
+        struct sigaction action{};
+        action.sa_sigaction = [](int, siginfo_t*, void*) { ::_exit(33); };
+        action.sa_flags = SA_SIGINFO;
+        ::sigaction(SIGBUS, &action, nullptr);
+        const Shared guarded;
+        ::raise(SIGBUS);
+      },
+      testing::ExitedWithCode(33), "");
+}
+
+TEST_F(FaultGuardDeathTest, a_plain_handler_that_was_there_before_gets_what_is_not_guarded) {
+  EXPECT_EXIT(
+      {
+        ::signal(SIGBUS, [](int) { ::_exit(34); });
+        const Shared guarded;
+        const UniqueFd fd = test_file(test_page);
+        const auto bare = Mapping::of_file(fd.get(), test_page, 0);
+        if (::ftruncate(fd.get(), 0) == 0) (void)load<uint8_t>(bare->data());
+      },
+      testing::ExitedWithCode(34), "");
+}
+
+}  // namespace
+}  // namespace ringway::memory

@@ -1,0 +1,140 @@
+#include "ringway/tools/blk_front_end.h"
+
+#include <fmt/format.h>
+#include <linux/virtio_blk.h>
+#include <linux/virtio_config.h>
+
+#include <algorithm>
+#include <bit>
+#include <utility>
+
+#include "ringway/vhost/features.h"
+
+namespace ringway::tools {
+namespace {
+
+using vhost::bit;
+
+constexpr uint32_t least_ring = 128;  // entries; what drivers of guests commonly have
+
+// Features that this driver can live with; those of rings are added by the options.
+constexpr uint64_t blk_features =
+    bit(VIRTIO_F_VERSION_1) | bit(VIRTIO_BLK_F_SIZE_MAX) | bit(VIRTIO_BLK_F_SEG_MAX) | bit(VIRTIO_BLK_F_RO) |
+    bit(VIRTIO_BLK_F_BLK_SIZE) | bit(VIRTIO_BLK_F_FLUSH) | bit(VIRTIO_BLK_F_MQ) | bit(VIRTIO_BLK_F_DISCARD) |
+    bit(VIRTIO_BLK_F_WRITE_ZEROES) | bit(VIRTIO_BLK_F_SECURE_ERASE);
+
+}  // namespace
+
+std::expected<std::unique_ptr<BlkFrontEnd>, std::string> BlkFrontEnd::open(
+    const BlkFrontEndOptions& options) {
+  auto peer = reach(options.socket);
+  if (!peer) return std::unexpected(std::move(peer).error());
+  std::unique_ptr<BlkFrontEnd> self(new BlkFrontEnd(options));
+  self->peer_ = *std::move(peer);
+  Result<> done = self->connect();
+  if (done) done = self->negotiate();
+  if (done) done = self->share_memory();
+  for (uint16_t index = 0; done && index < options.queues; ++index) done = self->start_queue(index);
+  if (!done) return std::unexpected(fmt::format("{}: {}", options.socket, done.error().to_string()));
+  return self;
+}
+
+Result<> BlkFrontEnd::connect() {
+  connection_ = TRY(user::Connection::adopt(
+      std::move(peer_.fd),
+      {.name = options_.socket, .stop = nullptr, .message_time_out = options_.patience, .observer = {}}));
+  device_ = std::make_unique<user::RemoteDevice>(connection_, options_.patience);
+  session_.emplace(*device_);
+  return {};
+}
+
+Result<> BlkFrontEnd::negotiate() {
+  const vhost::Agreement agreed = TRY(session_->negotiate(wanted()));
+  if (!agreed.has_capability(vhost::VHOST_USER_PROTOCOL_F_CONFIG)) {
+    return refused("the back-end cannot tell its configuration: it is not a disk");
+  }
+  if (options_.packed && !agreed.has_feature(VIRTIO_F_RING_PACKED))
+    return refused("the back-end has no packed rings");
+  if (options_.in_order && !agreed.has_feature(VIRTIO_F_IN_ORDER))
+    return refused("the back-end is not in order");
+  format_ = ring::Format::of(agreed.features, false);
+  disk_ =
+      TRY(BlkDisk::from(agreed.features, TRY(session_->read_config(0, blk_config_bytes(agreed.features)))));
+  const uint32_t queues = std::min<uint32_t>(TRY(session_->queue_count()), disk_.queues);
+  if (options_.queues > queues) return refused("the back-end has fewer queues than asked for", queues);
+  return {};
+}
+
+vhost::Agreement BlkFrontEnd::wanted() const {
+  uint64_t features = blk_features;
+  if (options_.packed) features |= bit(VIRTIO_F_RING_PACKED);
+  if (options_.in_order) features |= bit(VIRTIO_F_IN_ORDER);
+  if (options_.indirect) features |= bit(VIRTIO_RING_F_INDIRECT_DESC);
+  if (options_.event_idx) features |= bit(VIRTIO_RING_F_EVENT_IDX);
+  return {.features = features,
+          .capabilities = bit(vhost::VHOST_USER_PROTOCOL_F_CONFIG) | bit(vhost::VHOST_USER_PROTOCOL_F_MQ)};
+}
+
+Result<> BlkFrontEnd::share_memory() {
+  BlkDriver::Options queue{.ring_size = options_.ring_size,
+                           .format = format_,
+                           .slots = options_.depth,
+                           .data_bytes = options_.data_bytes,
+                           .piece_bytes = disk_.max_piece};
+  if (queue.descriptors() - 2 > disk_.max_pieces) {
+    return refused("the back-end takes fewer pieces in a request than this block size needs",
+                   disk_.max_pieces);
+  }
+  if (queue.ring_size == 0) {
+    const uint32_t entries = options_.depth * (format_.indirect ? 1 : queue.descriptors());
+    queue.ring_size = std::clamp(std::bit_ceil(entries), least_ring, ring::max_size);
+    options_.ring_size = queue.ring_size;
+  }
+  memory_ = TRY(GuestMemory::make(options_.queues * queue.memory_bytes(), options_.huge_pages));
+  for (uint16_t index = 0; index < options_.queues; ++index) {
+    queues_.emplace_back().driver = TRY(BlkDriver::make(queue, *memory_));
+  }
+  const UniqueFd file = TRY(memory_->file());
+  const vhost::SharedRegion region{.layout = memory_->layout(), .fd = file.get()};
+  return session_->map_memory({&region, 1});
+}
+
+Result<> BlkFrontEnd::start_queue(uint16_t index) {
+  Queue& queue = queues_[index];
+  BlkDriver& driver = *queue.driver;
+  const memory::RegionLayout layout = memory_->layout();
+  const auto user_address = [&](memory::GuestAddress guest) {
+    return layout.front_end.value + (guest.value - layout.guest.value);
+  };
+  vhost::QueueSetup setup{.ring = index,
+                          .size = options_.ring_size,
+                          .base = ring::RingBase{}.to_wire(format_.packed),
+                          .desc = user_address(driver.addresses().desc),
+                          .driver = user_address(driver.addresses().driver),
+                          .device = user_address(driver.addresses().device),
+                          .kick = TRY(make_eventfd()),
+                          .call = TRY(make_eventfd()),
+                          .err = TRY(make_eventfd())};
+  driver.set_kick(TRY(Notifier::adopt(TRY(setup.kick.duplicate()))));
+  queue.call = TRY(Signal::adopt(TRY(setup.call.duplicate())));
+  queue.err = TRY(Signal::adopt(TRY(setup.err.duplicate())));
+  return session_->start_queue(std::move(setup));
+}
+
+std::optional<std::string> BlkFrontEnd::trouble() const {
+  if (connection_->hung_up()) return "the back-end has closed the connection";
+  for (size_t index = 0; index < queues_.size(); ++index) {
+    if (queues_[index].err.take()) return fmt::format("the back-end says that ring {} is broken", index);
+  }
+  return std::nullopt;
+}
+
+std::expected<void, std::string> BlkFrontEnd::stop() {
+  for (uint32_t index = 0; index < queues_.size(); ++index) {
+    const auto stopped = session_->stop_queue(index);
+    if (!stopped) return std::unexpected(fmt::format("{}: {}", options_.socket, stopped.error().to_string()));
+  }
+  return {};
+}
+
+}  // namespace ringway::tools

@@ -1,0 +1,83 @@
+// BlkFrontEnd: a disk behind a vhost-user socket, started without a virtual machine: memory is shared, queues
+// run, and each has its driver. Owned by the thread that opened it; the drivers may each be given to a thread
+// of their own.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <expected>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ringway/base/notifier.h"
+#include "ringway/tools/back_end.h"
+#include "ringway/tools/blk_disk.h"
+#include "ringway/tools/blk_driver.h"
+#include "ringway/tools/guest_memory.h"
+#include "ringway/user/remote.h"
+#include "ringway/vhost/session.h"
+
+namespace ringway::tools {
+
+struct BlkFrontEndOptions {
+  std::string socket;
+  uint16_t queues = 1;
+  uint16_t depth = 1;          // slots of each queue
+  uint32_t data_bytes = 4096;  // of each slot
+  uint32_t ring_size = 0;      // entries; 0: what the depth needs, at least 128
+  bool packed = false;
+  bool indirect = true;  // where it is offered, as is event_idx
+  bool event_idx = true;
+  bool in_order = false;
+  bool huge_pages = false;
+  std::chrono::milliseconds patience{30'000};  // for each answer
+};
+
+class BlkFrontEnd {
+ public:
+  // The error is a sentence for the user.
+  static std::expected<std::unique_ptr<BlkFrontEnd>, std::string> open(const BlkFrontEndOptions& options);
+
+  [[nodiscard]] const BlkDisk& disk() const { return disk_; }
+  [[nodiscard]] const BlkFrontEndOptions& options() const {
+    return options_;
+  }  // with ring_size as it was chosen
+  [[nodiscard]] ring::Format format() const { return format_; }
+  [[nodiscard]] pid_t pid() const { return peer_.pid; }
+  [[nodiscard]] const std::string& program() const { return peer_.program; }
+  [[nodiscard]] BlkDriver& driver(uint16_t queue) { return *queues_[queue].driver; }
+  [[nodiscard]] const Signal& call_signal(uint16_t queue) const { return queues_[queue].call; }
+
+  // What has gone wrong beside the rings, if anything: the back-end left, or says that a ring is broken.
+  [[nodiscard]] std::optional<std::string> trouble() const;
+  // Waits until the back-end has ended what it accepted, and stops all queues. An error is a sentence.
+  std::expected<void, std::string> stop();
+
+ private:
+  struct Queue {
+    std::optional<BlkDriver> driver;
+    Signal call;
+    Signal err;
+  };
+
+  explicit BlkFrontEnd(const BlkFrontEndOptions& options) : options_(options) {}
+  Result<> connect();
+  Result<> negotiate();
+  [[nodiscard]] vhost::Agreement wanted() const;
+  Result<> share_memory();
+  Result<> start_queue(uint16_t index);
+
+  BlkFrontEndOptions options_;
+  Peer peer_;
+  std::shared_ptr<user::Connection> connection_;
+  std::unique_ptr<user::RemoteDevice> device_;
+  std::optional<vhost::Session> session_;
+  ring::Format format_;
+  BlkDisk disk_;
+  std::optional<GuestMemory> memory_;
+  std::vector<Queue> queues_;
+};
+
+}  // namespace ringway::tools

@@ -1,0 +1,118 @@
+// BlkJob: the requests of one queue: chosen, kept in flight, timed, checked. Owned by the thread that drives
+// it; only finished() may be asked by others. A turn takes what has come back, starts as many anew, and shows
+// them to the device once.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "ringway/base/result.h"
+#include "ringway/tools/blk_driver.h"
+#include "ringway/tools/histogram.h"
+#include "ringway/tools/ledger.h"
+
+namespace ringway::tools {
+
+// What one queue does.
+struct Work {
+  bool random = true;
+  unsigned read_percent = 100;
+  uint32_t block_bytes = 4096;
+  uint64_t offset = 0;  // bytes: the part of the disk that is used
+  uint64_t blocks = 0;
+  uint64_t seed = 0;
+};
+
+enum class Phase : uint8_t {
+  fill,     // every block is written once
+  measure,  // the work itself, until it is stopped
+  check,    // every block that was written is read once
+};
+
+// What was counted since it was cleared.
+struct Tally {
+  struct Side {
+    Histogram latency;    // nanoseconds, of requests that succeeded
+    uint64_t failed = 0;  // requests with another status
+    [[nodiscard]] uint64_t done() const { return latency.count(); }
+  };
+  Side reads;
+  Side writes;
+  uint64_t no_status = 0;   // of the failed ones: the device has written none
+  uint64_t overlong = 0;    // requests with a used length larger than their buffers
+  uint64_t short_used = 0;  // successful ones with a used length smaller than their data
+  uint8_t first_bad_status = 0;
+  uint64_t kicks = 0;
+  uint64_t sleeps = 0;
+  uint64_t turns = 0;       // in which something had come back
+  int64_t nanoseconds = 0;  // the time that was counted
+
+  [[nodiscard]] uint64_t failed() const { return reads.failed + writes.failed; }
+  void add(const Tally& other);
+  void clear();
+};
+
+class BlkJob {
+ public:
+  // `ledger`: null without verification; else the blocks are those of `work`. All slots of `driver` are kept
+  // in flight.
+  BlkJob(BlkDriver& driver, const Work& work, Ledger* ledger);
+
+  void begin(Phase phase, int64_t now);
+  // What was counted so far is forgotten.
+  void clear(int64_t now);
+  // One turn. True: something had come back or was started. `stop`: start nothing new.
+  Result<bool> turn(bool stop);
+  // Nothing is in flight, and nothing more will be started.
+  [[nodiscard]] bool at_rest(bool stop) const { return driver_.in_flight() == 0 && (stop || exhausted_); }
+  // Before sleeping; true: do not sleep.
+  [[nodiscard]] bool prepare_to_sleep();
+  void wake_up() { driver_.disable_calls(); }
+
+  // Requests that came back since the beginning. Any thread.
+  [[nodiscard]] uint64_t finished() const { return finished_.load(std::memory_order_relaxed); }
+  [[nodiscard]] Tally tally(int64_t now) const;
+  [[nodiscard]] BlkDriver& driver() { return driver_; }
+
+ private:
+  struct Request {
+    uint64_t block = 0;
+    int64_t started = 0;  // nanoseconds, monotonic
+    bool is_write = false;
+  };
+  struct Choice {
+    uint64_t block = 0;
+    bool is_write = false;
+  };
+
+  void finish(const BlkDone& done, int64_t now);
+  void account(const Request& request, uint16_t slot, bool success);
+  void fill_up(int64_t now);
+  [[nodiscard]] bool start(uint16_t slot, const Choice& choice, int64_t now);
+  std::optional<Choice> choose();
+  std::optional<Choice> choose_in_sweep();
+  bool claim(uint64_t block) { return ledger_ == nullptr || ledger_->claim(block); }
+  uint64_t random();
+
+  BlkDriver& driver_;
+  const Work work_;
+  Ledger* const ledger_;
+  std::vector<Request> requests_;    // by slot
+  std::vector<std::byte> copy_;      // of what was read, to be checked
+  std::optional<Choice> postponed_;  // chosen, but the ring was full
+  Phase phase_ = Phase::measure;
+  uint64_t cursor_ = 0;
+  bool exhausted_ = false;
+  uint64_t state_;  // of the random numbers
+  Tally tally_;
+  int64_t begin_ = 0;
+  uint64_t kicks_before_ = 0;
+  std::atomic<uint64_t> finished_ = 0;
+};
+
+// Nanoseconds of the monotonic clock.
+[[nodiscard]] int64_t now_ns();
+
+}  // namespace ringway::tools

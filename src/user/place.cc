@@ -1,0 +1,70 @@
+#include "ringway/user/place.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <random>
+#include <system_error>
+
+#include "ringway/base/log.h"
+#include "ringway/user/server.h"
+
+namespace ringway::user {
+
+// ---- Session --------------------------------------------------------------------------------------------------------------
+
+Result<std::unique_ptr<Session>> Session::start(std::shared_ptr<Connection> connection, SessionOwner& owner,
+                                                log::Limited& limited, std::function<void()> on_end) {
+  std::unique_ptr<Session> session(new Session(std::move(connection), owner, limited, std::move(on_end)));
+  try {
+    session->thread_ = std::thread([self = session.get()] { self->run(); });
+  } catch (const std::system_error& error) {
+    return os_failure("cannot start a thread for a session", error.code().value());
+  }
+  return session;
+}
+
+void Session::run() {
+  serve();
+  ended_ = true;
+  on_end_();
+}
+
+void Session::serve() {
+  const std::string& name = connection_->options().name;
+  const Result<vhost::Device*> device = owner_.connected();
+  if (!device) {
+    limited_.warning("{}: front-end sent away: {}", name, device.error().to_string());
+    return connection_->close();
+  }
+  log::info("{}: front-end connected", name);
+  const Error why = DeviceServer(connection_, **device).serve();
+  owner_.disconnected();
+  if (why.fault == Fault::gone) return log::info("{}: front-end disconnected: {}", name, why.to_string());
+  limited_.warning("{}: connection closed: {}", name, why.to_string());
+}
+
+// ---- BackOff --------------------------------------------------------------------------------------------------------------
+
+std::chrono::milliseconds BackOff::next() {
+  thread_local std::minstd_rand random{std::random_device{}()};
+  const auto delay = next_;
+  next_ = std::min(next_ * 2, limit_);
+  return delay - std::chrono::milliseconds(std::uniform_int_distribution<int64_t>(0, delay.count() / 4)(random));
+}
+
+// ---- SocketFile -----------------------------------------------------------------------------------------------------------
+
+Result<SocketFile> SocketFile::of(const std::string& path) {
+  struct stat status {};
+  if (::lstat(path.c_str(), &status) != 0) return os_failure("cannot examine the socket path");
+  return SocketFile{.path = path, .device = status.st_dev, .inode = status.st_ino};
+}
+
+void SocketFile::remove() const {
+  const Result<SocketFile> now = of(path);
+  if (now && now->device == device && now->inode == inode) ::unlink(path.c_str());
+}
+
+}  // namespace ringway::user
