@@ -117,7 +117,7 @@ Result<vhost::Capabilities> LocalDevice::on(const vhost::GetProtocolFeatures&) {
   uint64_t bits = bit(vhost::VHOST_USER_PROTOCOL_F_MQ) | bit(vhost::VHOST_USER_PROTOCOL_F_CROSS_ENDIAN) |
                   bit(vhost::VHOST_USER_PROTOCOL_F_RESET_DEVICE) |
                   bit(vhost::VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS) |
-                  bit(vhost::VHOST_USER_PROTOCOL_F_STATUS) | bit(vhost::VHOST_USER_PROTOCOL_F_GPA_ADDRESSES);
+                  bit(vhost::VHOST_USER_PROTOCOL_F_STATUS);
   if (model_.config_size() > 0) bits |= bit(vhost::VHOST_USER_PROTOCOL_F_CONFIG);
   if (options_.offer_inband_notifications) bits |= bit(vhost::VHOST_USER_PROTOCOL_F_INBAND_NOTIFICATIONS);
   return vhost::Capabilities{bits};

@@ -14,12 +14,11 @@ namespace ringway::tools {
 namespace {
 
 using vhost::bit;
-using vhost::call;
 
 constexpr uint32_t least_ring = 128;  // entries; what drivers of guests commonly have
 
 // Features that this driver can live with; those of rings are added by the options.
-constexpr uint64_t wanted_features =
+constexpr uint64_t blk_features =
     bit(VIRTIO_F_VERSION_1) | bit(VIRTIO_BLK_F_SIZE_MAX) | bit(VIRTIO_BLK_F_SEG_MAX) | bit(VIRTIO_BLK_F_RO) |
     bit(VIRTIO_BLK_F_BLK_SIZE) | bit(VIRTIO_BLK_F_FLUSH) | bit(VIRTIO_BLK_F_MQ) | bit(VIRTIO_BLK_F_DISCARD) |
     bit(VIRTIO_BLK_F_WRITE_ZEROES) | bit(VIRTIO_BLK_F_SECURE_ERASE);
@@ -45,46 +44,35 @@ Result<> BlkFrontEnd::connect() {
       std::move(peer_.fd),
       {.name = options_.socket, .stop = nullptr, .message_time_out = options_.patience, .observer = {}}));
   device_ = std::make_unique<user::RemoteDevice>(connection_, options_.patience);
+  session_.emplace(*device_);
   return {};
 }
 
 Result<> BlkFrontEnd::negotiate() {
-  const uint64_t offered = TRY(call(*device_, vhost::GetFeatures{}));
-  const vhost::Capabilities can = TRY(call(*device_, vhost::GetProtocolFeatures{}));
-  constexpr uint64_t needed = bit(vhost::VHOST_USER_PROTOCOL_F_CONFIG);
-  if ((can.bits & needed) == 0)
+  const vhost::Agreement agreed = TRY(session_->negotiate(wanted()));
+  if (!agreed.has_capability(vhost::VHOST_USER_PROTOCOL_F_CONFIG)) {
     return refused("the back-end cannot tell its configuration: it is not a disk");
-  const uint64_t queues_known = can.bits & bit(vhost::VHOST_USER_PROTOCOL_F_MQ);
-  TRY(call(*device_, vhost::SetProtocolFeatures{{.bits = needed | queues_known}}));
-  const uint64_t queues = queues_known != 0 ? TRY(call(*device_, vhost::GetQueueNum{})) : 1;
-  TRY(call(*device_, vhost::SetOwner{}));
-  const uint64_t features = TRY(choose_features(offered));
-  disk_ = TRY(read_disk(features));
-  if (options_.queues > std::min<uint64_t>(queues, disk_.queues)) {
-    return refused("the back-end has fewer queues than asked for", std::min<uint64_t>(queues, disk_.queues));
   }
-  TRY(call(*device_, vhost::SetFeatures{.features = features | bit(vhost::VHOST_USER_F_PROTOCOL_FEATURES)}));
-  format_ = ring::Format::of(features, false);
+  if (options_.packed && !agreed.has_feature(VIRTIO_F_RING_PACKED))
+    return refused("the back-end has no packed rings");
+  if (options_.in_order && !agreed.has_feature(VIRTIO_F_IN_ORDER))
+    return refused("the back-end is not in order");
+  format_ = ring::Format::of(agreed.features, false);
+  disk_ =
+      TRY(BlkDisk::from(agreed.features, TRY(session_->read_config(0, blk_config_bytes(agreed.features)))));
+  const uint32_t queues = std::min<uint32_t>(TRY(session_->queue_count()), disk_.queues);
+  if (options_.queues > queues) return refused("the back-end has fewer queues than asked for", queues);
   return {};
 }
 
-Result<uint64_t> BlkFrontEnd::choose_features(uint64_t offered) {
-  if (options_.packed && (offered & bit(VIRTIO_F_RING_PACKED)) == 0)
-    return refused("the back-end has no packed rings");
-  if (options_.in_order && (offered & bit(VIRTIO_F_IN_ORDER)) == 0)
-    return refused("the back-end is not in order");
-  uint64_t wanted = wanted_features;
-  if (options_.packed) wanted |= bit(VIRTIO_F_RING_PACKED);
-  if (options_.in_order) wanted |= bit(VIRTIO_F_IN_ORDER);
-  if (options_.indirect) wanted |= bit(VIRTIO_RING_F_INDIRECT_DESC);
-  if (options_.event_idx) wanted |= bit(VIRTIO_RING_F_EVENT_IDX);
-  return offered & wanted;
-}
-
-Result<BlkDisk> BlkFrontEnd::read_disk(uint64_t features) {
-  const uint32_t bytes = blk_config_bytes(features);
-  const vhost::ConfigBytes config = TRY(call(*device_, vhost::GetConfig{.offset = 0, .size = bytes}));
-  return BlkDisk::from(features, config.bytes);
+vhost::Agreement BlkFrontEnd::wanted() const {
+  uint64_t features = blk_features;
+  if (options_.packed) features |= bit(VIRTIO_F_RING_PACKED);
+  if (options_.in_order) features |= bit(VIRTIO_F_IN_ORDER);
+  if (options_.indirect) features |= bit(VIRTIO_RING_F_INDIRECT_DESC);
+  if (options_.event_idx) features |= bit(VIRTIO_RING_F_EVENT_IDX);
+  return {.features = features,
+          .capabilities = bit(vhost::VHOST_USER_PROTOCOL_F_CONFIG) | bit(vhost::VHOST_USER_PROTOCOL_F_MQ)};
 }
 
 Result<> BlkFrontEnd::share_memory() {
@@ -106,10 +94,9 @@ Result<> BlkFrontEnd::share_memory() {
   for (uint16_t index = 0; index < options_.queues; ++index) {
     queues_.emplace_back().driver = TRY(BlkDriver::make(queue, *memory_));
   }
-  vhost::SetMemTable table;
-  table.regions.push_back({.layout = memory_->layout(), .fd = TRY(memory_->file())});
-  TRY(call(*device_, std::move(table)));
-  return {};
+  const UniqueFd file = TRY(memory_->file());
+  const vhost::SharedRegion region{.layout = memory_->layout(), .fd = file.get()};
+  return session_->map_memory({&region, 1});
 }
 
 Result<> BlkFrontEnd::start_queue(uint16_t index) {
@@ -119,24 +106,19 @@ Result<> BlkFrontEnd::start_queue(uint16_t index) {
   const auto user_address = [&](memory::GuestAddress guest) {
     return layout.front_end.value + (guest.value - layout.guest.value);
   };
-  UniqueFd kick = TRY(make_eventfd());
-  UniqueFd called = TRY(make_eventfd());
-  UniqueFd err = TRY(make_eventfd());
-  driver.set_kick(TRY(Notifier::adopt(TRY(kick.duplicate()))));
-  queue.call = TRY(Signal::adopt(TRY(called.duplicate())));
-  queue.err = TRY(Signal::adopt(TRY(err.duplicate())));
-
-  TRY(call(*device_, vhost::SetVringNum{.ring = index, .size = options_.ring_size}));
-  TRY(call(*device_, vhost::SetVringBase{.ring = index, .base = ring::RingBase{}.to_wire(format_.packed)}));
-  TRY(call(*device_, vhost::SetVringAddr{.ring = index,
-                                         .desc = user_address(driver.addresses().desc),
-                                         .used = user_address(driver.addresses().device),
-                                         .avail = user_address(driver.addresses().driver)}));
-  TRY(call(*device_, vhost::SetVringCall{.ring = index, .fd = std::move(called)}));
-  TRY(call(*device_, vhost::SetVringErr{.ring = index, .fd = std::move(err)}));
-  TRY(call(*device_, vhost::SetVringKick{.ring = index, .fd = std::move(kick)}));
-  TRY(call(*device_, vhost::SetVringEnable{.ring = index, .enable = 1}));
-  return {};
+  vhost::QueueSetup setup{.ring = index,
+                          .size = options_.ring_size,
+                          .base = ring::RingBase{}.to_wire(format_.packed),
+                          .desc = user_address(driver.addresses().desc),
+                          .driver = user_address(driver.addresses().driver),
+                          .device = user_address(driver.addresses().device),
+                          .kick = TRY(make_eventfd()),
+                          .call = TRY(make_eventfd()),
+                          .err = TRY(make_eventfd())};
+  driver.set_kick(TRY(Notifier::adopt(TRY(setup.kick.duplicate()))));
+  queue.call = TRY(Signal::adopt(TRY(setup.call.duplicate())));
+  queue.err = TRY(Signal::adopt(TRY(setup.err.duplicate())));
+  return session_->start_queue(std::move(setup));
 }
 
 std::optional<std::string> BlkFrontEnd::trouble() const {
@@ -149,7 +131,7 @@ std::optional<std::string> BlkFrontEnd::trouble() const {
 
 std::expected<void, std::string> BlkFrontEnd::stop() {
   for (uint32_t index = 0; index < queues_.size(); ++index) {
-    const auto stopped = call(*device_, vhost::GetVringBase{.ring = index});
+    const auto stopped = session_->stop_queue(index);
     if (!stopped) return std::unexpected(fmt::format("{}: {}", options_.socket, stopped.error().to_string()));
   }
   return {};

@@ -17,6 +17,7 @@
 #include "ringway/tools/blk_driver.h"
 #include "ringway/tools/guest_memory.h"
 #include "ringway/user/remote.h"
+#include "ringway/vhost/session.h"
 
 namespace ringway::tools {
 
@@ -64,8 +65,7 @@ class BlkFrontEnd {
   explicit BlkFrontEnd(const BlkFrontEndOptions& options) : options_(options) {}
   Result<> connect();
   Result<> negotiate();
-  Result<uint64_t> choose_features(uint64_t offered);
-  Result<BlkDisk> read_disk(uint64_t features);
+  [[nodiscard]] vhost::Agreement wanted() const;
   Result<> share_memory();
   Result<> start_queue(uint16_t index);
 
@@ -73,6 +73,7 @@ class BlkFrontEnd {
   Peer peer_;
   std::shared_ptr<user::Connection> connection_;
   std::unique_ptr<user::RemoteDevice> device_;
+  std::optional<vhost::Session> session_;
   ring::Format format_;
   BlkDisk disk_;
   std::optional<GuestMemory> memory_;

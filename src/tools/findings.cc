@@ -100,10 +100,10 @@ class Critic {
       say("CONFIGURE_MEM_SLOTS is missing: at most {} memory regions, all replaced at every change",
           vhost_user_regions);
     }
-    if (can(VHOST_USER_PROTOCOL_F_GPA_ADDRESSES) && !can(VHOST_USER_PROTOCOL_F_SHMEM)) {
-      say("GPA_ADDRESSES (bit 21) without SHMEM (bit 22): the vhost crate of rust-vmm took bit 21 for SHMEM "
-          "until 0.17; if "
-          "this is built with it, a front-end will give it addresses that it does not understand");
+    if (found_.takes_bit_21_for_shmem) {
+      say("it takes bit 21 for SHMEM, as the vhost crate of rust-vmm did before 0.17: a front-end that knows "
+          "bit 21 as "
+          "GPA_ADDRESSES will give it addresses that it does not understand");
     }
     uint64_t unnamed = 0;
     for (unsigned number = 0; number < 64; ++number) {

@@ -29,6 +29,7 @@ struct Findings {
   std::optional<uint32_t> queue_size;  // the largest that is acknowledged, entries
   std::vector<std::byte> config;       // as much as there is
   bool config_failed = false;
+  bool takes_bit_21_for_shmem = false;
 
   std::vector<std::string> failures;  // requests that did not end as they should
   // Requests that no back-end should acknowledge, and this one did. Only if the user allowed to ask.

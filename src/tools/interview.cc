@@ -53,6 +53,12 @@ class Talk {
     negotiated_->set_features(features);
     return {};
   }
+  Result<> agree_on_bit_21() {
+    const uint64_t present = negotiated_->get().capabilities;
+    TRY(ask(vhost::SetProtocolFeatures{{.bits = present | bit(vhost::VHOST_USER_PROTOCOL_F_GPA_ADDRESSES)}}));
+    negotiated_->set_capabilities(present | bit(vhost::VHOST_USER_PROTOCOL_F_SHMEM));  // so that we may ask
+    return {};
+  }
 
  private:
   Talk(std::shared_ptr<user::Connection> connection, std::chrono::milliseconds patience)
@@ -77,6 +83,8 @@ class Interviewer {
     ask_numbers();
     if (can(vhost::VHOST_USER_PROTOCOL_F_CONFIG)) ask_config();
     if (can(vhost::VHOST_USER_PROTOCOL_F_REPLY_ACK)) ask_queue_size();
+    if (can(vhost::VHOST_USER_PROTOCOL_F_GPA_ADDRESSES) && !can(vhost::VHOST_USER_PROTOCOL_F_SHMEM))
+      ask_about_bit_21();
     if (can(vhost::VHOST_USER_PROTOCOL_F_REPLY_ACK) && options_.hostile) ask_badly();
     return std::move(found_);
   }
@@ -98,7 +106,7 @@ class Interviewer {
     Result<> begun = refused("");
     if (peer) begun = begin(std::move(peer->fd));
     if (begun) return true;
-    if (!is_gone_) found_.failures.push_back("after that it accepted no other connection");
+    if (!is_gone_) found_.failures.push_back("then it accepted no further connection");
     is_gone_ = true;
     talk_.reset();
     return false;
@@ -170,8 +178,7 @@ class Interviewer {
 
   void ask_queue_size() {
     for (uint32_t size = ring::max_size; size > 0; size /= 2) {
-      const std::optional<bool> acknowledged =
-          try_request("SET_VRING_NUM", vhost::SetVringNum{.ring = 0, .size = size});
+      const std::optional<bool> acknowledged = try_request(vhost::SetVringNum{.ring = 0, .size = size});
       if (!acknowledged) return;
       if (*acknowledged) {
         found_.queue_size = size;
@@ -183,7 +190,7 @@ class Interviewer {
   // Whether it acknowledges a request, asked when features are set. A connection that it closes over it is a
   // no.
   template <class Request>
-  std::optional<bool> try_request(const char*, Request request) {
+  std::optional<bool> try_request(Request request) {
     if (talk_ == nullptr && !begin_again()) return std::nullopt;
     if (!talk_->set_features(found_.features & wanted_features)) {
       talk_.reset();
@@ -206,10 +213,18 @@ class Interviewer {
 
   template <class Request>
   void bad(const char* what, Request request) {
-    talk_.reset();
     if (is_gone_) return;
-    const std::optional<bool> acknowledged = try_request(what, std::move(request));
+    const std::optional<bool> acknowledged = try_request(std::move(request));
     if (acknowledged.value_or(false)) found_.wrongly_acknowledged.emplace_back(what);
+    if (!begin_again()) found_.failures.push_back(fmt::format("it did not survive {}", what));
+  }
+
+  // The vhost crate of rust-vmm used bit 21 for SHMEM once. A back-end that means it answers
+  // GET_SHMEM_CONFIG.
+  void ask_about_bit_21() {
+    if (!begin_again()) return;
+    found_.takes_bit_21_for_shmem = talk_->agree_on_bit_21() && talk_->ask(vhost::GetShmemConfig{});
+    talk_.reset();
   }
 
   const InterviewOptions& options_;

@@ -41,8 +41,15 @@ Result<> ServedDevice::attach(user::Listener& listener) {
   return listener.adopt(UniqueFd(static_cast<int>(options_.fd)), *this);
 }
 
-Result<vhost::Device*> ServedDevice::connected() { return &engine_; }
+Result<vhost::Device*> ServedDevice::connected() {
+  contract_.emplace(
+      engine_, vhost::Contract::Limits{.queues = blk_->queue_count(), .ring_size = blk_->max_queue_size()});
+  return &*contract_;
+}
 
-void ServedDevice::disconnected() { engine_.disconnect(); }
+void ServedDevice::disconnected() {
+  engine_.disconnect();
+  contract_.reset();
+}
 
 }  // namespace ringway::tools

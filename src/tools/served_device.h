@@ -1,14 +1,16 @@
-// ServedDevice: one device as it is served: model, engine, and the sessions of its front-ends.
+// ServedDevice: one device as it is served: model, engine, contract, and the sessions of its front-ends.
 // Thread rule: made and ended by the main thread; sessions call it from their own.
 #pragma once
 
 #include <memory>
+#include <optional>
 
 #include "ringway/device/blk/blk.h"
 #include "ringway/engine/local_device.h"
 #include "ringway/engine/workers.h"
 #include "ringway/tools/device_options.h"
 #include "ringway/user/listener.h"
+#include "ringway/vhost/contract.h"
 
 namespace ringway::tools {
 
@@ -30,6 +32,7 @@ class ServedDevice final : public user::SessionOwner {
   const DeviceOptions options_;
   const std::unique_ptr<blk::Blk> blk_;
   engine::LocalDevice engine_;
+  std::optional<vhost::Contract> contract_;  // of the present session
 };
 
 }  // namespace ringway::tools

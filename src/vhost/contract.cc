@@ -1,6 +1,5 @@
 #include "ringway/vhost/contract.h"
 
-#define VIRTIO_RING_NO_LEGACY  // which is not C++
 #include <linux/vhost_types.h>
 #include <linux/virtio_config.h>
 
