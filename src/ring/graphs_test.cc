@@ -80,6 +80,13 @@ class Odometer {
   std::vector<size_t> digits_;
 };
 
+// Nothing here runs on two threads, and to map memory is slow there.
+void skip_under_tsan() {
+#ifdef __SANITIZE_THREAD__
+  GTEST_SKIP() << "one thread only";
+#endif
+}
+
 // The rules of "The Virtqueue Descriptor Table" and "Indirect Descriptors" for split rings.
 class SplitOracle {
  public:
@@ -110,6 +117,7 @@ class SplitOracle {
 
 class Graphs : public testing::Test {
  protected:
+  void SetUp() override { skip_under_tsan(); }
   // Offers `head` of the graph that is in the ring, and compares.
   void judge(HostileSplit& rig, uint16_t head) {
     Pieces expected;
@@ -267,6 +275,7 @@ PackedOutcome read_packed(const Guest& guest, const vring_packed_desc* ring, uin
 
 class PackedGraphs : public testing::Test {
  protected:
+  void SetUp() override { skip_under_tsan(); }
   void judge(HostilePacked& rig) {
     rig.restart();
     const PackedOutcome expected = read_packed(guest, rig.descriptors(), rig.shape.size);
