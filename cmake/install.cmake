@@ -7,7 +7,7 @@ set_target_properties(ringway_static PROPERTIES EXPORT_NAME ringway_static)
 install(TARGETS ringway_static ringway_shared EXPORT ringwayTargets)
 install(TARGETS ringway_program)
 install(DIRECTORY src/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/ringway
-  FILES_MATCHING PATTERN "*.h" PATTERN "*_test.h" EXCLUDE PATTERN "tools" EXCLUDE)
+  FILES_MATCHING PATTERN "*.h" PATTERN "*test*.h" EXCLUDE PATTERN "tools" EXCLUDE)
 install(EXPORT ringwayTargets NAMESPACE ringway:: DESTINATION ${package_dir})
 configure_package_config_file(cmake/ringwayConfig.cmake.in ${CMAKE_BINARY_DIR}/ringwayConfig.cmake
   INSTALL_DESTINATION ${package_dir})

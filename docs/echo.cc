@@ -1,8 +1,12 @@
 // A device of one page: it has one queue, and answers each request with the bytes of the request.
+#include <ringway/engine/local_device.h>
 #include <ringway/engine/model.h>
+#include <ringway/user/listener.h>
+#include <ringway/vhost/contract.h>
 
 #include <algorithm>
 #include <array>
+#include <optional>
 
 using namespace ringway;
 
@@ -37,4 +41,20 @@ class Echo : public engine::Model {
   std::unique_ptr<engine::Queue> start_queue(engine::QueueLoop& loop) override {
     return std::make_unique<EchoQueue>(loop);
   }
+};
+
+// The device as it is served: a listener brings front-ends to it, one after another. The contract holds each
+// of them to the protocol.
+class ServedEcho : public user::SessionOwner {
+ public:
+  explicit ServedEcho(engine::Workers& workers) : device_(echo_, workers) {}
+  Result<vhost::Device*> connected() override {
+    return &contract_.emplace(device_, vhost::Contract::Limits{.queues = 1});
+  }
+  void disconnected() override { device_.disconnect(); }
+
+ private:
+  Echo echo_;
+  engine::LocalDevice device_;
+  std::optional<vhost::Contract> contract_;
 };

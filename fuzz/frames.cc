@@ -1,7 +1,9 @@
-// The socket's side: bytes and file descriptors through Connection, codec and Server, with a device behind them that
-// offers every feature and answers every request, or with a front-end that answers every back-end message.
+// The socket's side: bytes and file descriptors through Connection, codec and Server, with a device behind
+// them that offers every feature and answers every request, or with a front-end that answers every back-end
+// message.
 //
-// Whatever comes: serve() ends, all file descriptors are closed, and a request that was understood can be sent again.
+// Whatever comes: serve() ends, all file descriptors are closed, and a request that was understood can be
+// sent again.
 
 #include <sys/socket.h>
 
@@ -35,7 +37,8 @@ class AnyDevice final : public vhost::Device {
   Reply answer(vhost::GetQueueNum&) { return uint64_t{4}; }
   Reply answer(vhost::GetVringBase& request) { return vhost::RingState{.ring = request.ring, .value = 7}; }
   Reply answer(vhost::GetConfig& request) {
-    return vhost::ConfigBytes{.offset = request.offset, .flags = request.flags, .bytes = std::vector<std::byte>(request.size)};
+    return vhost::ConfigBytes{
+        .offset = request.offset, .flags = request.flags, .bytes = std::vector<std::byte>(request.size)};
   }
   Reply answer(vhost::SetMemTable& request) {
     FUZZ_CHECK(request.regions.size() <= 8);
@@ -44,7 +47,8 @@ class AnyDevice final : public vhost::Device {
   }
   Reply answer(vhost::PostcopyAdvise&) { return make_fd(0, none_); }
   Reply answer(vhost::GetInflightFd& request) {
-    return vhost::InflightArea{.size = 4096, .queues = request.queues, .queue_size = request.queue_size, .fd = make_fd(8, none_)};
+    return vhost::InflightArea{
+        .size = 4096, .queues = request.queues, .queue_size = request.queue_size, .fd = make_fd(8, none_)};
   }
   Reply answer(vhost::GetSharedObject&) { return vhost::SharedObject{.fd = make_fd(8, none_)}; }
   Reply answer(vhost::SetDeviceStateFd&) { return vhost::StateChannel{.error = 0, .fd = make_fd(6, none_)}; }
@@ -63,7 +67,8 @@ class AnyFrontEnd final : public vhost::FrontEnd {
  public:
   Result<vhost::FrontEndReply> handle(vhost::FrontEndRequest request) override {
     const UniqueFd none;
-    if (std::holds_alternative<vhost::SharedObjectLookup>(request)) return vhost::SharedObject{.fd = make_fd(8, none)};
+    if (std::holds_alternative<vhost::SharedObjectLookup>(request))
+      return vhost::SharedObject{.fd = make_fd(8, none)};
     return vhost::Done{};
   }
 };
@@ -87,7 +92,8 @@ class Twice final : public vhost::Handler<Request> {
     Result<Request> second = user::decode<Request>(*std::move(frame));
     FUZZ_CHECK(second.has_value() && second->index() == index);
     Result<user::Frame> again = user::encode<Request>(*std::move(second));
-    FUZZ_CHECK(again.has_value() && again->header == header && again->payload == payload && again->fds.size() == fds);
+    FUZZ_CHECK(again.has_value() && again->header == header && again->payload == payload &&
+               again->fds.size() == fds);
     Result<Request> third = user::decode<Request>(*std::move(again));
     FUZZ_CHECK(third.has_value());
     return next_.handle(*std::move(third));
@@ -121,8 +127,10 @@ void run(Input& input) {
   script.play(sockets.theirs);
   const auto connection = user::Connection::adopt(std::move(sockets.ours));
   FUZZ_CHECK(connection.has_value());
-  if (kind % 4 != 0) serve_device(*connection);
-  else serve_front_end(*connection, kind < 0x80 ? everything : 0);
+  if (kind % 4 != 0)
+    serve_device(*connection);
+  else
+    serve_front_end(*connection, kind < 0x80 ? everything : 0);
 }
 
 }  // namespace

@@ -1,8 +1,12 @@
-// The device half of a ring over a hostile image: FUZZ_PACKED says which. Chains are popped, used in any order, pushed
-// back, read, written; memory snapshots change meanwhile. Built once for split and once for packed rings.
+// The device half of a ring over a hostile image: FUZZ_PACKED says which. Chains are popped, used in any
+// order, pushed back, read, written; memory snapshots change meanwhile. Built once for split and once for
+// packed rings.
 //
-// Whatever the image says: our code writes only into the used area and what it was told to write, reads only inside the
-// regions, has no more in flight than the ring has entries, and ends every call after a bounded number of loads.
+// Whatever the image says: our code writes only into the used area and what it was told to write, reads only
+// inside the regions, has no more in flight than the ring has entries, and ends every call after a bounded
+// number of loads.
+
+#include "ringway/ring/ring.h"
 
 #include <algorithm>
 #include <array>
@@ -13,7 +17,6 @@
 #include "fuzz/input.h"
 #include "fuzz/shared_image.h"
 #include "ringway/memory/view.h"
-#include "ringway/ring/ring.h"
 
 namespace ringway::fuzz {
 namespace {
@@ -28,7 +31,7 @@ struct Parameters {
   uint8_t memory = 0;
   uint8_t pad = 0;
   uint32_t base = 0;
-  uint16_t desc = 0;    // places in the image, in units of their alignment
+  uint16_t desc = 0;  // places in the image, in units of their alignment
   uint16_t driver = 0;
   uint16_t device = 0;
   uint16_t pad2 = 0;
@@ -58,8 +61,10 @@ class Run {
     allow_used_area(*config);
     auto started = ring::start(*std::move(config), view());
     if (!started) return;
-    if ((parameters_.memory & Memory::thread) != 0) image_.start_thread(*changes_);
-    else image_.script_changes(*changes_);
+    if ((parameters_.memory & Memory::thread) != 0)
+      image_.start_thread(*changes_);
+    else
+      image_.script_changes(*changes_);
     ring_ = &std::get<RingType>(*started);
     image_.take_load_count();
     for (int i = 0; i < 200 && !operations_->empty(); ++i) operate(operations_->take<uint8_t>());
@@ -103,9 +108,12 @@ class Run {
                                        .in_order = (parameters_.format & Format::in_order) != 0,
                                        .big_endian = (parameters_.format & Format::big_endian) != 0},
                             .base = ring::RingBase::from_wire(parameters_.base, packed)};
-    config.desc = TRY(window(parameters_.desc * 16ULL, ring::RingConfig::desc_bytes(config.size, config.format)));
-    config.driver = TRY(window(parameters_.driver * 4ULL, ring::RingConfig::driver_bytes(config.size, config.format)));
-    config.device = TRY(window(parameters_.device * 4ULL, ring::RingConfig::device_bytes(config.size, config.format)));
+    config.desc =
+        TRY(window(parameters_.desc * 16ULL, ring::RingConfig::desc_bytes(config.size, config.format)));
+    config.driver =
+        TRY(window(parameters_.driver * 4ULL, ring::RingConfig::driver_bytes(config.size, config.format)));
+    config.device =
+        TRY(window(parameters_.device * 4ULL, ring::RingConfig::device_bytes(config.size, config.format)));
     return config;
   }
 
@@ -122,14 +130,30 @@ class Run {
 
   void operate(uint8_t operation) {
     switch (operation % 8) {
-      case 0: pop(); break;
-      case 1: for (int i = 0; i < 16 && pop(); ++i) continue; break;
-      case 2: use(); break;
-      case 3: publish(); break;
-      case 4: bounded(8, [&] { static_cast<void>(ring_->enable_kicks()); }); break;
-      case 5: bounded(8, [&] { ring_->disable_kicks(); }); break;
-      case 6: push_back(); break;
-      case 7: ring_->set_view(view()); break;
+      case 0:
+        pop();
+        break;
+      case 1:
+        for (int i = 0; i < 16 && pop(); ++i) continue;
+        break;
+      case 2:
+        use();
+        break;
+      case 3:
+        publish();
+        break;
+      case 4:
+        bounded(8, [&] { static_cast<void>(ring_->enable_kicks()); });
+        break;
+      case 5:
+        bounded(8, [&] { ring_->disable_kicks(); });
+        break;
+      case 6:
+        push_back();
+        break;
+      case 7:
+        ring_->set_view(view());
+        break;
     }
     FUZZ_CHECK(ring_->in_flight() >= held_.size());
     FUZZ_CHECK(ring_->in_flight() <= ring_->size());
@@ -169,7 +193,8 @@ class Run {
     const size_t most = std::max(size_, ring::max_chain_pieces);
     FUZZ_CHECK(reader.pieces().size() + writer.pieces().size() <= most);
     FUZZ_CHECK(reader.remaining() + writer.remaining() <= uint64_t{1} << 32);
-    for (const ring::Cursor* cursor : {static_cast<const ring::Cursor*>(&reader), static_cast<const ring::Cursor*>(&writer)}) {
+    for (const ring::Cursor* cursor :
+         {static_cast<const ring::Cursor*>(&reader), static_cast<const ring::Cursor*>(&writer)}) {
       for (const iovec& piece : cursor->pieces()) {
         FUZZ_CHECK(piece.iov_len > 0);
         FUZZ_CHECK(image_.contains(static_cast<const std::byte*>(piece.iov_base), piece.iov_len));
@@ -200,7 +225,8 @@ class Run {
   uint32_t serve(const ring::Chain& chain, uint8_t how) {
     ring::Reader reader = chain.reader();
     ring::Writer writer = chain.writer();
-    for (const iovec& piece : writer.pieces()) image_.allow(static_cast<std::byte*>(piece.iov_base), piece.iov_len);
+    for (const iovec& piece : writer.pieces())
+      image_.allow(static_cast<std::byte*>(piece.iov_base), piece.iov_len);
     const uint64_t all = writer.remaining();
     ring::ByteSlot status;
     if (all > 0) status = writer.take_last_byte();
@@ -241,8 +267,10 @@ class Run {
     FUZZ_CHECK(ring_->in_flight() == 0);
     publish();
     const ring::RingBase base = ring_->base();
-    if (packed) FUZZ_CHECK(base.avail < size_ && base.used < size_);
-    else FUZZ_CHECK(base.avail == base.used || broken_);
+    if (packed)
+      FUZZ_CHECK(base.avail < size_ && base.used < size_);
+    else
+      FUZZ_CHECK(base.avail == base.used || broken_);
   }
 
   SharedImage& image_;

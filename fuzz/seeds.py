@@ -203,9 +203,271 @@ def packed_seeds():
     seed("iotlb", packed_image([SIMPLE, MANY]), iotlb=bytes([0xc0, 2]))
 
 
+# ---- the driver half (driver.cc) --------------------------------------------------------------------------------------
+
+ADD, SHOW, TAKE, TAKE_ALL, ENABLE_CALLS, DISABLE_CALLS, WRITE_AREA = range(7)
+
+
+def add(readable, writable):
+    return bytes([ADD, readable | writable << 4])
+
+
+def write_area(offset, data):
+    return bytes([WRITE_AREA]) + struct.pack("<HB", offset, len(data)) + data
+
+
+def driver(size_code, operations, format=0, table_entries=0, base=0, flags=0, changes=b""):
+    return struct.pack("<BBBBI", size_code, format, table_entries, flags, base) + part(changes) + operations
+
+
+def split_used(index, entries, at=0x140):
+    """The used ring of 16 entries, from index 0: [(id, written)]. 0x140: behind 256 bytes of descriptors and 64 of avail ring."""
+    data = b"".join(write_area(at + 4 + 8 * i, struct.pack("<II", *entry)) for i, entry in enumerate(entries))
+    return data + write_area(at, struct.pack("<HH", 0, index))
+
+
+def driver_seeds():
+    def split(name, operations, **rest):
+        emit("split_driver", name, driver(4, operations, **rest))
+
+    three = add(1, 1) + add(2, 1) + add(0, 1) + bytes([SHOW])
+    split("in-turn", three + split_used(3, [(0, 8), (2, 0), (5, 1)]) + bytes([TAKE_ALL, ENABLE_CALLS]) + three)
+    split("out-of-turn", three + split_used(3, [(5, 8), (0, 0), (2, 1)]) + bytes([TAKE_ALL]))
+    split("indirect", add(1, 2) + add(1, 1) + bytes([SHOW]) + split_used(2, [(1, 4), (0, 4)]) + bytes([TAKE_ALL]),
+          format=INDIRECT_OK, table_entries=4)
+    split("in-order", three + split_used(3, [(5, 1)]) + bytes([TAKE_ALL]), format=IN_ORDER)
+    split("never-given", three + split_used(1, [(1, 0)]) + bytes([TAKE, TAKE]))
+    split("twice", three + split_used(2, [(0, 0), (0, 0)]) + bytes([TAKE_ALL]))
+    split("index-jumps", three + split_used(4, []) + bytes([TAKE]))
+    split("overlong", three + split_used(1, [(0, 0xffffffff)]) + bytes([TAKE]))
+    split("id-changes", three + split_used(1, [(0, 0)]) + bytes([TAKE, TAKE]), changes=change(1, 0x30 + 0x144, 9))
+
+    def packed(name, operations, **rest):
+        emit("packed_driver", name, driver(15, operations, base=0x80008000, **rest))
+
+    def back(position, number, written, wrap=True):
+        flags = (AVAIL | USED) if wrap else 0
+        return write_area(16 * position + 8, struct.pack("<IHH", written, number, flags))
+
+    packed("in-turn", three + back(0, 0, 8) + back(2, 1, 0) + back(5, 2, 1) + bytes([TAKE_ALL, ENABLE_CALLS]) + three)
+    packed("out-of-turn", three + back(0, 2, 8) + back(1, 0, 0) + back(3, 1, 1) + bytes([TAKE_ALL]))
+    packed("in-order", three + back(0, 2, 8) + bytes([TAKE_ALL]), format=IN_ORDER)
+    packed("indirect", add(1, 2) + add(1, 1) + bytes([SHOW]) + back(0, 1, 4) + back(1, 0, 4) + bytes([TAKE_ALL]),
+           format=INDIRECT_OK, table_entries=4)
+    packed("never-given", three + back(0, 9, 0) + bytes([TAKE, TAKE]))
+    packed("twice", three + back(0, 0, 0) + back(2, 0, 0) + bytes([TAKE_ALL]))
+    packed("overlong", three + back(0, 0, 0xffffffff) + bytes([TAKE]))
+
+
+# ---- block requests (blk.cc) ------------------------------------------------------------------------------------------
+
+IN, OUT, FLUSH, GET_ID, DISCARD, WRITE_ZEROES, SECURE_ERASE = 0, 1, 4, 8, 11, 13, 14
+READ_ONLY, BIG_ENDIAN_DISK, CHANGING, WRITE_THROUGH = 1, 2, 4, 8
+ALL_RANGES = 1 << 13 | 1 << 14 | 1 << 16 | 1 << 9  # DISCARD, WRITE_ZEROES, SECURE_ERASE, FLUSH
+STATUS = 0x1400
+
+
+def request(number, kind, sector=0, data=0, ranges=(), order="<"):
+    """Header, data and status of the number-th request, and what to put where."""
+    at = DATA + 0x40 * number
+    body = struct.pack(order + "IIQ", kind, 0, sector)
+    body += b"".join(struct.pack(order + "QII", *one) for one in ranges)
+    chain = [(at, len(body), False)]
+    if data:
+        chain.append((0x1800, data, kind != OUT))
+    return chain + [(STATUS + number, 1, True)], (at, body)
+
+
+def blk_image(requests, order="<"):
+    image = split_image([chain for chain, _ in requests], order)
+    for _, (at, body) in requests:
+        image.put(at, body)
+    return image
+
+
+def blk_seeds():
+    def seed(name, requests, flags=0, features=ALL_RANGES, sectors=63, order="<", image=None):
+        image = image or blk_image(requests, order)
+        emit("blk", name, struct.pack("<BBH", sectors, flags, features & 0xffff) + part(b"") + bytes(image.bytes))
+
+    seed("read-and-write", [request(0, OUT, 1, 1024), request(1, IN, 1, 1024), request(2, FLUSH), request(3, GET_ID, 0, 20)])
+    seed("write-through", [request(0, OUT, 1, 1024)], flags=WRITE_THROUGH)
+    seed("read-only", [request(0, OUT, 0, 512), request(1, IN, 0, 512)], flags=READ_ONLY)
+    seed("big-endian", [request(0, IN, 2, 512, order=">")], flags=BIG_ENDIAN_DISK, order=">")
+    seed("over-the-end", [request(0, IN, 63, 1024), request(1, IN, 1 << 62, 512), request(2, OUT, 64, 512)])
+    seed("odd-length", [request(0, IN, 0, 511), request(1, OUT, 0, 1)])
+    seed("ranges", [request(0, DISCARD, ranges=[(0, 8, 0)]), request(1, WRITE_ZEROES, ranges=[(8, 8, 1), (60, 4, 0)])])
+    seed("bad-ranges", [request(0, DISCARD, ranges=[(0, 8, 1)]), request(1, WRITE_ZEROES, ranges=[(1 << 63, 1, 0)]),
+                        request(2, DISCARD, ranges=[(0, 0xffffffff, 0)]), request(3, WRITE_ZEROES)])
+    seed("many-ranges", [request(0, DISCARD, ranges=[(i, 1, 0) for i in range(9)])])
+    seed("not-offered", [request(0, DISCARD, ranges=[(0, 8, 0)]), request(1, 99), request(2, 24)], features=0)
+    header = Image()
+    header.put(0, split_table([(DATA + i, 1, False) for i in range(12)] + [(DATA + 12, 4, False), (0x1800, 513, True)], 0))
+    header.put(DRIVER, struct.pack("<HHH", 0, 1, 0))
+    header.put(DATA, struct.pack("<IIQ", IN, 0, 3))
+    seed("any-layout", [], image=header)
+    short = Image()
+    short.put(0, split_table([(DATA, 15, False), (STATUS, 1, True)], 0))
+    short.put(DRIVER, struct.pack("<HHH", 0, 1, 0))
+    seed("short-header", [], image=short)
+
+
+# ---- messages (frames.cc, engine.cc, remote.cc: wire_script.h) --------------------------------------------------------
+
+EVENTFD, MEMORY, PIPE_READ, PIPE_WRITE, FILE, SOCKET = 0, 3, 6, 7, 8, 12
+NEED_REPLY, REPLY = 8, 4
+FRONT_END_BASE = 0x7f00_0000_0000
+
+
+def message(number, payload=b"", fds=(), flags=0):
+    return bytes([1, number, flags | len(fds) << 4, *fds, len(payload)]) + payload
+
+
+def raw(data, fds=()):
+    return bytes([0, len(fds), *fds, len(data)]) + data
+
+
+def u64(value):
+    return struct.pack("<Q", value)
+
+
+def state(ring, value):
+    return struct.pack("<II", ring, value)
+
+
+def addresses(ring, desc, used, avail, base=FRONT_END_BASE):
+    return struct.pack("<IIQQQQ", ring, 0, base + desc, base + used, base + avail, 0)
+
+
+def region(guest, size, user, offset=0):
+    return struct.pack("<QQQQ", guest, size, user, offset)
+
+
+PROTOCOL = 1 << 30
+VERSION_1, IOMMU, PACKED, RING_INDIRECT, RING_EVENT = 1 << 32, 1 << 33, 1 << 34, 1 << 28, 1 << 29
+MQ, REPLY_ACK, BACKEND_REQ, CONFIG, RESET, INBAND, SLOTS, STATUS_BIT = (
+    1 << bit for bit in (0, 3, 5, 9, 13, 14, 15, 16))
+
+
+def handshake(features=VERSION_1 | PROTOCOL, protocol=MQ | REPLY_ACK | CONFIG | RESET | SLOTS):
+    return message(1) + message(15) + message(16, u64(protocol)) + message(3) + message(17) + message(2, u64(features))
+
+
+def memory_table():
+    return message(5, struct.pack("<II", 1, 0) + region(0, 0x8000, FRONT_END_BASE), [MEMORY], NEED_REPLY)
+
+
+def start_ring(ring, size=16, base=0, address_base=FRONT_END_BASE):
+    return (message(8, state(ring, size)) + message(10, state(ring, base)) +
+            message(9, addresses(ring, DESC, DEVICE, DRIVER, address_base)) + message(13, u64(ring), [EVENTFD]) +
+            message(14, u64(ring), [EVENTFD]) + message(12, u64(ring), [EVENTFD]) +
+            message(18, state(ring, 1), flags=NEED_REPLY))
+
+
+STOP = message(11, state(0, 0))
+
+
+def engine_seeds():
+    requests = [request(0, OUT, 1, 1024), request(1, IN, 1, 1024), request(2, FLUSH), request(3, GET_ID, 0, 20)]
+
+    def seed(name, script, image=None, flags=0, sizes=b""):
+        content = bytes((image or blk_image(requests)).bytes)
+        emit("engine", name, bytes([flags]) + struct.pack("<H", len(content)) + content + part(sizes) + script)
+
+    seed("serve", handshake() + memory_table() + start_ring(0) + STOP)
+    seed("serve-in-pieces", handshake() + memory_table() + start_ring(0) + STOP, sizes=bytes([1, 5, 0, 3]))
+    seed("serve-twice", handshake() + memory_table() + (start_ring(0) + STOP) * 2)
+    seed("read-only", handshake() + memory_table() + start_ring(0) + STOP, flags=1)
+    seed("poll", handshake() + memory_table() + start_ring(0) + message(12, u64(0x100)) + STOP)
+    seed("pipes", handshake() + memory_table() + start_ring(0) + message(12, u64(0), [PIPE_READ]) +
+         message(13, u64(0), [PIPE_WRITE]) + STOP)
+    seed("old-features", message(3) + message(1) + message(2, u64(0)) + memory_table() + start_ring(0) + STOP)
+    seed("slots", handshake() + message(36) + message(37, u64(0) + region(0, 0x8000, FRONT_END_BASE), [MEMORY], NEED_REPLY) +
+         start_ring(0) + message(38, u64(0) + region(0, 0x8000, FRONT_END_BASE), (), NEED_REPLY) + STOP)
+    seed("memory-goes", handshake() + memory_table() + start_ring(0) + message(5, struct.pack("<II", 0, 0)) + STOP)
+    packed = packed_image([chain for chain, _ in requests])
+    for _, (at, body) in requests:
+        packed.put(at, body)
+    seed("packed", handshake(VERSION_1 | PROTOCOL | PACKED) + memory_table() + start_ring(0, base=0x80008000) + STOP, packed)
+    iotlb = struct.pack("<QQQBB6x", 0, 0x8000, FRONT_END_BASE, 3, 2)
+    invalidate = struct.pack("<QQQBB6x", 0, 0x8000, 0, 0, 3)
+    seed("iommu", handshake(VERSION_1 | PROTOCOL | IOMMU, MQ | REPLY_ACK | BACKEND_REQ) + memory_table() +
+         message(21, b"", [SOCKET]) + start_ring(0, address_base=0) + message(22, iotlb, (), NEED_REPLY) +
+         message(22, invalidate, (), NEED_REPLY) + message(22, iotlb) + STOP)
+    seed("status", handshake(protocol=MQ | REPLY_ACK | CONFIG | STATUS_BIT) + memory_table() + start_ring(0) +
+         message(39, u64(15)) + message(40) + message(39, u64(0)) + STOP)
+    seed("in-band", handshake(protocol=MQ | REPLY_ACK | BACKEND_REQ | INBAND) + memory_table() + message(21, b"", [SOCKET]) +
+         start_ring(0) + message(12, u64(0x100)) + message(35, state(0, 0)) + STOP, flags=2)
+    seed("reset", handshake() + memory_table() + start_ring(0) + message(34, b"", (), NEED_REPLY) + start_ring(1) + message(4))
+    config = struct.pack("<III", 0, 60, 0) + bytes(60)
+    seed("config", handshake() + message(24, config) + message(25, struct.pack("<IIIB", 32, 1, 0, 0), (), NEED_REPLY) +
+         message(25, struct.pack("<IIIQ", 0, 8, 0, 1), (), NEED_REPLY))
+
+
+def frame_seeds():
+    def seed(name, script, kind=1, sizes=b""):
+        emit("frames", name, bytes([kind]) + part(sizes) + script)
+
+    everything = message(1) + message(15) + message(16, u64(0xffffff)) + message(2, u64((1 << 41) - 1))
+    sizes = {5: 40, 6: 16, 9: 40, 22: 32, 24: 20, 25: 20, 26: 64, 31: 24, 32: 24, 37: 40, 38: 40, 41: 16}
+    with_fd = {5, 6, 7, 12, 13, 14, 21, 32, 33, 37, 42}
+    for number in range(1, 46):
+        payload = bytearray(sizes.get(number, 8) if number not in (1, 3, 4, 7, 15, 17, 21, 28, 29, 30, 33, 34, 36, 40, 43, 44) else 0)
+        if number == 5:
+            payload[:] = struct.pack("<II", 1, 0) + region(0, 0x1000, 0)
+        elif number in (24, 25):
+            payload[:12] = struct.pack("<III", 0, 8, 0)
+        elif number == 22:
+            payload[:] = struct.pack("<QQQBB6x", 0, 0x1000, 0, 3, 2)
+        elif number in (37, 38):
+            payload[8:] = region(0, 0x1000, 0)
+        elif number in (31, 32):
+            payload[:] = struct.pack("<QQHH4x", 4096, 0, 1, 128)
+        elif number == 8:
+            payload[4] = 16
+        fds = [SOCKET if number == 21 else FILE if number in (5, 6, 37) else EVENTFD] if number in with_fd else []
+        seed(f"message-{number}", everything + message(number, bytes(payload), fds, NEED_REPLY))
+    for number in range(1, 11):
+        payload = bytes({1: 32, 2: 0, 3: 24, 4: 8, 5: 8, 6: 16, 7: 16, 8: 16, 9: 40, 10: 40}[number])
+        if number == 1:
+            payload = struct.pack("<QQQBB6x", 0, 0, 0, 1, 1)
+        seed(f"back-end-message-{number}", message(number, payload, [EVENTFD] if number in (3, 9) else [], NEED_REPLY), kind=0)
+    header = struct.pack("<III", 2, 1, 8) + u64(1 << 30)
+    seed("in-single-bytes", b"".join(raw(bytes([byte])) for byte in header), sizes=b"\1")
+    seed("late-fd", raw(header[:12]) + raw(header[12:], [EVENTFD]))
+    seed("endless", raw(struct.pack("<III", 2, 1, 0xffffffff)))
+    seed("many-fds", raw(header, [EVENTFD] * 14))
+    seed("cut-short", raw(header[:15]))
+    seed("wrong-version", raw(struct.pack("<III", 1, 2, 0)))
+
+
+def remote_seeds():
+    def seed(name, requests, replies, sizes=b""):
+        emit("remote", name, part(requests) + part(sizes) + replies)
+
+    hello = message(1, u64(PROTOCOL | VERSION_1), (), REPLY) + message(15, u64(0xffffff), (), REPLY)
+    ack = message(16, u64(0), (), REPLY) + message(2, u64(0), (), REPLY)
+    setup = bytes([0, 0, 2, 0, 3, 0]) + u64(0xffffff) + bytes([1, 0]) + u64(PROTOCOL | VERSION_1)
+    seed("hello", setup, hello + ack)
+    seed("stop-a-ring", setup + bytes([4, 1]), hello + ack + message(11, state(1, 9), (), REPLY))
+    seed("queues", setup + bytes([5, 0]), hello + ack + message(17, u64(1 << 63), (), REPLY))
+    seed("config", setup + bytes([6, 0, 0, 8]), hello + ack + message(24, struct.pack("<III", 0, 8, 0) + u64(7), (), REPLY))
+    seed("config-too-long", setup + bytes([6, 0, 0, 8]), hello + ack + message(24, struct.pack("<III", 0, 9, 0) + bytes(9), (), REPLY))
+    seed("inflight", setup + bytes([7, 0]), hello + ack + message(31, struct.pack("<QQHH4x", 4096, 0, 2, 128), [FILE], REPLY))
+    seed("surplus-fds", setup + bytes([5, 0]), hello + ack + message(17, u64(2), [EVENTFD] * 9, REPLY))
+    seed("wrong-reply", setup + bytes([5, 0, 8, 0]), hello + ack + message(1, u64(2), (), REPLY))
+    seed("no-reply-flag", setup + bytes([5, 0]), hello + ack + message(17, u64(2)))
+    seed("pieces", setup + bytes([5, 0]), hello + ack + message(17, u64(2), (), REPLY), sizes=bytes([1, 2, 3]))
+
+
 def main():
     split_seeds()
     packed_seeds()
+    driver_seeds()
+    blk_seeds()
+    engine_seeds()
+    frame_seeds()
+    remote_seeds()
 
 
 if __name__ == "__main__":

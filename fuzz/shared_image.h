@@ -1,8 +1,9 @@
-// SharedImage: the memory that a hostile peer shares: three regions whose bytes come from the input, and everything that
-// happens to them: changes while they are read, and a check of who wrote what. One per process; one thread but where said.
+// SharedImage: the memory that a hostile peer shares: three regions whose bytes come from the input, and
+// everything that happens to them: changes while they are read, and a check of who wrote what. One per
+// process; one thread but where said.
 //
-// Every access of our code to it is seen before it happens (-fsanitize-coverage=trace-loads), so a change can be made at
-// an exact moment: what another thread does by chance, and repeatable.
+// Every access of our code to it is seen before it happens (-fsanitize-coverage=trace-loads), so a change can
+// be made at an exact moment: what another thread does by chance, and repeatable.
 #pragma once
 
 #include <cstddef>
@@ -73,7 +74,7 @@ class SharedImage {
   std::shared_ptr<const memory::Map> map_;
   std::vector<Part> parts_;
   std::vector<std::byte> before_;
-  std::vector<bool> allowed_;
+  std::vector<uint8_t> allowed_;
   std::vector<Change> changes_;
   size_t next_change_ = 0;
   uint64_t loads_ = 0;

@@ -38,7 +38,8 @@ void send(int socket, std::span<const std::byte> bytes, std::span<const UniqueFd
     message.msg_control = control.data();
     message.msg_controllen = CMSG_SPACE(fds.size() * sizeof(int));
     cmsghdr* header = CMSG_FIRSTHDR(&message);
-    *header = {.cmsg_len = CMSG_LEN(fds.size() * sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+    *header = {
+        .cmsg_len = CMSG_LEN(fds.size() * sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
     for (size_t i = 0; i < fds.size(); ++i) {
       const int fd = fds[i].get();
       std::memcpy(CMSG_DATA(header) + i * sizeof fd, &fd, sizeof fd);
@@ -65,8 +66,10 @@ WireScript::WireScript(Input& input, const UniqueFd& memory) : memory_(memory) {
   next_receive = 0;
   while (!sizes.empty()) receive_sizes.push_back(sizes.take<uint8_t>());
   while (!input.empty() && sends_.size() < 200) {
-    if (input.take<uint8_t>() % 4 == 0) read_raw(input);
-    else read_message(input);
+    if (input.take<uint8_t>() % 4 == 0)
+      read_raw(input);
+    else
+      read_message(input);
   }
 }
 
@@ -113,25 +116,42 @@ void WireScript::play(const UniqueFd& socket) {
 UniqueFd make_fd(uint8_t kind, const UniqueFd& memory) {
   switch (kind % 20) {
     case 0:
-    case 1: return UniqueFd(::eventfd(0, EFD_CLOEXEC));
-    case 2: return UniqueFd(::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK));
+    case 1:
+      return UniqueFd(::eventfd(0, EFD_CLOEXEC));
+    case 2:
+      return UniqueFd(::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK));
     case 3:
     case 4:
-    case 5: return memory ? std::move(memory.duplicate().value()) : make_file(0x6000);
-    case 6: return std::move(make_pipe()[0]);
-    case 7: return std::move(make_pipe()[1]);
-    case 8: return make_file(0x1000);
-    case 9: return make_file(0);
-    case 10: return make_file(0x6000, F_SEAL_WRITE | F_SEAL_SHRINK);
-    case 11: return UniqueFd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    case 12: return std::move(Sockets().ours);  // whose other end has left
-    case 13: return UniqueFd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-    case 14: return UniqueFd(::epoll_create1(EPOLL_CLOEXEC));
-    case 15: return UniqueFd(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC));
-    case 16: return UniqueFd(::open("/dev/null", O_RDWR | O_CLOEXEC));
-    case 17: return UniqueFd(::open("/dev/zero", O_RDWR | O_CLOEXEC));
-    case 18: return UniqueFd(::open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    default: return UniqueFd(::open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC));
+    case 5:
+      return memory ? std::move(memory.duplicate().value()) : make_file(0x6000);
+    case 6:
+      return std::move(make_pipe()[0]);
+    case 7:
+      return std::move(make_pipe()[1]);
+    case 8:
+      return make_file(0x1000);
+    case 9:
+      return make_file(0);
+    case 10:
+      return make_file(0x6000, F_SEAL_WRITE | F_SEAL_SHRINK);
+    case 11:
+      return UniqueFd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    case 12:
+      return std::move(Sockets().ours);  // whose other end has left
+    case 13:
+      return UniqueFd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    case 14:
+      return UniqueFd(::epoll_create1(EPOLL_CLOEXEC));
+    case 15:
+      return UniqueFd(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC));
+    case 16:
+      return UniqueFd(::open("/dev/null", O_RDWR | O_CLOEXEC));
+    case 17:
+      return UniqueFd(::open("/dev/zero", O_RDWR | O_CLOEXEC));
+    case 18:
+      return UniqueFd(::open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    default:
+      return UniqueFd(::open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC));
   }
 }
 

@@ -1,5 +1,6 @@
-// WireScript: what a hostile peer sends over a socket, byte by byte: sends with file descriptors of all kinds attached at
-// any byte, and how much of it each receive gets. Everything is in the socket before our code reads. One thread.
+// WireScript: what a hostile peer sends over a socket, byte by byte: sends with file descriptors of all kinds
+// attached at any byte, and how much of it each receive gets. Everything is in the socket before our code
+// reads. One thread.
 #pragma once
 
 #include <array>
@@ -20,8 +21,8 @@ struct Sockets {
 
 class WireScript {
  public:
-  // Reads the sends from the input, and the sizes of our receives (none: as much as is wanted). `memory`, if it is open,
-  // is what a passed memory file is.
+  // Reads the sends from the input, and the sizes of our receives (none: as much as is wanted). `memory`, if
+  // it is open, is what a passed memory file is.
   WireScript(Input& input, const UniqueFd& memory);
   ~WireScript();
   WireScript(const WireScript&) = delete;

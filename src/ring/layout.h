@@ -4,7 +4,9 @@
 // Format".
 #pragma once
 
-#define VIRTIO_RING_NO_LEGACY
+#ifndef VIRTIO_RING_NO_LEGACY
+#define VIRTIO_RING_NO_LEGACY 1
+#endif
 #include <linux/virtio_ring.h>
 
 #include <atomic>

@@ -3,7 +3,9 @@
 
 #include <gtest/gtest.h>
 #include <sys/mman.h>
-#define VIRTIO_RING_NO_LEGACY
+#ifndef VIRTIO_RING_NO_LEGACY
+#define VIRTIO_RING_NO_LEGACY 1
+#endif
 #include <fmt/format.h>
 #include <linux/virtio_ring.h>
 

@@ -10,7 +10,8 @@ namespace {
 
 using namespace vhost;  // the payloads: nearly every name of it
 
-// ---- layouts: what is on the wire, in order; W is Writer or Reader -----------------------------------------------------------
+// clang-format off: a payload to a line
+// ---- layouts: what is on the wire, in order; W is Writer or Reader
 
 template <class W, class T>
   requires std::is_empty_v<T>
@@ -70,15 +71,17 @@ template <class W> void layout(W& w, ShmemRange& m) {
 template <class W> void layout(W& w, ShmemMap& m) { layout(w, m.range), w.fd(m.fd); }
 template <class W> void layout(W& w, ShmemUnmap& m) { layout(w, m.range); }
 
-// ---- layouts of replies --------------------------------------------------------------------------------------------------------
+// ---- layouts of replies
 
 template <class W> void layout(W& w, uint64_t& m) { w(m); }
 template <class W> void layout(W& w, RingState& m) { w(m.ring, m.value); }
 template <class W> void layout(W& w, Capabilities& m) { w(m.bits); }
 template <class W> void layout(W& w, UniqueFd& m) { w.optional_fd(m); }
 template <class W> void layout(W& w, StateChannel& m) { w.state_channel(m); }
-template <class W> void layout(W& w, SharedObject& m) { w.zeros(0), w.optional_fd(m.fd); }
+template <class W> void layout(W& w, SharedObject& m) { w.optional_fd(m.fd); }
 template <class W> void layout(W& w, ShmemConfig& m) { w(m.regions), w.zeros(4), w(m.sizes); }
+
+// clang-format on
 
 // How `Request` is answered, where that differs from the layout of the value.
 template <class Request, class W>
@@ -100,7 +103,7 @@ typename Request::Reply refusal() {
   return typename Request::Reply{};
 }
 
-// ---- from a table's row to the type -------------------------------------------------------------------------------------------
+// ---- from a table's row to the type
 
 // Calls `f` with the alternative of `Request` that has this id, as a std::type_identity.
 template <class Request, class F>
@@ -108,7 +111,8 @@ auto with_alternative(uint32_t id, F f) {
   using First = std::type_identity<std::variant_alternative_t<0, Request>>;
   using Call = decltype(f(First{})) (*)(F&);
   static constexpr auto calls = []<size_t... I>(std::index_sequence<I...>) {
-    return std::array<Call, sizeof...(I)>{[](F& g) { return g(std::type_identity<std::variant_alternative_t<I, Request>>{}); }...};
+    return std::array<Call, sizeof...(I)>{
+        [](F& g) { return g(std::type_identity<std::variant_alternative_t<I, Request>>{}); }...};
   }(std::make_index_sequence<std::variant_size_v<Request>>{});
   return calls[id - 1](f);
 }
@@ -126,11 +130,14 @@ Result<> check_size(Payload payload, size_t size) {
 
 Result<> check_fds(const FdRule& rule, const Frame& frame) {
   if (frame.fd_fault != nullptr) return violation(frame.fd_fault);
-  if (frame.fds.size() < rule.min || frame.fds.size() > rule.max) return violation(rule.otherwise, frame.fds.size());
+  if (frame.fds.size() < rule.min || frame.fds.size() > rule.max)
+    return violation(rule.otherwise, frame.fds.size());
   return {};
 }
 
-Frame frame_for(const Message& message, uint32_t flags) { return Frame{.header = {.request = message.id, .flags = flags}}; }
+Frame frame_for(const Message& message, uint32_t flags) {
+  return Frame{.header = {.request = message.id, .flags = flags}};
+}
 
 Frame sized(Frame frame) {
   frame.header.size = static_cast<uint32_t>(frame.payload.size());
@@ -166,7 +173,7 @@ Result<Frame> encode_known(const Message& message, Request& request, BackChannel
   return sized(std::move(frame));
 }
 
-// ---- replies ----------------------------------------------------------------------------------------------------------------------
+// ---- replies
 
 Frame encode_table(const Message& message, const MemoryTable& table) {
   Frame frame = frame_for(message, version | reply_flag);
@@ -184,7 +191,8 @@ Result<MemoryTable> decode_table(const Message& message, Frame& frame) {
   const bool whole = message.request == Payload::memory_table;
   if (whole) reader(count);
   reader.zeros(whole ? 4 : 8);
-  if (reader.remaining() != size_t{count} * 32) return violation("payload does not fit its number of regions", count);
+  if (reader.remaining() != size_t{count} * 32)
+    return violation("payload does not fit its number of regions", count);
   MemoryTable table;
   table.regions.resize(count);
   for (memory::RegionLayout& region : table.regions) reader(region);
@@ -198,7 +206,8 @@ Result<> compare(const Asked& asked, const RingState& reply) {
 }
 Result<> compare(const Asked& asked, const ConfigBytes& reply) {
   if (reply.bytes.empty()) return refused("the peer refused it");
-  if (reply.bytes.size() != asked.config_size) return violation("reply has another size than was asked for", reply.bytes.size());
+  if (reply.bytes.size() != asked.config_size)
+    return violation("reply has another size than was asked for", reply.bytes.size());
   if (reply.offset != asked.config_offset) return violation("reply is for another offset", reply.offset);
   return {};
 }
@@ -217,9 +226,10 @@ Result<ReplyOf<Request>> decode_known_reply(const Message& message, const Asked&
   TRY(check_size(message.reply_payload, frame.payload.size()));
   TRY(check_fds({0, message.reply_fd ? 1U : 0U, "unexpected file descriptors"}, frame));
   if (message.reply == Reply::memory && frame.payload.size() != sizeof(uint64_t)) {
-    if constexpr (std::is_same_v<Request, DeviceRequest>) return ReplyOf<Request>(TRY(decode_table(message, frame)));
+    if constexpr (std::is_same_v<Request, DeviceRequest>)
+      return ReplyOf<Request>(TRY(decode_table(message, frame)));
   }
-  return with_alternative<Request>(message.id, [&]<class T>(std::type_identity<T>) -> Result<ReplyOf<Request>> {
+  const auto decode_as = [&]<class T>(std::type_identity<T>) -> Result<ReplyOf<Request>> {
     typename T::Reply value{};
     Reader reader(frame, nullptr);
     reply_layout<T>(reader, value);
@@ -227,7 +237,8 @@ Result<ReplyOf<Request>> decode_known_reply(const Message& message, const Asked&
     TRY(reader.finish());
     TRY(compare(asked, value));
     return ReplyOf<Request>(std::move(value));
-  });
+  };
+  return with_alternative<Request>(message.id, decode_as);
 }
 
 template <class Request>
@@ -274,7 +285,8 @@ Result<Frame> encode_reply(const Message& message, ReplyOf<Request> reply) {
     if (const auto* table = std::get_if<MemoryTable>(&reply)) return encode_table(message, *table);
   }
   Frame frame = encode_value<Request>(message, std::move(reply));
-  if (!size_rule(message.reply_payload).allows(frame.payload.size())) return refused("the reply is too large");
+  if (!size_rule(message.reply_payload).allows(frame.payload.size()))
+    return refused("the reply is too large");
   return frame;
 }
 
@@ -287,12 +299,16 @@ Frame encode_status(const Message& message, bool success) {
 template <class Request>
 std::optional<Frame> encode_refusal(const Message& message) {
   switch (message.reply) {
-    case Reply::value: return std::nullopt;
-    case Reply::value_or_refusal: break;
-    default: return encode_status(message, false);
+    case Reply::value:
+      return std::nullopt;
+    case Reply::value_or_refusal:
+      break;
+    default:
+      return encode_status(message, false);
   }
   return with_alternative<Request>(message.id, [&]<class T>(std::type_identity<T>) -> std::optional<Frame> {
-    if (message.reply_payload == Payload::config_or_nothing) return sized(frame_for(message, version | reply_flag));
+    if (message.reply_payload == Payload::config_or_nothing)
+      return sized(frame_for(message, version | reply_flag));
     return encode_value<Request>(message, ReplyOf<Request>(refusal<T>()));
   });
 }

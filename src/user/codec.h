@@ -1,5 +1,6 @@
-// Codec: requests and replies as values to frames and back, for both channels, driven by the tables of message.h.
-// Any thread. Errors are about the message by name; a failed decode has closed everything that came with the frame.
+// Codec: requests and replies as values to frames and back, for both channels, driven by the tables of
+// message.h. Any thread. Errors are about the message by name; a failed decode has closed everything that
+// came with the frame.
 #pragma once
 
 #include <memory>

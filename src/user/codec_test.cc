@@ -4,7 +4,7 @@
 
 #include <map>
 
-#include "ringway/user/test_support.h"
+#include "ringway/user/peer_test.h"
 
 namespace ringway::user {
 namespace {
@@ -27,7 +27,7 @@ Uuid uuid() {
   return value;
 }
 
-// ---- golden bytes, written by hand from the specification for a little-endian host -------------------------------------------
+// ---- golden bytes, written by hand from the specification for a little-endian host
 
 template <class Request>
 struct Golden {
@@ -39,6 +39,7 @@ struct Golden {
   size_t reply_fds;
 };
 
+// clang-format off
 const std::vector<Golden<DeviceRequest>> device_messages = {
     {[] { return GetFeatures{}; }, "01000000 01000000 00000000", 0,
      [] { return uint64_t{0x0123456789abcdef}; }, "01000000 05000000 08000000 efcdab89 67452301", 0},
@@ -185,6 +186,8 @@ const std::vector<Golden<FrontEndRequest>> front_end_messages = {
      [] { return Done{}; }, "0a000000 05000000 08000000 00000000 00000000", 0},
 };
 
+// clang-format on
+
 template <class Request>
 void check_request(const Golden<Request>& golden) {
   const Bytes expected = from_hex(golden.request_bytes);
@@ -212,7 +215,8 @@ void check_reply(const Golden<Request>& golden) {
   EXPECT_EQ(to_hex(bytes_of(*frame)), to_hex(expected));
   EXPECT_EQ(frame->fds.size(), golden.reply_fds);
 
-  auto decoded = decode_reply<Request>(message, asked(request), frame_of(expected, some_fds(golden.reply_fds)));
+  auto decoded =
+      decode_reply<Request>(message, asked(request), frame_of(expected, some_fds(golden.reply_fds)));
   ASSERT_TRUE(decoded) << decoded.error().to_string();
   EXPECT_EQ(decoded->index(), golden.reply().index());
   Result<Frame> again = encode_reply<Request>(message, *std::move(decoded));
@@ -232,8 +236,12 @@ void check_all(const std::vector<Golden<Request>>& all) {
   }
 }
 
-TEST(Codec, every_front_end_message_has_exactly_the_bytes_of_the_specification) { check_all(device_messages); }
-TEST(Codec, every_back_end_message_has_exactly_the_bytes_of_the_specification) { check_all(front_end_messages); }
+TEST(Codec, every_front_end_message_has_exactly_the_bytes_of_the_specification) {
+  check_all(device_messages);
+}
+TEST(Codec, every_back_end_message_has_exactly_the_bytes_of_the_specification) {
+  check_all(front_end_messages);
+}
 
 TEST(Codec, a_shmem_config_reply_has_256_sizes) {
   const Message& message = *find_message<DeviceRequest>(44);
@@ -252,9 +260,9 @@ TEST(Codec, a_shmem_config_reply_has_256_sizes) {
 }
 
 TEST(Codec, fields_of_a_decoded_message_are_those_of_the_bytes) {
-  auto decoded = decode<DeviceRequest>(frame_of(
-      from_hex("09000000 01000000 28000000 03000000 01000000"
-               "10000000 00000000 20000000 00000000 30000000 00000000 40000000 00000000")));
+  auto decoded = decode<DeviceRequest>(
+      frame_of(from_hex("09000000 01000000 28000000 03000000 01000000"
+                        "10000000 00000000 20000000 00000000 30000000 00000000 40000000 00000000")));
   ASSERT_TRUE(decoded);
   const auto& address = std::get<SetVringAddr>(*decoded);
   EXPECT_EQ(address.ring, 3U);
@@ -265,7 +273,7 @@ TEST(Codec, fields_of_a_decoded_message_are_those_of_the_bytes) {
   EXPECT_EQ(address.log, 0x40U);
 }
 
-// ---- other forms of the same messages -------------------------------------------------------------------------------------------
+// ---- other forms of the same messages
 
 TEST(Codec, a_log_base_without_LOG_SHMFD_is_one_number) {
   auto decoded = decode<DeviceRequest>(frame_of(from_hex("06000000 01000000 08000000 00200000 00000000")));
@@ -280,13 +288,15 @@ TEST(Codec, a_log_base_without_LOG_SHMFD_is_one_number) {
 }
 
 TEST(Codec, a_log_base_of_16_bytes_without_a_file_is_accepted_as_QEMU_sends_it) {
-  auto decoded = decode<DeviceRequest>(frame_of(from_hex("06000000 01000000 10000000 00100000 00000000 00200000 00000000")));
+  auto decoded = decode<DeviceRequest>(
+      frame_of(from_hex("06000000 01000000 10000000 00100000 00000000 00200000 00000000")));
   ASSERT_TRUE(decoded);
   EXPECT_EQ(std::get<SetLogBase>(*decoded).size, 0x1000U);
 }
 
 TEST(Codec, a_log_base_reply_may_be_empty_as_DPDK_sends_it) {
-  EXPECT_TRUE(decode_reply<DeviceRequest>(*find_message<DeviceRequest>(6), {}, frame_of(from_hex("06000000 05000000 00000000"))));
+  EXPECT_TRUE(decode_reply<DeviceRequest>(*find_message<DeviceRequest>(6), {},
+                                          frame_of(from_hex("06000000 05000000 00000000"))));
 }
 
 TEST(Codec, H095_an_empty_memory_table_is_accepted) {
@@ -313,7 +323,8 @@ TEST(Codec, H097_a_memory_table_that_is_shorter_than_its_number_of_regions_is_re
     frame.fds = some_fds(2);
     auto decoded = decode<DeviceRequest>(std::move(frame));
     ASSERT_FALSE(decoded);
-    EXPECT_THAT(decoded.error().to_string(), HasSubstr("SET_MEM_TABLE: payload is too short for its number of regions"));
+    EXPECT_THAT(decoded.error().to_string(),
+                HasSubstr("SET_MEM_TABLE: payload is too short for its number of regions"));
   }
 }
 
@@ -388,7 +399,8 @@ TEST(Codec, a_kick_with_a_file_and_with_bit_8_is_refused) {
   frame.fds = some_fds(1);
   auto decoded = decode<DeviceRequest>(std::move(frame));
   ASSERT_FALSE(decoded);
-  EXPECT_THAT(decoded.error().to_string(), HasSubstr("SET_VRING_KICK: more file descriptors came than it takes"));
+  EXPECT_THAT(decoded.error().to_string(),
+              HasSubstr("SET_VRING_KICK: more file descriptors came than it takes"));
   EXPECT_EQ(open_fds(), before);
 }
 
@@ -448,7 +460,7 @@ TEST(Codec, SET_BACKEND_REQ_FD_is_refused_where_there_is_no_back_end_channel) {
   EXPECT_EQ(open_fds(), before);
 }
 
-// ---- every size, every number of files --------------------------------------------------------------------------------------------
+// ---- every size, every number of files
 
 template <class Request>
 void check_sizes() {
@@ -509,10 +521,11 @@ TEST(Codec, H013_unknown_message_numbers_are_refused) {
     ASSERT_FALSE(decoded);
     EXPECT_EQ(decoded.error().fault, Fault::violation);
   }
-  for (const uint32_t id : {0U, 11U, 1002U, 0xffffffffU}) EXPECT_FALSE(decode<FrontEndRequest>(empty_frame(id)));
+  for (const uint32_t id : {0U, 11U, 1002U, 0xffffffffU})
+    EXPECT_FALSE(decode<FrontEndRequest>(empty_frame(id)));
 }
 
-// ---- what cannot be sent ----------------------------------------------------------------------------------------------------------
+// ---- what cannot be sent
 
 TEST(Codec, what_the_protocol_cannot_carry_is_refused_before_it_is_sent) {
   SetMemTable table;
@@ -521,36 +534,46 @@ TEST(Codec, what_the_protocol_cannot_carry_is_refused_before_it_is_sent) {
   EXPECT_FALSE(encode<DeviceRequest>(SetVringKick{.ring = 256, .fd = some_fd()}));
   EXPECT_FALSE(encode<DeviceRequest>(SetConfig{{.bytes = Bytes(257)}}));
   EXPECT_FALSE(encode<DeviceRequest>(GetConfig{.size = 257}));
+  EXPECT_FALSE(encode<DeviceRequest>(GetConfig{.size = 0xffffffff}));
   EXPECT_FALSE(encode<DeviceRequest>(CreateCryptoSession{{.bytes = Bytes(max_payload + 1)}}));
   EXPECT_FALSE(encode<DeviceRequest>(SetLogFd{}));
   EXPECT_FALSE(encode<DeviceRequest>(SetFrontEnd{}));
 }
 
-// ---- refusals and hostile replies -------------------------------------------------------------------------------------------------
+// ---- refusals and hostile replies
 
 template <class Request>
 std::string refusal_of(uint32_t id) {
   const std::optional<Frame> frame = encode_refusal<Request>(*find_message<Request>(id));
   if (!frame) return "close";
   EXPECT_TRUE(frame->fds.empty());
-  EXPECT_EQ(frame->header, (Header{.request = id, .flags = version | reply_flag, .size = uint32_t(frame->payload.size())}));
+  EXPECT_EQ(frame->header,
+            (Header{.request = id, .flags = version | reply_flag, .size = uint32_t(frame->payload.size())}));
   return to_hex(frame->payload);
 }
 
 TEST(Codec, every_message_has_a_refusal_or_closes) {
   const std::string no = "01000000 00000000";
   const std::map<uint32_t, std::string> own = {
-      {1, "close"}, {11, "close"}, {15, "close"}, {17, "close"}, {26, "close"}, {36, "close"}, {40, "close"},
-      {44, "close"}, {45, "close"},
-      {24, ""},                   // GET_CONFIG: nothing
-      {28, ""},                   // POSTCOPY_ADVISE: no file
+      {1, "close"},
+      {11, "close"},
+      {15, "close"},
+      {17, "close"},
+      {26, "close"},
+      {36, "close"},
+      {40, "close"},
+      {44, "close"},
+      {45, "close"},
+      {24, ""},                                                       // GET_CONFIG: nothing
+      {28, ""},                                                       // POSTCOPY_ADVISE: no file
       {31, "00000000 00000000 00000000 00000000 00000000 00000000"},  // GET_INFLIGHT_FD: no file, size 0
-      {41, ""},                   // GET_SHARED_OBJECT: no file
+      {41, ""},                                                       // GET_SHARED_OBJECT: no file
       {42, "01010000 00000000"},  // SET_DEVICE_STATE_FD: an error, and no file
       {43, no},
   };
   for (uint32_t id = 1; id <= 45; ++id) {
-    EXPECT_EQ(refusal_of<DeviceRequest>(id), own.contains(id) ? own.at(id) : no) << message_name<DeviceRequest>(id);
+    EXPECT_EQ(refusal_of<DeviceRequest>(id), own.contains(id) ? own.at(id) : no)
+        << message_name<DeviceRequest>(id);
   }
   for (uint32_t id = 1; id <= 10; ++id) EXPECT_EQ(refusal_of<FrontEndRequest>(id), no);
 }
@@ -646,7 +669,8 @@ TEST(Codec, in_postcopy_memory_is_answered_by_the_back_ends_addresses) {
   auto table = encode_reply<DeviceRequest>(table_message, MemoryTable{{{{0x11}, 0x22, {0x33}, 0x44}}});
   ASSERT_TRUE(table);
   EXPECT_EQ(to_hex(bytes_of(*table)),
-            "05000000 05000000 28000000 01000000 00000000 11000000 00000000 22000000 00000000 33000000 00000000 44000000 00000000");
+            "05000000 05000000 28000000 01000000 00000000 11000000 00000000 22000000 00000000 33000000 "
+            "00000000 44000000 00000000");
   auto decoded = decode_reply<DeviceRequest>(table_message, {}, *std::move(table));
   ASSERT_TRUE(decoded);
   EXPECT_EQ(std::get<MemoryTable>(*decoded).regions.at(0).front_end.value, 0x33U);

@@ -20,7 +20,9 @@ constexpr int scm_pidfd = 0x04;         // SCM_PIDFD, newer than our headers
 
 // Room for whatever may come, so that only a lack of file descriptors truncates.
 struct alignas(cmsghdr) Ancillary {
-  std::array<std::byte, CMSG_SPACE(kernel_max_fds * sizeof(int)) + CMSG_SPACE(sizeof(ucred)) + CMSG_SPACE(sizeof(int))> bytes;
+  std::array<std::byte,
+             CMSG_SPACE(kernel_max_fds * sizeof(int)) + CMSG_SPACE(sizeof(ucred)) + CMSG_SPACE(sizeof(int))>
+      bytes;
 };
 
 void take_fds(const cmsghdr& control, std::vector<UniqueFd>& to) {
@@ -34,7 +36,8 @@ void take_fds(const cmsghdr& control, std::vector<UniqueFd>& to) {
 
 std::vector<UniqueFd> passed_fds(msghdr& message) {
   std::vector<UniqueFd> fds;
-  for (cmsghdr* control = CMSG_FIRSTHDR(&message); control != nullptr; control = CMSG_NXTHDR(&message, control)) {
+  for (cmsghdr* control = CMSG_FIRSTHDR(&message); control != nullptr;
+       control = CMSG_NXTHDR(&message, control)) {
     if (control->cmsg_level != SOL_SOCKET) continue;
     if (control->cmsg_type == SCM_RIGHTS) take_fds(*control, fds);
     if (control->cmsg_type == scm_pidfd) {
@@ -54,14 +57,16 @@ bool is_unix_stream(int fd) {
 }
 
 Result<> check(const Header& header) {
-  if ((header.flags & version_mask) != version) return violation("unknown message version", header.flags & version_mask);
+  if ((header.flags & version_mask) != version)
+    return violation("unknown message version", header.flags & version_mask);
   if (header.size > max_payload) return violation("payload is larger than any message's", header.size);
   return {};
 }
 
 int poll_time(Connection::Deadline deadline) {
   if (!deadline) return -1;
-  const auto left = std::chrono::ceil<std::chrono::milliseconds>(*deadline - Connection::Clock::now()).count();
+  const auto left =
+      std::chrono::ceil<std::chrono::milliseconds>(*deadline - Connection::Clock::now()).count();
   return static_cast<int>(std::clamp<int64_t>(left, 0, 1 << 30));
 }
 
@@ -105,7 +110,7 @@ struct Connection::Piece {
 };
 
 Result<std::shared_ptr<Connection>> Connection::adopt(UniqueFd fd, ConnectionOptions options) {
-  struct stat status {};
+  struct stat status{};
   if (::fstat(fd.get(), &status) != 0) return os_failure("cannot examine a connection's file descriptor");
   const bool is_socket = S_ISSOCK(status.st_mode);
   if (is_socket ? !is_unix_stream(fd.get()) : !S_ISFIFO(status.st_mode)) {
@@ -139,7 +144,8 @@ Result<> Connection::fill(std::span<std::byte> to, Frame& frame, Deadline deadli
     Piece piece = TRY(receive_some(to));
     if (piece.bytes == 0) continue;
     if (piece.truncated) frame.fd_fault = "file descriptors were lost: too many are open";
-    if (!begins && !piece.fds.empty()) frame.fd_fault = "file descriptors came after the first bytes of the message";
+    if (!begins && !piece.fds.empty())
+      frame.fd_fault = "file descriptors came after the first bytes of the message";
     if (begins) frame.fds = std::move(piece.fds);
     if (frame.fds.size() > max_fds) frame.fd_fault = "more than 8 file descriptors";
     begins = false;
@@ -153,7 +159,8 @@ Result<Connection::Piece> Connection::receive_some(std::span<std::byte> to) {
   if (!is_socket_) return gone("nothing can be received from a pipe");
   Ancillary ancillary;
   iovec whole{.iov_base = to.data(), .iov_len = to.size()};
-  msghdr message{.msg_iov = &whole, .msg_iovlen = 1, .msg_control = &ancillary, .msg_controllen = sizeof ancillary};
+  msghdr message{
+      .msg_iov = &whole, .msg_iovlen = 1, .msg_control = &ancillary, .msg_controllen = sizeof ancillary};
   const ssize_t got = ::recvmsg(fd_.get(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   if (got < 0 && would_block(errno)) return Piece{};
   if (got < 0) return failed("cannot receive");
@@ -186,7 +193,8 @@ Result<size_t> Connection::send_some(std::span<const std::byte> from, std::span<
     message.msg_control = &ancillary;
     message.msg_controllen = CMSG_SPACE(fds.size() * sizeof(int));
     cmsghdr* control = CMSG_FIRSTHDR(&message);
-    *control = {.cmsg_len = CMSG_LEN(fds.size() * sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+    *control = {
+        .cmsg_len = CMSG_LEN(fds.size() * sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
     for (size_t i = 0; i < fds.size(); ++i) {
       const int fd = fds[i].get();
       std::memcpy(CMSG_DATA(control) + i * sizeof(int), &fd, sizeof fd);

@@ -1,6 +1,6 @@
-// Connection: frames over a UNIX stream socket (or, only to send, a pipe). Nothing blocks beyond its deadline or Stop.
-// Thread rule: one thread receives and one sends, which may differ; close() and hung_up() from any thread.
-// vhost-user "Communication": file descriptors come with a message's first bytes.
+// Connection: frames over a UNIX stream socket (or, only to send, a pipe). Nothing blocks beyond its deadline
+// or Stop. Thread rule: one thread receives and one sends, which may differ; close() and hung_up() from any
+// thread. vhost-user "Communication": file descriptors come with a message's first bytes.
 #pragma once
 
 #include <chrono>
@@ -17,9 +17,9 @@
 namespace ringway::user {
 
 struct ConnectionOptions {
-  std::string name = "peer";                               // in log lines: the socket's path
-  std::shared_ptr<const Stop> stop;                        // null: only close() ends a wait
-  std::chrono::milliseconds message_time_out{10'000};      // for the rest of a message whose first byte has come
+  std::string name = "peer";                           // in log lines: the socket's path
+  std::shared_ptr<const Stop> stop;                    // null: only close() ends a wait
+  std::chrono::milliseconds message_time_out{10'000};  // for the rest of a message whose first byte has come
   FrameObserver observer;
 };
 
@@ -31,8 +31,8 @@ class Connection {
   // Takes a UNIX stream socket or the write end of a pipe; refuses every other kind.
   static Result<std::shared_ptr<Connection>> adopt(UniqueFd fd, ConnectionOptions options = {});
 
-  // Waits until `deadline` for a message to begin. Fault `gone`: the peer has closed, or close() or Stop ended the wait;
-  // `violation`: wrong version, too large, or late; the stream is of no use after either.
+  // Waits until `deadline` for a message to begin. Fault `gone`: the peer has closed, or close() or Stop
+  // ended the wait; `violation`: wrong version, too large, or late; the stream is of no use after either.
   Result<Frame> receive(Deadline deadline = {});
   // Sends all of it or fails; the stream is of no use after a failure.
   Result<> send(const Frame& frame, Deadline deadline = {});

@@ -7,7 +7,7 @@
 
 #include <csignal>
 
-#include "ringway/user/test_support.h"
+#include "ringway/user/peer_test.h"
 
 namespace ringway::user {
 namespace {
@@ -15,7 +15,8 @@ namespace {
 using namespace testing;
 using ::testing::HasSubstr;
 
-std::future<Result<Frame>> receiving(const std::shared_ptr<Connection>& connection, Connection::Deadline deadline = {}) {
+std::future<Result<Frame>> receiving(const std::shared_ptr<Connection>& connection,
+                                     Connection::Deadline deadline = {}) {
   return std::async(std::launch::async, [connection, deadline] { return connection->receive(deadline); });
 }
 
@@ -143,7 +144,8 @@ TEST(Connection, H026_a_pidfd_that_comes_with_a_message_is_closed) {
   auto ends = socket_pair();
   ASSERT_TRUE(ends);
   const int on = 1;
-  if (::setsockopt((*ends)[1].get(), SOL_SOCKET, so_passpidfd, &on, sizeof on) != 0) GTEST_SKIP() << "needs Linux 6.5";
+  if (::setsockopt((*ends)[1].get(), SOL_SOCKET, so_passpidfd, &on, sizeof on) != 0)
+    GTEST_SKIP() << "needs Linux 6.5";
   const Peer peer(std::move((*ends)[0]));
   auto connection = Connection::adopt(std::move((*ends)[1]));
   ASSERT_TRUE(connection);
@@ -216,7 +218,7 @@ TEST(Connection, close_and_stop_end_a_wait_at_once) {
 }
 
 TEST(Connection, signals_do_not_disturb_a_wait) {
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_handler = [](int) {};
   ASSERT_EQ(::sigaction(SIGUSR1, &action, nullptr), 0);  // without SA_RESTART
   auto [peer, connection] = make_pair();
@@ -322,7 +324,8 @@ TEST(Connection, files_cannot_go_over_a_pipe) {
 
 TEST(Connection, the_observer_sees_frames_that_are_refused_as_well) {
   std::vector<uint32_t> seen;
-  auto [peer, connection] = make_pair({.observer = [&](Direction, const Frame& frame) { seen.push_back(frame.header.request); }});
+  auto [peer, connection] =
+      make_pair({.observer = [&](Direction, const Frame& frame) { seen.push_back(frame.header.request); }});
   peer.send(empty_frame(7, 0));
   EXPECT_FALSE(connection->receive());
   EXPECT_EQ(seen, (std::vector<uint32_t>{7}));

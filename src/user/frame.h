@@ -1,5 +1,5 @@
-// Frame: one vhost-user message as it is on the socket, header, payload and file descriptors. A value; any thread.
-// vhost-user "Message Specification".
+// Frame: one vhost-user message as it is on the socket, header, payload and file descriptors. A value; any
+// thread. vhost-user "Message Specification".
 #pragma once
 
 #include <cstddef>
@@ -35,10 +35,12 @@ struct Frame {
   Header header;
   std::vector<std::byte> payload;  // header.size bytes
   std::vector<UniqueFd> fds;
-  const char* fd_fault = nullptr;  // set: file descriptors came that cannot be accepted, for this reason; all are closed
+  const char* fd_fault =
+      nullptr;  // set: file descriptors came that cannot be accepted, for this reason; all are closed
 };
 
-// Sees every frame that passes, bit-exact, before anything is decided about it. Called on the connection's thread.
+// Sees every frame that passes, bit-exact, before anything is decided about it. Called on the connection's
+// thread.
 enum class Direction : uint8_t { received, sent };
 using FrameObserver = std::function<void(Direction, const Frame&)>;
 

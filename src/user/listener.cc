@@ -32,7 +32,9 @@ bool may_connect(int fd, const std::vector<uid_t>& allowed) {
   return std::find(allowed.begin(), allowed.end(), peer.uid) != allowed.end();
 }
 
-bool out_of_resources(int error) { return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM; }
+bool out_of_resources(int error) {
+  return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+}
 
 }  // namespace
 
@@ -74,7 +76,7 @@ class Listener::Impl {
   std::thread thread_;
 };
 
-// ---- control, any thread --------------------------------------------------------------------------------------------------
+// ---- control, any thread
 
 Result<> Listener::Impl::add(std::unique_ptr<Place> place, UniqueFd connected) {
   const std::scoped_lock lock(mutex_);
@@ -108,7 +110,7 @@ std::vector<std::unique_ptr<Place>> Listener::Impl::take_places() {
   return std::exchange(places_, {});
 }
 
-// ---- the waiting thread ----------------------------------------------------------------------------------------------------
+// ---- the waiting thread
 
 void Listener::Impl::run() {
   while (!stop_->requested()) wait();
@@ -163,8 +165,10 @@ void Listener::Impl::begin(Place& place, UniqueFd front_end) {
                                                              .message_time_out = options_.message_time_out,
                                                              .observer = options_.observer});
   if (!connection) return place.limited.warning("{}: {}", place.name, connection.error().to_string());
-  auto session = Session::start(*std::move(connection), place.owner, place.limited, [this] { wake_.signal(); });
-  if (!session) return place.limited.warning("{}: front-end sent away: {}", place.name, session.error().to_string());
+  auto session =
+      Session::start(*std::move(connection), place.owner, place.limited, [this] { wake_.signal(); });
+  if (!session)
+    return place.limited.warning("{}: front-end sent away: {}", place.name, session.error().to_string());
   place.session = *std::move(session);
   place.connected_at = Clock::now();
 }
@@ -201,7 +205,8 @@ int Listener::Impl::time_to_next_try() {
     if (place->retry_at && (!first || *place->retry_at < *first)) first = place->retry_at;
   }
   if (!first) return -1;
-  return static_cast<int>(std::max<int64_t>(0, std::chrono::ceil<std::chrono::milliseconds>(*first - Clock::now()).count()));
+  return static_cast<int>(
+      std::max<int64_t>(0, std::chrono::ceil<std::chrono::milliseconds>(*first - Clock::now()).count()));
 }
 
 bool Listener::Impl::is_finished() const {
@@ -210,7 +215,7 @@ bool Listener::Impl::is_finished() const {
   });
 }
 
-// ---- Listener --------------------------------------------------------------------------------------------------------------
+// ---- Listener
 
 Listener::Listener(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Listener::~Listener() { stop(); }
@@ -225,9 +230,10 @@ Result<std::unique_ptr<Listener>> Listener::start(ListenerOptions options) {
   Signal signal = TRY(Signal::adopt(std::move(event)));
   Notifier notifier = TRY(Notifier::adopt(std::move(copy)));
   epoll_event wake{.events = EPOLLIN, .data = {.ptr = nullptr}};
-  if (::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, signal.fd(), &wake) != 0) return os_failure("cannot wait for connections");
-  return std::unique_ptr<Listener>(new Listener(std::make_unique<Impl>(std::move(options), std::move(stop), std::move(epoll),
-                                                                       std::move(signal), std::move(notifier))));
+  if (::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, signal.fd(), &wake) != 0)
+    return os_failure("cannot wait for connections");
+  return std::unique_ptr<Listener>(new Listener(std::make_unique<Impl>(
+      std::move(options), std::move(stop), std::move(epoll), std::move(signal), std::move(notifier))));
 }
 
 Result<> Listener::listen(const std::string& path, SessionOwner& owner) {
@@ -244,7 +250,8 @@ Result<> Listener::adopt(UniqueFd fd, SessionOwner& owner) {
   auto place = std::make_unique<Place>(kind, fmt::format("fd {}", fd.get()), owner, impl_->options());
   if (!listens) return impl_->add(std::move(place), std::move(fd));
   const int flags = ::fcntl(fd.get(), F_GETFL);
-  if (flags < 0 || ::fcntl(fd.get(), F_SETFL, flags | O_NONBLOCK) != 0) return os_failure("cannot use an inherited socket");
+  if (flags < 0 || ::fcntl(fd.get(), F_SETFL, flags | O_NONBLOCK) != 0)
+    return os_failure("cannot use an inherited socket");
   place->listening = std::move(fd);
   return impl_->add(std::move(place));
 }

@@ -1,6 +1,6 @@
-// Listener: brings front-ends to devices, for all sockets of a process: one thread waits on all of them, and each front-end
-// that is there has a session thread of its own. Idle devices have none.
-// vhost-user "Backend program conventions": --socket-path, --fd; and the client mode, in which the back-end connects.
+// Listener: brings front-ends to devices, for all sockets of a process: one thread waits on all of them, and
+// each front-end that is there has a session thread of its own. Idle devices have none. vhost-user "Backend
+// program conventions": --socket-path, --fd; and the client mode, in which the back-end connects.
 #pragma once
 
 #include <sys/types.h>
@@ -19,8 +19,8 @@
 
 namespace ringway::user {
 
-// Whoever has a device to serve, to one front-end after another. Called on session threads: for one owner always in the
-// order connected, disconnected, never two at once.
+// Whoever has a device to serve, to one front-end after another. Called on session threads: for one owner
+// always in the order connected, disconnected, never two at once.
 class SessionOwner {
  public:
   virtual ~SessionOwner() = default;
@@ -32,17 +32,18 @@ class SessionOwner {
 };
 
 struct ListenerOptions {
-  std::optional<mode_t> socket_mode;                      // permissions of sockets that are made; none: the umask's
-  std::vector<uid_t> allowed_users;                       // who may connect (SO_PEERCRED); empty: whoever can
-  std::chrono::milliseconds reconnect_after{100};         // client mode: doubled after every failure,
-  std::chrono::milliseconds reconnect_at_most{5'000};     // up to this, each time shortened by up to a quarter at random
+  std::optional<mode_t> socket_mode;               // permissions of sockets that are made; none: the umask's
+  std::vector<uid_t> allowed_users;                // who may connect (SO_PEERCRED); empty: whoever can
+  std::chrono::milliseconds reconnect_after{100};  // client mode: doubled after every failure,
+  std::chrono::milliseconds reconnect_at_most{
+      5'000};  // up to this, each time shortened by up to a quarter at random
   std::chrono::milliseconds message_time_out = ConnectionOptions{}.message_time_out;
-  FrameObserver observer;                                 // called on session threads
-  std::function<void()> finished;                         // on the waiting thread: no front-end can come any more
+  FrameObserver observer;          // called on session threads
+  std::function<void()> finished;  // on the waiting thread: no front-end can come any more
 };
 
-// One front-end at a time is served at each place. Another that connects meanwhile is sent away at once, by closing; but if
-// the one before it has left and its rings are only being stopped, the next one waits.
+// One front-end at a time is served at each place. Another that connects meanwhile is sent away at once, by
+// closing; but if the one before it has left and its rings are only being stopped, the next one waits.
 class Listener {
  public:
   static Result<std::unique_ptr<Listener>> start(ListenerOptions options = {});
@@ -55,7 +56,8 @@ class Listener {
   // Connects to a front-end that listens at `path`, and again whenever the connection has ended.
   Result<> connect(const std::string& path, SessionOwner& owner);
 
-  // Ends all sessions, waits for their owners, removes the sockets that listen() has made. Any thread but a session's.
+  // Ends all sessions, waits for their owners, removes the sockets that listen() has made. Any thread but a
+  // session's.
   void stop();
 
  private:

@@ -7,9 +7,9 @@
 #include <condition_variable>
 #include <fstream>
 
+#include "ringway/user/peer_test.h"
 #include "ringway/user/place.h"
 #include "ringway/user/sockets.h"
-#include "ringway/user/test_support.h"
 
 namespace ringway::user {
 namespace {
@@ -83,7 +83,9 @@ class ListenerTest : public ::testing::Test {
     listener.reset();
     std::filesystem::remove_all(directory_);
   }
-  virtual ListenerOptions options() { return {.reconnect_after = 5ms, .reconnect_at_most = 50ms, .message_time_out = 300ms}; }
+  virtual ListenerOptions options() {
+    return {.reconnect_after = 5ms, .reconnect_at_most = 50ms, .message_time_out = 300ms};
+  }
   static Peer connect(const std::string& to) {
     auto fd = connect_to(to);
     EXPECT_TRUE(fd) << fd.error().to_string();
@@ -190,10 +192,12 @@ TEST_F(ListenerTest, H040_a_long_request_holds_up_nobody_else) {
   EXPECT_EQ(slow.receive().header.request, 1U);
 }
 
-// ---- the socket path ------------------------------------------------------------------------------------------------------------
+// ---- the socket path
 
 TEST_F(ListenerTest, H041_a_stale_socket_is_replaced) {
-  { ASSERT_TRUE(listen_at(path)); }  // closed, not removed
+  {
+    ASSERT_TRUE(listen_at(path));
+  }  // closed, not removed
   ASSERT_TRUE(std::filesystem::is_socket(path));
   ASSERT_TRUE(listener->listen(path, owner));
   EXPECT_EQ(connect().ask(empty_frame(1)).header.request, 1U);
@@ -265,7 +269,7 @@ TEST_F(ModeTest, the_socket_gets_the_permissions_that_were_asked_for) {
   const mode_t before = ::umask(0177);
   ASSERT_TRUE(listener->listen(path, owner));
   ::umask(before);
-  struct stat status {};
+  struct stat status{};
   ASSERT_EQ(::stat(path.c_str(), &status), 0);
   EXPECT_EQ(status.st_mode & 0777, 0640U);
 }
@@ -280,7 +284,7 @@ TEST_F(UserTest, H044_a_user_who_may_not_connect_is_sent_away) {
   EXPECT_EQ(owner.came(), 0);
 }
 
-// ---- inherited sockets -------------------------------------------------------------------------------------------------------------
+// ---- inherited sockets
 
 TEST_F(ListenerTest, an_inherited_socket_that_listens_serves_one_front_end_after_another) {
   auto fd = listen_at(path);
@@ -320,7 +324,7 @@ TEST_F(ListenerTest, an_inherited_file_that_is_no_stream_socket_is_refused) {
   EXPECT_FALSE(listener->adopt(UniqueFd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)), owner));
 }
 
-// ---- client mode -------------------------------------------------------------------------------------------------------------------
+// ---- client mode
 
 Peer accept_from(int listening) {
   pollfd entry{.fd = listening, .events = POLLIN};
@@ -363,7 +367,7 @@ TEST_F(ListenerTest, in_client_mode_reconnecting_is_bounded_in_speed) {
   EXPECT_LE(times, 15);  // 4, 8, 15, 30, 38, 38, ... milliseconds apart at the shortest
 }
 
-// ---- many, and none left ------------------------------------------------------------------------------------------------------------
+// ---- many, and none left
 
 size_t threads() {
   const std::filesystem::directory_iterator all("/proc/self/task");
@@ -456,7 +460,8 @@ TEST_F(ListenerTest, every_frame_that_passes_can_be_observed) {
   connect().ask(empty_frame(17));
   ASSERT_TRUE(owner.wait_left(1));
   const std::scoped_lock lock(mutex);
-  EXPECT_THAT(seen, ::testing::ElementsAre("< 11000000 01000000 00000000", "> 11000000 05000000 08000000 00000000 00000000"));
+  EXPECT_THAT(seen, ::testing::ElementsAre("< 11000000 01000000 00000000",
+                                           "> 11000000 05000000 08000000 00000000 00000000"));
 }
 
 TEST(BackOff, doubles_up_to_its_limit_and_is_shortened_by_at_most_a_quarter) {

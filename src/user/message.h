@@ -1,5 +1,6 @@
-// The table of all messages as they are on the socket: payload, file descriptors and reply of each. Any thread.
-// vhost-user "Front-end message types", "Back-end message types". Names and what must be negotiated: vhost/catalogue.h.
+// The table of all messages as they are on the socket: payload, file descriptors and reply of each. Any
+// thread. vhost-user "Front-end message types", "Back-end message types". Names and what must be negotiated:
+// vhost/catalogue.h.
 #pragma once
 
 #include <array>
@@ -14,9 +15,27 @@ namespace ringway::user {
 
 // Shapes of payloads. The layout of each is in codec.cc.
 enum class Payload : uint8_t {
-  none, u64, u64_or_nothing, vring_state, vring_address, memory_table, memory_region, u64_or_table, u64_or_region, log,
-  iotlb, config, config_or_nothing, vring_area, inflight, object, object_or_nothing, device_state, crypto_session,
-  shmem_range, shmem_config,
+  none,
+  u64,
+  u64_or_nothing,
+  vring_state,
+  vring_address,
+  memory_table,
+  memory_region,
+  u64_or_table,
+  u64_or_region,
+  log,
+  iotlb,
+  config,
+  config_or_nothing,
+  vring_area,
+  inflight,
+  object,
+  object_or_nothing,
+  device_state,
+  crypto_session,
+  shmem_range,
+  shmem_config,
 };
 
 struct SizeRule {
@@ -35,28 +54,49 @@ struct SizeRule {
 constexpr SizeRule size_rule(Payload payload) {
   constexpr uint32_t table = 8 + 8 * 32;
   switch (payload) {
-    case Payload::none: return {.otherwise = "payload must be empty"};
-    case Payload::u64: return {8, 8, 1, false, "payload must be 8 bytes"};
-    case Payload::u64_or_nothing: return {8, 8, 1, true, "payload must be 8 bytes or empty"};
-    case Payload::vring_state: return {8, 8, 1, false, "payload must be 8 bytes"};
-    case Payload::vring_address: return {40, 40, 1, false, "payload must be 40 bytes"};
-    case Payload::memory_table: return {8, table, 32, false, "payload must be 8 bytes and 32 for each of at most 8 regions"};
-    case Payload::memory_region: return {40, 40, 1, false, "payload must be 40 bytes"};
-    case Payload::u64_or_table: return {8, table, 32, false, "payload must be 8 bytes or a memory table"};
-    case Payload::u64_or_region: return {8, 40, 32, false, "payload must be 8 or 40 bytes"};
-    case Payload::log: return {8, 16, 8, false, "payload must be 8 or 16 bytes"};
-    case Payload::iotlb: return {32, 32, 1, false, "payload must be 32 bytes"};
-    case Payload::config: return {12, 12 + 256, 1, false, "payload must be 12 bytes and at most 256 of configuration space"};
+    case Payload::none:
+      return {.otherwise = "payload must be empty"};
+    case Payload::u64:
+      return {8, 8, 1, false, "payload must be 8 bytes"};
+    case Payload::u64_or_nothing:
+      return {8, 8, 1, true, "payload must be 8 bytes or empty"};
+    case Payload::vring_state:
+      return {8, 8, 1, false, "payload must be 8 bytes"};
+    case Payload::vring_address:
+      return {40, 40, 1, false, "payload must be 40 bytes"};
+    case Payload::memory_table:
+      return {8, table, 32, false, "payload must be 8 bytes and 32 for each of at most 8 regions"};
+    case Payload::memory_region:
+      return {40, 40, 1, false, "payload must be 40 bytes"};
+    case Payload::u64_or_table:
+      return {8, table, 32, false, "payload must be 8 bytes or a memory table"};
+    case Payload::u64_or_region:
+      return {8, 40, 32, false, "payload must be 8 or 40 bytes"};
+    case Payload::log:
+      return {8, 16, 8, false, "payload must be 8 or 16 bytes"};
+    case Payload::iotlb:
+      return {32, 32, 1, false, "payload must be 32 bytes"};
+    case Payload::config:
+      return {12, 12 + 256, 1, false, "payload must be 12 bytes and at most 256 of configuration space"};
     case Payload::config_or_nothing:
-      return {12, 12 + 256, 1, true, "payload must be empty, or 12 bytes and at most 256 of configuration space"};
-    case Payload::vring_area: return {24, 24, 1, false, "payload must be 24 bytes"};
-    case Payload::inflight: return {24, 24, 1, false, "payload must be 24 bytes"};
-    case Payload::object: return {16, 16, 1, false, "payload must be 16 bytes"};
-    case Payload::object_or_nothing: return {8, 16, 8, true, "payload must be empty, 8 or 16 bytes"};
-    case Payload::device_state: return {8, 8, 1, false, "payload must be 8 bytes"};
-    case Payload::crypto_session: return {8, max_payload, 1, false, "payload must be 8 to 4096 bytes"};
-    case Payload::shmem_range: return {40, 40, 1, false, "payload must be 40 bytes"};
-    case Payload::shmem_config: return {2056, 2056, 1, false, "payload must be 2056 bytes"};
+      return {12, 12 + 256, 1, true,
+              "payload must be empty, or 12 bytes and at most 256 of configuration space"};
+    case Payload::vring_area:
+      return {24, 24, 1, false, "payload must be 24 bytes"};
+    case Payload::inflight:
+      return {24, 24, 1, false, "payload must be 24 bytes"};
+    case Payload::object:
+      return {16, 16, 1, false, "payload must be 16 bytes"};
+    case Payload::object_or_nothing:
+      return {8, 16, 8, true, "payload must be empty, 8 or 16 bytes"};
+    case Payload::device_state:
+      return {8, 8, 1, false, "payload must be 8 bytes"};
+    case Payload::crypto_session:
+      return {8, max_payload, 1, false, "payload must be 8 to 4096 bytes"};
+    case Payload::shmem_range:
+      return {40, 40, 1, false, "payload must be 40 bytes"};
+    case Payload::shmem_config:
+      return {2056, 2056, 1, false, "payload must be 2056 bytes"};
   }
   return {};
 }
@@ -79,12 +119,18 @@ struct FdRule {
 
 constexpr FdRule fd_rule(Fds fds) {
   switch (fds) {
-    case Fds::none: return {0, 0, "no file descriptor may come with it"};
-    case Fds::one: return {1, 1, "exactly one file descriptor must come with it"};
-    case Fds::ring: return {0, 1, "at most one file descriptor may come with it"};
-    case Fds::regions: return {0, max_fds, "one file descriptor must come with each region"};
-    case Fds::log: return {0, 1, "at most one file descriptor may come with it"};
-    case Fds::stray: return {0, 1, "at most one file descriptor may come with it"};
+    case Fds::none:
+      return {0, 0, "no file descriptor may come with it"};
+    case Fds::one:
+      return {1, 1, "exactly one file descriptor must come with it"};
+    case Fds::ring:
+      return {0, 1, "at most one file descriptor may come with it"};
+    case Fds::regions:
+      return {0, max_fds, "one file descriptor must come with each region"};
+    case Fds::log:
+      return {0, 1, "at most one file descriptor may come with it"};
+    case Fds::stray:
+      return {0, 1, "at most one file descriptor may come with it"};
   }
   return {};
 }
@@ -109,7 +155,7 @@ struct Message {
   bool reply_fd = false;  // one file descriptor may come with the reply
 };
 
-// clang-format off: one row a message
+// clang-format off: a message to a line
 template <class Request> inline constexpr std::array<Message, std::variant_size_v<Request>> messages;
 
 template <> inline constexpr std::array<Message, 45> messages<vhost::DeviceRequest>{{
@@ -179,7 +225,8 @@ consteval bool in_order() {
   uint32_t expected = 1;
   for (const Message& message : messages<Request>) {
     if (message.id != expected++ || size_rule(message.request).max > max_payload) return false;
-    if (size_rule(message.reply_payload).max > max_payload || fd_rule(message.fds).max > max_fds) return false;
+    if (size_rule(message.reply_payload).max > max_payload || fd_rule(message.fds).max > max_fds)
+      return false;
     const bool is_ack = message.reply == Reply::ack || message.reply == Reply::status;
     if (is_ack && (message.reply_payload != Payload::u64 || message.reply_fd)) return false;
   }
@@ -190,8 +237,10 @@ static_assert(in_order<vhost::DeviceRequest>() && in_order<vhost::FrontEndReques
 // The id of an alternative of Request.
 template <class Request, class Alternative>
 inline constexpr uint32_t id_of = vhost::index_of<Request, Alternative> + 1;
-static_assert(id_of<vhost::DeviceRequest, vhost::SetVringNum> == 8 && id_of<vhost::DeviceRequest, vhost::GetVringBaseSkipDrain> == 45);
-static_assert(id_of<vhost::FrontEndRequest, vhost::IotlbFault> == 1 && id_of<vhost::FrontEndRequest, vhost::ShmemUnmap> == 10);
+static_assert(id_of<vhost::DeviceRequest, vhost::SetVringNum> == 8 &&
+              id_of<vhost::DeviceRequest, vhost::GetVringBaseSkipDrain> == 45);
+static_assert(id_of<vhost::FrontEndRequest, vhost::IotlbFault> == 1 &&
+              id_of<vhost::FrontEndRequest, vhost::ShmemUnmap> == 10);
 
 // Null: no such message.
 template <class Request>

@@ -14,12 +14,13 @@ bool has_all(uint64_t bits, uint64_t wanted) { return (bits & wanted) == wanted;
 // vhost-user "In-band notifications": an error, for which the back-end closes the connection.
 bool is_fatal(uint64_t capabilities) {
   return has_all(capabilities, bit(VHOST_USER_PROTOCOL_F_INBAND_NOTIFICATIONS)) &&
-         !has_all(capabilities, bit(VHOST_USER_PROTOCOL_F_BACKEND_REQ) | bit(VHOST_USER_PROTOCOL_F_REPLY_ACK));
+         !has_all(capabilities,
+                  bit(VHOST_USER_PROTOCOL_F_BACKEND_REQ) | bit(VHOST_USER_PROTOCOL_F_REPLY_ACK));
 }
 
 }  // namespace
 
-// ---- the back-end's side ------------------------------------------------------------------------------------------------
+// ---- the back-end's side
 
 Result<DeviceReply> BackEndNegotiation::handle(DeviceRequest request) {
   return std::visit([this](auto&& one) { return answer(std::move(one)); }, std::move(request));
@@ -53,7 +54,7 @@ Result<DeviceReply> BackEndNegotiation::answer(SetProtocolFeatures request) {
   return Done{};
 }
 
-// ---- the front-end's side -----------------------------------------------------------------------------------------------
+// ---- the front-end's side
 
 Result<DeviceReply> FrontEndNegotiation::handle(DeviceRequest request) {
   return std::visit([this](auto&& one) { return answer(std::move(one)); }, std::move(request));
@@ -73,7 +74,8 @@ Result<uint64_t> FrontEndNegotiation::offered_features() {
 // Bits that nobody has named yet are ignored.
 Result<uint64_t> FrontEndNegotiation::offered_capabilities() {
   if (!has_all(TRY(offered_features()), protocol_features_bit)) return 0;
-  if (!knows_capabilities_) offered_capabilities_ = TRY(call(next_, GetProtocolFeatures{})).bits & known_protocol_features;
+  if (!knows_capabilities_)
+    offered_capabilities_ = TRY(call(next_, GetProtocolFeatures{})).bits & known_protocol_features;
   knows_capabilities_ = true;
   return offered_capabilities_;
 }

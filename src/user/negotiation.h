@@ -1,5 +1,6 @@
-// What two peers of a socket agree on, and the decorators that keep the socket's own features from the device behind it:
-// bit 30, REPLY_ACK, BACKEND_REQ, BACKEND_SEND_FD. vhost-user "Communication", "Protocol features".
+// What two peers of a socket agree on, and the decorators that keep the socket's own features from the device
+// behind it: bit 30, REPLY_ACK, BACKEND_REQ, BACKEND_SEND_FD. vhost-user "Communication", "Protocol
+// features".
 #pragma once
 
 #include <atomic>
@@ -13,7 +14,9 @@ namespace ringway::user {
 // Written by the main channel, read by both. Any thread.
 class Negotiated {
  public:
-  [[nodiscard]] vhost::Agreement get() const { return {.features = features_, .capabilities = capabilities_}; }
+  [[nodiscard]] vhost::Agreement get() const {
+    return {.features = features_, .capabilities = capabilities_};
+  }
   void set_features(uint64_t bits) { features_ = bits; }
   void set_capabilities(uint64_t bits) { capabilities_ = bits; }
 
@@ -22,8 +25,8 @@ class Negotiated {
   std::atomic<uint64_t> capabilities_ = 0;
 };
 
-// In front of a device that is served over a socket: adds the socket's features to what the device offers, and keeps
-// them when they come back. Bit 30 in SetFeatures is passed on: it decides how rings are enabled.
+// In front of a device that is served over a socket: adds the socket's features to what the device offers,
+// and keeps them when they come back. Bit 30 in SetFeatures is passed on: it decides how rings are enabled.
 // Used on the session's thread.
 class BackEndNegotiation final : public vhost::Device {
  public:
@@ -42,9 +45,9 @@ class BackEndNegotiation final : public vhost::Device {
   Negotiated& negotiated_;
 };
 
-// In front of a device that is reached over a socket: takes the socket's features out of what the peer offers, agrees on
-// them by itself when the caller sets protocol features, and asks nothing of a peer that knows no protocol features.
-// One call at a time.
+// In front of a device that is reached over a socket: takes the socket's features out of what the peer
+// offers, agrees on them by itself when the caller sets protocol features, and asks nothing of a peer that
+// knows no protocol features. One call at a time.
 class FrontEndNegotiation final : public vhost::Device {
  public:
   FrontEndNegotiation(vhost::Device& next, Negotiated& negotiated) : next_(next), negotiated_(negotiated) {}

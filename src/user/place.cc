@@ -12,7 +12,7 @@
 
 namespace ringway::user {
 
-// ---- Session --------------------------------------------------------------------------------------------------------------
+// ---- Session
 
 Result<std::unique_ptr<Session>> Session::start(std::shared_ptr<Connection> connection, SessionOwner& owner,
                                                 log::Limited& limited, std::function<void()> on_end) {
@@ -45,19 +45,20 @@ void Session::serve() {
   limited_.warning("{}: connection closed: {}", name, why.to_string());
 }
 
-// ---- BackOff --------------------------------------------------------------------------------------------------------------
+// ---- BackOff
 
 std::chrono::milliseconds BackOff::next() {
   thread_local std::minstd_rand random{std::random_device{}()};
   const auto delay = next_;
   next_ = std::min(next_ * 2, limit_);
-  return delay - std::chrono::milliseconds(std::uniform_int_distribution<int64_t>(0, delay.count() / 4)(random));
+  return delay -
+         std::chrono::milliseconds(std::uniform_int_distribution<int64_t>(0, delay.count() / 4)(random));
 }
 
-// ---- SocketFile -----------------------------------------------------------------------------------------------------------
+// ---- SocketFile
 
 Result<SocketFile> SocketFile::of(const std::string& path) {
-  struct stat status {};
+  struct stat status{};
   if (::lstat(path.c_str(), &status) != 0) return os_failure("cannot examine the socket path");
   return SocketFile{.path = path, .device = status.st_dev, .inode = status.st_ino};
 }

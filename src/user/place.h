@@ -1,5 +1,5 @@
-// Place: one socket path or inherited socket at which a device is served, and its session if a front-end is there.
-// Owned by the Listener; everything under its lock except Session's thread.
+// Place: one socket path or inherited socket at which a device is served, and its session if a front-end is
+// there. Owned by the Listener; everything under its lock except Session's thread.
 #pragma once
 
 #include <sys/types.h>
@@ -33,7 +33,8 @@ class Session {
   [[nodiscard]] bool is_ending() const { return ended_ || connection_->hung_up(); }
 
  private:
-  Session(std::shared_ptr<Connection> connection, SessionOwner& owner, log::Limited& limited, std::function<void()> on_end)
+  Session(std::shared_ptr<Connection> connection, SessionOwner& owner, log::Limited& limited,
+          std::function<void()> on_end)
       : connection_(std::move(connection)), owner_(owner), limited_(limited), on_end_(std::move(on_end)) {}
   void run();
   void serve();
@@ -49,7 +50,8 @@ class Session {
 // Delays that double up to a limit; each is shortened at random so that many do not come back at once.
 class BackOff {
  public:
-  BackOff(std::chrono::milliseconds first, std::chrono::milliseconds limit) : first_(first), limit_(limit), next_(first) {}
+  BackOff(std::chrono::milliseconds first, std::chrono::milliseconds limit)
+      : first_(first), limit_(limit), next_(first) {}
   std::chrono::milliseconds next();
   void reset() { next_ = first_; }
 
@@ -74,7 +76,10 @@ struct Place {
   enum class Kind : uint8_t { listens, connects, was_connected };
 
   Place(Kind of, std::string called, SessionOwner& by, const ListenerOptions& options)
-      : kind(of), name(std::move(called)), owner(by), back_off(options.reconnect_after, options.reconnect_at_most) {}
+      : kind(of),
+        name(std::move(called)),
+        owner(by),
+        back_off(options.reconnect_after, options.reconnect_at_most) {}
 
   const Kind kind;
   const std::string name;

@@ -45,7 +45,8 @@ Result<ReplyOf<Request>> Remote<Request>::converse(const Message& message, Reque
   if (due && !connection_->can_receive()) return refused("a reply cannot come over a pipe");
   Frame frame = TRY(encode(std::move(request), back_channel_));
   constexpr bool back_end_sends = std::is_same_v<Request, FrontEndRequest>;
-  if (back_end_sends && !frame.fds.empty() && !negotiated_->get().has_capability(vhost::VHOST_USER_PROTOCOL_F_BACKEND_SEND_FD)) {
+  if (back_end_sends && !frame.fds.empty() &&
+      !negotiated_->get().has_capability(vhost::VHOST_USER_PROTOCOL_F_BACKEND_SEND_FD)) {
     return refused("BACKEND_SEND_FD was not negotiated");
   }
   if (asks_for_ack(message)) frame.header.flags |= need_reply_flag;
@@ -58,8 +59,10 @@ Result<ReplyOf<Request>> Remote<Request>::converse(const Message& message, Reque
 template <class Request>
 Result<Frame> Remote<Request>::receive_reply(const Message& message, Connection::Deadline deadline) {
   Frame frame = TRY(connection_->receive(deadline));
-  if (!frame.header.is_reply()) return violation("a request came where a reply was due", frame.header.request);
-  if (frame.header.request != message.id) return violation("a reply to another request came", frame.header.request);
+  if (!frame.header.is_reply())
+    return violation("a request came where a reply was due", frame.header.request);
+  if (frame.header.request != message.id)
+    return violation("a reply to another request came", frame.header.request);
   return frame;
 }
 
@@ -67,19 +70,24 @@ template <class Request>
 bool Remote<Request>::asks_for_ack(const Message& message) const {
   if (!connection_->can_receive()) return false;
   if (!negotiated_->get().has_capability(vhost::VHOST_USER_PROTOCOL_F_REPLY_ACK)) return false;
-  return message.reply == Reply::ack || message.reply == Reply::log_status || (message.reply == Reply::memory && !postcopy_);
+  return message.reply == Reply::ack || message.reply == Reply::log_status ||
+         (message.reply == Reply::memory && !postcopy_);
 }
 
 template <class Request>
 bool Remote<Request>::reply_due(const Message& message) const {
   switch (message.reply) {
-    case Reply::ack: return asks_for_ack(message);
-    case Reply::memory: return postcopy_ || asks_for_ack(message);
+    case Reply::ack:
+      return asks_for_ack(message);
+    case Reply::memory:
+      return postcopy_ || asks_for_ack(message);
     case Reply::log_status:
-      return asks_for_ack(message) || negotiated_->get().has_capability(vhost::VHOST_USER_PROTOCOL_F_LOG_SHMFD);
+      return asks_for_ack(message) ||
+             negotiated_->get().has_capability(vhost::VHOST_USER_PROTOCOL_F_LOG_SHMFD);
     case Reply::status:
     case Reply::value:
-    case Reply::value_or_refusal: return true;
+    case Reply::value_or_refusal:
+      return true;
   }
   return false;
 }
@@ -96,9 +104,10 @@ void Remote<Request>::note(const Message& message) {
 template class Remote<DeviceRequest>;
 template class Remote<FrontEndRequest>;
 
-// ---- FrontEndService -----------------------------------------------------------------------------------------------------
+// ---- FrontEndService
 
-FrontEndService::FrontEndService(std::shared_ptr<Connection> connection, std::shared_ptr<vhost::FrontEnd> front_end,
+FrontEndService::FrontEndService(std::shared_ptr<Connection> connection,
+                                 std::shared_ptr<vhost::FrontEnd> front_end,
                                  std::shared_ptr<const Negotiated> negotiated)
     : connection_(std::move(connection)),
       front_end_(std::move(front_end)),
@@ -112,11 +121,12 @@ FrontEndService::~FrontEndService() {
 
 void FrontEndService::run() {
   const Error why = Server<FrontEndRequest>(connection_, *front_end_, *negotiated_).serve();
-  if (why.fault != Fault::gone) log::warning("{}: back-end channel closed: {}", connection_->options().name, why.to_string());
+  if (why.fault != Fault::gone)
+    log::warning("{}: back-end channel closed: {}", connection_->options().name, why.to_string());
   ended_ = true;
 }
 
-// ---- RemoteDevice --------------------------------------------------------------------------------------------------------
+// ---- RemoteDevice
 
 RemoteDevice::RemoteDevice(std::shared_ptr<Connection> connection, std::chrono::milliseconds reply_time_out)
     : connection_(connection),
@@ -125,7 +135,8 @@ RemoteDevice::RemoteDevice(std::shared_ptr<Connection> connection, std::chrono::
 
 RemoteDevice::~RemoteDevice() { close(); }
 
-Result<std::unique_ptr<RemoteDevice>> RemoteDevice::connect(const std::string& path, ConnectionOptions options,
+Result<std::unique_ptr<RemoteDevice>> RemoteDevice::connect(const std::string& path,
+                                                            ConnectionOptions options,
                                                             std::chrono::milliseconds reply_time_out) {
   options.name = path;
   UniqueFd fd = TRY(connect_to(path));
@@ -140,8 +151,8 @@ Result<vhost::DeviceReply> RemoteDevice::handle(DeviceRequest request) {
   return reply;
 }
 
-// The old front-end stays if the back-end has refused the new one. The thread of the one that goes may be waiting for us,
-// so it is only closed, and joined once it has ended.
+// The old front-end stays if the back-end has refused the new one. The thread of the one that goes may be
+// waiting for us, so it is only closed, and joined once it has ended.
 void RemoteDevice::settle_front_end(bool accepted) {
   if (offered_ == nullptr) return;
   if (accepted) std::swap(front_end_, offered_);
@@ -151,7 +162,9 @@ void RemoteDevice::settle_front_end(bool accepted) {
   retired_.push_back(std::move(offered_));
 }
 
-Result<std::shared_ptr<vhost::FrontEnd>> RemoteDevice::reach(UniqueFd) { return refused("a front-end has no front-end to reach"); }
+Result<std::shared_ptr<vhost::FrontEnd>> RemoteDevice::reach(UniqueFd) {
+  return refused("a front-end has no front-end to reach");
+}
 
 Result<UniqueFd> RemoteDevice::serve(std::shared_ptr<vhost::FrontEnd> front_end) {
   std::array<UniqueFd, 2> ends = TRY(socket_pair());

@@ -1,5 +1,5 @@
-// Remote: a handler that answers by asking a peer over a socket; the same for both channels. Thread-safe: one request is
-// under way at a time. vhost-user "Communication", "REPLY_ACK".
+// Remote: a handler that answers by asking a peer over a socket; the same for both channels. Thread-safe: one
+// request is under way at a time. vhost-user "Communication", "REPLY_ACK".
 #pragma once
 
 #include <atomic>
@@ -19,15 +19,17 @@ namespace ringway::user {
 // How long a reply may take. Stopping a ring waits for its requests, so this is the time of a slow disk.
 inline constexpr std::chrono::milliseconds default_reply_time_out{60'000};
 
-// Returns when the reply has come, if one is due: always with REPLY_ACK, so that refusals are seen; without it only for
-// messages that have one, and others return as soon as they are sent. A request that was not negotiated is refused
-// unsent. A reply that is wrong in any way, or late, closes the connection: every later request then fails as `gone`.
+// Returns when the reply has come, if one is due: always with REPLY_ACK, so that refusals are seen; without
+// it only for messages that have one, and others return as soon as they are sent. A request that was not
+// negotiated is refused unsent. A reply that is wrong in any way, or late, closes the connection: every later
+// request then fails as `gone`.
 template <class Request>
 class Remote final : public vhost::Handler<Request> {
  public:
   // `back_channel` may be null; it outlives the remote.
   Remote(std::shared_ptr<Connection> connection, std::shared_ptr<const Negotiated> negotiated,
-         BackChannel* back_channel = nullptr, std::chrono::milliseconds reply_time_out = default_reply_time_out)
+         BackChannel* back_channel = nullptr,
+         std::chrono::milliseconds reply_time_out = default_reply_time_out)
       : connection_(std::move(connection)),
         negotiated_(std::move(negotiated)),
         back_channel_(back_channel),
@@ -72,15 +74,17 @@ class FrontEndService {
   std::thread thread_;
 };
 
-// A device reached over a socket, both channels. SetFrontEnd makes the back-end channel: the front-end is asked on a thread
-// of its own, at any time, also while a request is under way here. It must not wait for a request to this device then.
+// A device reached over a socket, both channels. SetFrontEnd makes the back-end channel: the front-end is
+// asked on a thread of its own, at any time, also while a request is under way here. It must not wait for a
+// request to this device then.
 class RemoteDevice final : public vhost::Device, private BackChannel {
  public:
   explicit RemoteDevice(std::shared_ptr<Connection> connection,
                         std::chrono::milliseconds reply_time_out = default_reply_time_out);
   // To the back-end that listens at `path`.
-  static Result<std::unique_ptr<RemoteDevice>> connect(const std::string& path, ConnectionOptions options = {},
-                                                       std::chrono::milliseconds reply_time_out = default_reply_time_out);
+  static Result<std::unique_ptr<RemoteDevice>> connect(
+      const std::string& path, ConnectionOptions options = {},
+      std::chrono::milliseconds reply_time_out = default_reply_time_out);
   ~RemoteDevice() override;
 
   Result<vhost::DeviceReply> handle(vhost::DeviceRequest request) override;

@@ -2,8 +2,8 @@
 
 #include <gmock/gmock.h>
 
+#include "ringway/user/peer_test.h"
 #include "ringway/user/server.h"
-#include "ringway/user/test_support.h"
 
 namespace ringway::user {
 namespace {
@@ -13,7 +13,7 @@ using namespace vhost;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-// ---- against a back-end that the test plays ------------------------------------------------------------------------------------
+// ---- against a back-end that the test plays
 
 class RemoteTest : public ::testing::Test {
  protected:
@@ -24,7 +24,8 @@ class RemoteTest : public ::testing::Test {
   }
   template <class T>
   std::future<Result<typename T::Reply>> ask(T request) {
-    return std::async(std::launch::async, [this, r = std::move(request)]() mutable { return call(*remote, std::move(r)); });
+    return std::async(std::launch::async,
+                      [this, r = std::move(request)]() mutable { return call(*remote, std::move(r)); });
   }
   // Negotiates as the back-end that offers these.
   void negotiate(uint64_t features, uint64_t capabilities) {
@@ -168,7 +169,7 @@ TEST_F(RemoteTest, an_empty_config_reply_is_a_refusal) {
   EXPECT_EQ(asked.get().error().fault, Fault::refused);
 }
 
-// ---- hostile replies ------------------------------------------------------------------------------------------------------------
+// ---- hostile replies
 
 TEST_F(RemoteTest, H329_a_good_reply_is_accepted) {
   negotiate_everything();
@@ -270,7 +271,7 @@ TEST_F(RemoteTest, in_postcopy_memory_is_answered_by_addresses_and_no_acknowledg
   EXPECT_EQ(std::get<MemoryTable>(*reply).regions.size(), 2U);
 }
 
-// ---- both halves, and chains of them ---------------------------------------------------------------------------------------------
+// ---- both halves, and chains of them
 
 // A device behind one socket, or behind a proxy: Server over Remote over Server.
 class ChainTest : public ::testing::TestWithParam<int> {
@@ -298,9 +299,9 @@ class ChainTest : public ::testing::TestWithParam<int> {
     auto ends = socket_pair();
     auto near = Connection::adopt(std::move((*ends)[0]));
     auto far = Connection::adopt(std::move((*ends)[1]));
-    hops.push_back({.remote = std::make_unique<RemoteDevice>(*near, 2000ms), .served = std::async(std::launch::async, [far, &next] {
-                                                                       return DeviceServer(*far, next).serve();
-                                                                     })});
+    hops.push_back({.remote = std::make_unique<RemoteDevice>(*near, 2000ms),
+                    .served = std::async(std::launch::async,
+                                         [far, &next] { return DeviceServer(*far, next).serve(); })});
     return hops.back().remote.get();
   }
   void negotiate() {
@@ -319,7 +320,8 @@ class ChainTest : public ::testing::TestWithParam<int> {
 TEST_P(ChainTest, every_request_arrives_and_every_reply_comes_back) {
   negotiate();
   for (uint32_t id = 1; id <= 45; ++id) {
-    if (id == 2 || id == 16 || id == 29) continue;  // would end what was negotiated; or change how memory is answered
+    if (id == 2 || id == 16 || id == 29)
+      continue;  // would end what was negotiated; or change how memory is answered
     SCOPED_TRACE(message_name<DeviceRequest>(id));
     const auto reply = front->handle(some_device_request(id));
     ASSERT_TRUE(reply) << reply.error().to_string();
@@ -425,8 +427,8 @@ TEST_P(ChainTest, front_ends_that_are_replaced_do_not_pile_up) {
 TEST_P(ChainTest, files_arrive_as_the_same_files) {
   negotiate();
   UniqueFd file(::memfd_create("memory", MFD_CLOEXEC));
-  struct stat sent {};
-  struct stat arrived {};
+  struct stat sent{};
+  struct stat arrived{};
   ::fstat(file.get(), &sent);
   device.hook = [&](DeviceRequest& request) {
     if (auto* add = std::get_if<AddMemReg>(&request)) ::fstat(add->region.fd.get(), &arrived);

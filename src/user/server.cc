@@ -35,7 +35,8 @@ Result<> Server<Request>::serve_one() {
 
 template <class Request>
 Result<ReplyOf<Request>> Server<Request>::ask(const Message& message, Frame frame) {
-  if (!negotiated_.get().allows(vhost::catalogue<Request>[message.id - 1].need)) return refused("was not negotiated");
+  if (!negotiated_.get().allows(vhost::catalogue<Request>[message.id - 1].need))
+    return refused("was not negotiated");
   return handler_.handle(TRY(decode<Request>(std::move(frame), back_channel_)));
 }
 
@@ -74,12 +75,14 @@ template <class Request>
 bool Server<Request>::reply_due(const Message& message, bool asked_for_ack) const {
   switch (message.reply) {
     case Reply::ack:
-    case Reply::memory: return asked_for_ack;
+    case Reply::memory:
+      return asked_for_ack;
     case Reply::log_status:
       return asked_for_ack || negotiated_.get().has_capability(vhost::VHOST_USER_PROTOCOL_F_LOG_SHMFD);
     case Reply::status:
     case Reply::value:
-    case Reply::value_or_refusal: return true;
+    case Reply::value_or_refusal:
+      return true;
   }
   return false;
 }
@@ -87,10 +90,12 @@ bool Server<Request>::reply_due(const Message& message, bool asked_for_ack) cons
 template class Server<DeviceRequest>;
 template class Server<FrontEndRequest>;
 
-// ---- DeviceServer -------------------------------------------------------------------------------------------------------
+// ---- DeviceServer
 
 DeviceServer::DeviceServer(std::shared_ptr<Connection> connection, vhost::Device& device)
-    : connection_(connection), device_(device, *negotiated_), server_(std::move(connection), device_, *negotiated_, this) {}
+    : connection_(connection),
+      device_(device, *negotiated_),
+      server_(std::move(connection), device_, *negotiated_, this) {}
 
 Error DeviceServer::serve() {
   const Error why = server_.serve();
@@ -109,6 +114,8 @@ Result<std::shared_ptr<vhost::FrontEnd>> DeviceServer::reach(UniqueFd fd) {
   return front_end;
 }
 
-Result<UniqueFd> DeviceServer::serve(std::shared_ptr<vhost::FrontEnd>) { return refused("a device has no front-ends to serve"); }
+Result<UniqueFd> DeviceServer::serve(std::shared_ptr<vhost::FrontEnd>) {
+  return refused("a device has no front-ends to serve");
+}
 
 }  // namespace ringway::user

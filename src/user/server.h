@@ -1,5 +1,6 @@
-// Server: receives requests over a socket, asks a handler, sends its replies; the same for both channels. It alone decides
-// what a fault does. Runs on the thread that calls serve(). vhost-user "Communication", "REPLY_ACK".
+// Server: receives requests over a socket, asks a handler, sends its replies; the same for both channels. It
+// alone decides what a fault does. Runs on the thread that calls serve(). vhost-user "Communication",
+// "REPLY_ACK".
 #pragma once
 
 #include <memory>
@@ -14,20 +15,23 @@
 
 namespace ringway::user {
 
-// A failed request is answered by the refusal its reply has, if a reply is due; the connection goes on. If none is due, a
-// `violation` closes the connection and anything else is logged. Where a reply is due that has no refusal, and after
-// `gone`, the connection is closed.
+// A failed request is answered by the refusal its reply has, if a reply is due; the connection goes on. If
+// none is due, a `violation` closes the connection and anything else is logged. Where a reply is due that has
+// no refusal, and after `gone`, the connection is closed.
 //
-// need_reply counts only if REPLY_ACK is negotiated on this connection, before the message or by it: user-mode Linux waits
-// for the acknowledgement of SET_PROTOCOL_FEATURES. GET_PROTOCOL_FEATURES need not have been asked: front-ends remember
-// its answer when they reconnect.
+// need_reply counts only if REPLY_ACK is negotiated on this connection, before the message or by it:
+// user-mode Linux waits for the acknowledgement of SET_PROTOCOL_FEATURES. GET_PROTOCOL_FEATURES need not have
+// been asked: front-ends remember its answer when they reconnect.
 template <class Request>
 class Server {
  public:
   // `handler`, `negotiated` and `back_channel` (may be null) outlive the server.
-  Server(std::shared_ptr<Connection> connection, vhost::Handler<Request>& handler, const Negotiated& negotiated,
-         BackChannel* back_channel = nullptr)
-      : connection_(std::move(connection)), handler_(handler), negotiated_(negotiated), back_channel_(back_channel) {}
+  Server(std::shared_ptr<Connection> connection, vhost::Handler<Request>& handler,
+         const Negotiated& negotiated, BackChannel* back_channel = nullptr)
+      : connection_(std::move(connection)),
+        handler_(handler),
+        negotiated_(negotiated),
+        back_channel_(back_channel) {}
 
   // Serves until the connection ends, and says why. The connection is closed then.
   Error serve();
@@ -48,7 +52,8 @@ class Server {
   log::Limited limited_;
 };
 
-// A device served over one connection, both channels: what the device asks of its front-end goes over the back-end channel.
+// A device served over one connection, both channels: what the device asks of its front-end goes over the
+// back-end channel.
 class DeviceServer final : private BackChannel {
  public:
   DeviceServer(std::shared_ptr<Connection> connection, vhost::Device& device);

@@ -2,7 +2,7 @@
 
 namespace ringway::user {
 
-// ---- rings with a file descriptor -------------------------------------------------------------------------------------
+// ---- rings with a file descriptor
 
 void Reader::ring_and_fd(uint32_t& ring, UniqueFd& to) {
   uint64_t value = 0;
@@ -12,7 +12,7 @@ void Reader::ring_and_fd(uint32_t& ring, UniqueFd& to) {
   if ((value & no_fd_flag) == 0) fd(to);
 }
 
-// ---- memory -----------------------------------------------------------------------------------------------------------
+// ---- memory
 
 void Writer::regions(std::vector<vhost::MemoryRegion>& from) {
   put(static_cast<uint32_t>(from.size()));
@@ -28,7 +28,8 @@ void Reader::regions(std::vector<vhost::MemoryRegion>& to) {
   uint32_t count = 0;
   get(count);
   zeros(4);
-  if (count > rest_.size() / 32) return fail(violation("payload is too short for its number of regions", count));
+  if (count > rest_.size() / 32)
+    return fail(violation("payload is too short for its number of regions", count));
   to.resize(count);
   for (vhost::MemoryRegion& region : to) {
     get(region.layout);
@@ -37,7 +38,7 @@ void Reader::regions(std::vector<vhost::MemoryRegion>& to) {
   skip_rest();
 }
 
-// ---- SET_LOG_BASE: with LOG_SHMFD size and offset of a file, else one number ----------------------------------------------
+// ---- SET_LOG_BASE: with LOG_SHMFD size and offset of a file, else one number
 
 void Writer::log(vhost::SetLogBase& from) {
   if (from.fd || from.size != 0) put(from.size);
@@ -51,7 +52,7 @@ void Reader::log(vhost::SetLogBase& to) {
   optional_fd(to.fd);
 }
 
-// ---- configuration space ------------------------------------------------------------------------------------------------
+// ---- configuration space
 
 void Writer::config(const vhost::ConfigBytes& from) {
   (*this)(from.offset, static_cast<uint32_t>(from.bytes.size()), from.flags);
@@ -67,6 +68,7 @@ void Reader::config(vhost::ConfigBytes& to) {
 }
 
 void Writer::config_request(const vhost::GetConfig& from) {
+  if (from.size > max_payload) return fail(refused("cannot be sent: too large", from.size));
   (*this)(from.offset, from.size, from.flags);
   zeros(from.size);
 }
@@ -77,7 +79,7 @@ void Reader::config_request(vhost::GetConfig& to) {
   skip_rest();
 }
 
-// ---- the back-end channel -------------------------------------------------------------------------------------------------
+// ---- the back-end channel
 
 void Writer::front_end(std::shared_ptr<vhost::FrontEnd>& from) {
   if (back_channel_ == nullptr || from == nullptr) return fail(refused("there is no back-end channel"));
@@ -96,7 +98,7 @@ void Reader::front_end(std::shared_ptr<vhost::FrontEnd>& to) {
   to = *std::move(reached);
 }
 
-// ---- replies that say themselves whether a file descriptor comes ------------------------------------------------------------
+// ---- replies that say themselves whether a file descriptor comes
 
 void Writer::state_channel(vhost::StateChannel& from) {
   if (from.error != 0) from.fd.reset();

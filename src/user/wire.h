@@ -1,5 +1,5 @@
-// Writer and Reader: the two directions of a payload's layout (codec.cc). Both offer the same calls, so that one function
-// describes a payload for both. Used on one thread.
+// Writer and Reader: the two directions of a payload's layout (codec.cc). Both offer the same calls, so that
+// one function describes a payload for both. Used on one thread.
 #pragma once
 
 #include <array>
@@ -118,7 +118,8 @@ class Reader {
   void config_request(vhost::GetConfig& to);
   void iotlb_type(vhost::IotlbType& type, vhost::IotlbType one, vhost::IotlbType other) {
     get(type);
-    if (type != one && type != other) fail(violation("unknown IOTLB message type", static_cast<uint8_t>(type)));
+    if (type != one && type != other)
+      fail(violation("unknown IOTLB message type", static_cast<uint8_t>(type)));
   }
   void front_end(std::shared_ptr<vhost::FrontEnd>& to);
   void status(bool) {

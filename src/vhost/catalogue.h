@@ -1,5 +1,6 @@
-// The catalogue of requests: what each is called and what must have been negotiated before it may be used. Any thread.
-// vhost-user "Front-end message types", "Back-end message types". What a message looks like on a socket is user/message.h's.
+// The catalogue of requests: what each is called and what must have been negotiated before it may be used.
+// Any thread. vhost-user "Front-end message types", "Back-end message types". What a message looks like on a
+// socket is user/message.h's.
 #pragma once
 
 #include <linux/virtio_config.h>
@@ -34,12 +35,17 @@ struct Agreement {
   uint64_t capabilities = 0;
 
   [[nodiscard]] constexpr bool has_feature(unsigned number) const { return (features & bit(number)) != 0; }
-  [[nodiscard]] constexpr bool has_capability(unsigned number) const { return (capabilities & bit(number)) != 0; }
+  [[nodiscard]] constexpr bool has_capability(unsigned number) const {
+    return (capabilities & bit(number)) != 0;
+  }
   [[nodiscard]] constexpr bool allows(Need need) const {
     switch (need.kind) {
-      case Need::Kind::nothing: return true;
-      case Need::Kind::feature: return has_feature(need.bit);
-      case Need::Kind::capability: return has_capability(need.bit);
+      case Need::Kind::nothing:
+        return true;
+      case Need::Kind::feature:
+        return has_feature(need.bit);
+      case Need::Kind::capability:
+        return has_capability(need.bit);
     }
     return false;
   }
@@ -107,10 +113,12 @@ inline constexpr std::array<RequestInfo, std::variant_size_v<DeviceRequest>> cat
 template <>
 inline constexpr std::array<RequestInfo, std::variant_size_v<FrontEndRequest>> catalogue<FrontEndRequest>{{
     {"BACKEND_IOTLB_MSG", detail::feature(VIRTIO_F_ACCESS_PLATFORM), "SLAVE_IOTLB_MSG"},
-    {"BACKEND_CONFIG_CHANGE_MSG", detail::capability(VHOST_USER_PROTOCOL_F_CONFIG), "SLAVE_CONFIG_CHANGE_MSG"},
+    {"BACKEND_CONFIG_CHANGE_MSG", detail::capability(VHOST_USER_PROTOCOL_F_CONFIG),
+     "SLAVE_CONFIG_CHANGE_MSG"},
     {"BACKEND_VRING_HOST_NOTIFIER_MSG", detail::capability(VHOST_USER_PROTOCOL_F_HOST_NOTIFIER),
      "SLAVE_VRING_HOST_NOTIFIER_MSG"},
-    {"BACKEND_VRING_CALL", detail::capability(VHOST_USER_PROTOCOL_F_INBAND_NOTIFICATIONS), "SLAVE_VRING_CALL"},
+    {"BACKEND_VRING_CALL", detail::capability(VHOST_USER_PROTOCOL_F_INBAND_NOTIFICATIONS),
+     "SLAVE_VRING_CALL"},
     {"BACKEND_VRING_ERR", detail::capability(VHOST_USER_PROTOCOL_F_INBAND_NOTIFICATIONS), "SLAVE_VRING_ERR"},
     {"BACKEND_SHARED_OBJECT_ADD", detail::capability(VHOST_USER_PROTOCOL_F_SHARED_OBJECT)},
     {"BACKEND_SHARED_OBJECT_REMOVE", detail::capability(VHOST_USER_PROTOCOL_F_SHARED_OBJECT)},

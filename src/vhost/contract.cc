@@ -1,7 +1,5 @@
 #include "ringway/vhost/contract.h"
 
-#define VIRTIO_RING_NO_LEGACY  // which is not C++
-#include <linux/vhost_types.h>
 #include <linux/virtio_config.h>
 
 #include <algorithm>
@@ -49,7 +47,7 @@ Result<> Contract::check_common(const T& request) const {
   return {};
 }
 
-// ---- negotiation ------------------------------------------------------------------------------------------------------------
+// ---- negotiation
 
 Result<> Contract::check(const SetFeatures& request) {
   const uint64_t strange = request.features & ~(TRY(offered_features()) | protocol_features_bit);
@@ -105,7 +103,7 @@ bool Contract::knows_protocol_features() const {
   return features_set_ ? agreed_.has_feature(VHOST_USER_F_PROTOCOL_FEATURES) : capabilities_set_;
 }
 
-// ---- memory, log ---------------------------------------------------------------------------------------------------------------
+// ---- memory, log
 
 Result<> Contract::check_region(const memory::RegionLayout& layout) const {
   if (!agreed_.has_capability(VHOST_USER_PROTOCOL_F_GPA_ADDRESSES)) return {};
@@ -123,16 +121,19 @@ Result<> Contract::check(const SetMemTable& request) {
 Result<> Contract::check(const AddMemReg& request) { return check_region(request.region.layout); }
 
 Result<> Contract::check(const SetLogBase& request) {
-  if (request.fd && !agreed_.has_capability(VHOST_USER_PROTOCOL_F_LOG_SHMFD)) return refused("LOG_SHMFD was not negotiated");
+  if (request.fd && !agreed_.has_capability(VHOST_USER_PROTOCOL_F_LOG_SHMFD))
+    return refused("LOG_SHMFD was not negotiated");
   return {};
 }
 
-// ---- rings ---------------------------------------------------------------------------------------------------------------------
+// ---- rings
 
 Result<> Contract::check(const SetVringNum& request) {
-  if (request.size == 0 || request.size > limits_.ring_size) return violation("ring size is out of range", request.size);
-  if (is_split() && !std::has_single_bit(request.size)) return violation("ring size is not a power of two", request.size);
-  if (rings_[request.ring].started) return refused("the size of a started ring cannot change");
+  if (request.size == 0 || request.size > limits_.ring_size)
+    return violation("ring size is out of range", request.size);
+  if (is_split() && !std::has_single_bit(request.size))
+    return violation("ring size is not a power of two", request.size);
+  if (is_started(request.ring)) return refused("the size of a started ring cannot change");
   return {};
 }
 
@@ -141,12 +142,16 @@ Result<> Contract::check(const SetVringAddr& request) {
   if (request.desc % 16 != 0) return violation("descriptor area is not aligned", request.desc);
   if (request.avail % avail_alignment != 0) return violation("driver area is not aligned", request.avail);
   if (request.used % 4 != 0) return violation("device area is not aligned", request.used);
-  if ((request.flags & ~(1U << VHOST_VRING_F_LOG)) != 0) return violation("undefined ring flags", request.flags);
-  const Ring& ring = rings_[request.ring];
-  if (ring.started && ring.address && !has_same_areas(request, *ring.address)) {
+  if ((request.flags & ~(1U << VHOST_VRING_F_LOG)) != 0)
+    return violation("undefined ring flags", request.flags);
+  if (is_started(request.ring) && !has_same_areas(request, *rings_[request.ring].address)) {
     return refused("the addresses of a started ring cannot change");
   }
   return {};
+}
+
+Contract::Change Contract::change(const SetVringNum& request) {
+  return [this, ring = request.ring] { rings_[ring].has_size = true; };
 }
 
 Contract::Change Contract::change(const SetVringAddr& request) {
@@ -154,8 +159,9 @@ Contract::Change Contract::change(const SetVringAddr& request) {
 }
 
 Result<> Contract::check(const SetVringBase& request) {
-  if (is_split() && request.base > 0xffff) return violation("base of a split ring has more than 16 bits", request.base);
-  if (rings_[request.ring].started) return refused("the base of a started ring cannot change");
+  if (is_split() && request.base > 0xffff)
+    return violation("base of a split ring has more than 16 bits", request.base);
+  if (is_started(request.ring)) return refused("the base of a started ring cannot change");
   return {};
 }
 
@@ -167,23 +173,23 @@ Result<> Contract::check(const SetVringEnable& request) {
 
 Result<> Contract::check(const SetVringEndian& request) {
   if (request.big > 1) return violation("endianness is neither 0 nor 1", request.big);
-  if (rings_[request.ring].started) return refused("the endianness of a started ring cannot change");
+  if (is_started(request.ring)) return refused("the endianness of a started ring cannot change");
   return {};
 }
 
 Contract::Change Contract::start(RingIndex ring) {
-  return [this, ring] { rings_[ring].started = true; };
+  return [this, ring] { rings_[ring].kicked = true; };
 }
 
 Contract::Change Contract::stop(RingIndex ring) {
-  return [this, ring] { rings_[ring].started = false; };
+  return [this, ring] { rings_[ring].kicked = false; };
 }
 
 bool Contract::any_started() const {
-  return std::any_of(rings_.begin(), rings_.end(), [](const Ring& ring) { return ring.started; });
+  return std::any_of(rings_.begin(), rings_.end(), [](const Ring& ring) { return ring.is_started(); });
 }
 
-// ---- the device ----------------------------------------------------------------------------------------------------------------
+// ---- the device
 
 // VIRTIO "Network Device", Device configuration layout: the range of mtu.
 Result<> Contract::check(const NetSetMtu& request) {
@@ -196,7 +202,8 @@ Result<> Contract::check(const UpdateIotlb& request) {
   const IotlbMessage& message = request.message;
   if (message.type == IotlbType::invalidate) return {};
   if (message.type != IotlbType::update) return violation("neither update nor invalidate");
-  if (message.permission == 0 || message.permission > 3) return violation("undefined permission", message.permission);
+  if (message.permission == 0 || message.permission > 3)
+    return violation("undefined permission", message.permission);
   if (message.size == 0) return violation("an IOTLB entry of no bytes");
   if (!message.iova.plus(message.size - 1) || !message.front_end.plus(message.size - 1)) {
     return violation("an IOTLB entry wraps around", message.size);
@@ -205,13 +212,16 @@ Result<> Contract::check(const UpdateIotlb& request) {
 }
 
 Result<> Contract::check(const GetConfig& request) {
-  if (request.size > max_config_bytes) return refused("more than 256 bytes of configuration space", request.size);
+  if (request.size > max_config_bytes)
+    return refused("more than 256 bytes of configuration space", request.size);
   return {};
 }
 
 Result<> Contract::check(const SetConfig& request) {
-  if (request.config.flags > VHOST_CONFIG_MIGRATION) return violation("undefined config flags", request.config.flags);
-  if (request.config.bytes.size() > max_config_bytes) return refused("more than 256 bytes of configuration space");
+  if (request.config.flags > VHOST_CONFIG_MIGRATION)
+    return violation("undefined config flags", request.config.flags);
+  if (request.config.bytes.size() > max_config_bytes)
+    return refused("more than 256 bytes of configuration space");
   return {};
 }
 
@@ -237,7 +247,7 @@ void Contract::reset() {
   features_set_ = false;
 }
 
-// ---- migration -----------------------------------------------------------------------------------------------------------------
+// ---- migration
 
 Result<> Contract::check_precopy() const {
   if (!agreed_.has_capability(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS)) return {};
@@ -248,13 +258,19 @@ Result<> Contract::check(const PostcopyAdvise&) { return check_precopy(); }
 Result<> Contract::check(const PostcopyListen&) { return check_precopy(); }
 
 Result<> Contract::check_inflight(uint32_t queues, uint32_t queue_size) const {
-  if (queues == 0 || queues > limits_.queues) return violation("in-flight area for another number of queues", queues);
-  if (queue_size == 0 || queue_size > limits_.ring_size) return violation("in-flight area for another ring size", queue_size);
+  if (queues == 0 || queues > limits_.queues)
+    return violation("in-flight area for another number of queues", queues);
+  if (queue_size == 0 || queue_size > limits_.ring_size)
+    return violation("in-flight area for another ring size", queue_size);
   return {};
 }
 
-Result<> Contract::check(const GetInflightFd& request) { return check_inflight(request.queues, request.queue_size); }
-Result<> Contract::check(const SetInflightFd& request) { return check_inflight(request.area.queues, request.area.queue_size); }
+Result<> Contract::check(const GetInflightFd& request) {
+  return check_inflight(request.queues, request.queue_size);
+}
+Result<> Contract::check(const SetInflightFd& request) {
+  return check_inflight(request.area.queues, request.area.queue_size);
+}
 
 Result<> Contract::check(const SetDeviceStateFd& request) {
   if (request.direction > 1) return violation("undefined direction of transfer", request.direction);

@@ -1,16 +1,22 @@
-// Contract: the protocol's state machine, as a decorator in front of whatever answers requests. What it lets through is in
-// order, so that what stands behind it asserts instead of checking again. One for each connection; control thread.
-// vhost-user "Ring states", "Protocol features", "Front-end message types".
+// Contract: the protocol's state machine, as a decorator in front of whatever answers requests. What it lets
+// through is in order, so that what stands behind it asserts instead of checking again. One for each
+// connection; control thread. vhost-user "Ring states", "Protocol features", "Front-end message types".
 //
 // Behind it, of the requests that have such a part:
 //   - it was negotiated (catalogue.h), apart from what belongs to the socket;
-//   - features and protocol features are a part of what the device offers (and bit 30, which is passed as it came);
-//   - a ring index is below the number of queues; a ring size is 1 to the maximum, and a power of two if the ring is known
+//   - features and protocol features are a part of what the device offers (and bit 30, which is passed as it
+//   came);
+//   - a ring index is below the number of queues; a ring size is 1 to the maximum, and a power of two if the
+//   ring is known
 //     to be split; addresses are aligned; flags, enable, endian and config flags have defined values;
-//   - a ring that is started (SetVringKick, VringKick) keeps its size, base, endian and addresses until GetVringBase;
-//     SetVringAddr may come to switch its log; all features but LOG_ALL and bit 30 stay.
-// It says nothing about memory, nor whether the parts of a ring fit together: that is known when the ring starts.
-// It refuses no order in which existing front-ends set a ring up, and remembers only what was accepted.
+//   - a ring that is started keeps its size, base, endian and addresses until GetVringBase; SetVringAddr may
+//   come to switch
+//     its log; all features but LOG_ALL and bit 30 stay. Started means: its size, its addresses and
+//     SetVringKick or VringKick have come, in whatever order; by the older rule a ring may be kicked before
+//     it is described.
+// It says nothing about memory, nor whether the parts of a ring fit together: that is known when the ring
+// starts. It refuses no order in which existing front-ends set a ring up, and remembers only what was
+// accepted.
 #pragma once
 
 #include <cstdint>
@@ -36,12 +42,14 @@ class Contract final : public Device {
 
   Result<DeviceReply> handle(DeviceRequest request) override;
   [[nodiscard]] const Agreement& agreement() const { return agreed_; }
-  [[nodiscard]] bool is_started(RingIndex ring) const { return rings_.at(ring).started; }
+  [[nodiscard]] bool is_started(RingIndex ring) const { return rings_.at(ring).is_started(); }
 
  private:
   struct Ring {
-    bool started = false;
+    bool has_size = false;
     std::optional<SetVringAddr> address;
+    bool kicked = false;
+    [[nodiscard]] bool is_started() const { return kicked && has_size && address; }
   };
   using Change = std::function<void()>;  // what is remembered once the device has agreed
 
@@ -51,7 +59,9 @@ class Contract final : public Device {
   [[nodiscard]] Result<> check_common(const T& request) const;
 
   template <class T>
-  Result<> check(const T&) { return {}; }
+  Result<> check(const T&) {
+    return {};
+  }
   Result<> check(const SetFeatures& request);
   Result<> check(const SetProtocolFeatures& request);
   Result<> check(const SetMemTable& request);
@@ -74,9 +84,12 @@ class Contract final : public Device {
   Result<> check(const SetDeviceStateFd& request);
 
   template <class T>
-  Change change(const T&) { return [] {}; }
+  Change change(const T&) {
+    return [] {};
+  }
   Change change(const SetFeatures& request);
   Change change(const SetProtocolFeatures& request);
+  Change change(const SetVringNum& request);
   Change change(const SetVringAddr& request);
   Change change(const SetVringKick& request) { return start(request.ring); }
   Change change(const VringKick& request) { return start(request.ring); }

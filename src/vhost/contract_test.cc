@@ -3,18 +3,18 @@
 #include <gmock/gmock.h>
 #include <linux/virtio_config.h>
 
-#include "ringway/vhost/test_support.h"
+#include "ringway/vhost/recorder_test.h"
 
 namespace ringway::vhost {
 namespace {
 
 using testing::Bytes;
 using testing::every_feature;
+using ::testing::HasSubstr;
 using testing::RecordingDevice;
 using testing::some_device_request;
 using testing::some_fd;
 using testing::some_layout;
-using ::testing::HasSubstr;
 
 constexpr uint64_t protocol_bit = bit(VHOST_USER_F_PROTOCOL_FEATURES);
 constexpr uint64_t packed = bit(VIRTIO_F_RING_PACKED);
@@ -55,7 +55,7 @@ class ContractTest : public ::testing::Test {
   Contract contract{device, {.queues = 4, .ring_size = 1024}};
 };
 
-// ---- negotiation -----------------------------------------------------------------------------------------------------------
+// ---- negotiation
 
 TEST_F(ContractTest, features_that_were_not_offered_are_refused) {
   ASSERT_TRUE(ask(SetFeatures{version_1}));
@@ -100,7 +100,8 @@ TEST_F(ContractTest, N027_every_message_needs_what_the_catalogue_says) {
     ASSERT_FALSE(result);
     EXPECT_STREQ(result.error().what, "was not negotiated");
   }
-  const uint64_t most = device_capabilities & ~bit(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS) & ~bit(VHOST_USER_PROTOCOL_F_GPA_ADDRESSES);
+  const uint64_t most = device_capabilities & ~bit(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS) &
+                        ~bit(VHOST_USER_PROTOCOL_F_GPA_ADDRESSES);
   negotiate(version_1 | bit(VIRTIO_F_ACCESS_PLATFORM), most);
   for (uint32_t id = 1; id <= 45; ++id) {
     if (id == 2 || id == 16 || (id >= 36 && id <= 38)) continue;
@@ -137,7 +138,7 @@ TEST_F(ContractTest, H046_SET_OWNER_may_come_twice) {
   EXPECT_TRUE(ask(SetOwner{}));
 }
 
-// ---- features and started rings --------------------------------------------------------------------------------------------------
+// ---- features and started rings
 
 TEST_F(ContractTest, H049_only_LOG_ALL_may_change_while_a_ring_is_started) {
   negotiate(version_1);
@@ -157,7 +158,7 @@ TEST_F(ContractTest, H050_bit_30_may_be_taken_back_while_rings_are_started) {
   EXPECT_TRUE(ask(SetFeatures{version_1}));
 }
 
-// ---- ring indexes -----------------------------------------------------------------------------------------------------------------
+// ---- ring indexes
 
 TEST_F(ContractTest, H061_ring_indexes_beyond_the_number_of_queues_are_refused_everywhere) {
   negotiate(version_1);
@@ -177,7 +178,7 @@ TEST_F(ContractTest, H061_ring_indexes_beyond_the_number_of_queues_are_refused_e
   for (RingIndex ring = 0; ring < 4; ++ring) start(ring);
 }
 
-// ---- ring parameters ---------------------------------------------------------------------------------------------------------------
+// ---- ring parameters
 
 TEST_F(ContractTest, H065_H067_H068_ring_sizes_out_of_range_are_refused) {
   negotiate(version_1);
@@ -221,8 +222,10 @@ TEST_F(ContractTest, H080_undefined_ring_flags_are_refused) {
   EXPECT_TRUE(ask(SetVringAddr{.ring = 0, .flags = 1, .desc = 0x1000, .used = 0x2000, .avail = 0x3000}));
 }
 
-TEST_F(ContractTest, the_log_address_of_a_ring_that_is_not_logged_may_be_anything_as_user_mode_linux_sends_it) {
-  EXPECT_TRUE(ask(SetVringAddr{.ring = 0, .desc = 0x1000, .used = 0x2000, .avail = 0x3000, .log = ~uint64_t{0}}));
+TEST_F(ContractTest,
+       the_log_address_of_a_ring_that_is_not_logged_may_be_anything_as_user_mode_linux_sends_it) {
+  EXPECT_TRUE(
+      ask(SetVringAddr{.ring = 0, .desc = 0x1000, .used = 0x2000, .avail = 0x3000, .log = ~uint64_t{0}}));
 }
 
 TEST_F(ContractTest, the_base_of_a_split_ring_has_16_bits) {
@@ -273,11 +276,32 @@ TEST_F(ContractTest, N041_notifications_and_enable_of_a_started_ring_may_change)
 
 TEST_F(ContractTest, an_in_band_kick_starts_a_ring) {
   negotiate(version_1);
+  ASSERT_TRUE(ask(SetVringNum{0, 128}));
+  ASSERT_TRUE(ask(SetVringAddr{0, 0, 0x1000, 0x2000, 0x3000, 0}));
   ASSERT_TRUE(ask(VringKick{0}));
   EXPECT_TRUE(contract.is_started(0));
   EXPECT_TRUE(refuses(SetVringNum{0, 128}, Fault::refused));
   ASSERT_TRUE(ask(GetVringBaseSkipDrain{0}));
   EXPECT_FALSE(contract.is_started(0));
+}
+
+TEST_F(ContractTest, a_ring_may_be_kicked_before_it_is_described) {
+  negotiate(version_1);
+  ASSERT_TRUE(ask(SetVringKick{0, some_fd()}));
+  ASSERT_TRUE(ask(SetVringNum{0, 128}));
+  ASSERT_TRUE(ask(SetVringBase{0, 0}));
+  EXPECT_FALSE(contract.is_started(0));
+  ASSERT_TRUE(ask(SetVringAddr{0, 0, 0x1000, 0x2000, 0x3000, 0}));
+  EXPECT_TRUE(contract.is_started(0));
+  EXPECT_TRUE(refuses(SetVringNum{0, 256}, Fault::refused));
+}
+
+TEST_F(ContractTest, N036_a_stopped_ring_starts_again_by_a_kick_alone) {
+  negotiate(version_1);
+  start(0);
+  ASSERT_TRUE(ask(GetVringBase{0}));
+  ASSERT_TRUE(ask(SetVringKick{0, some_fd()}));
+  EXPECT_TRUE(contract.is_started(0));
 }
 
 TEST_F(ContractTest, a_ring_that_never_started_may_be_stopped) { EXPECT_TRUE(ask(GetVringBase{0})); }
@@ -308,7 +332,7 @@ TEST_F(ContractTest, H155_ENDIAN_is_0_or_1) {
   EXPECT_TRUE(ask(SetVringEndian{0, 1}));
 }
 
-// ---- reset --------------------------------------------------------------------------------------------------------------------------
+// ---- reset
 
 TEST_F(ContractTest, RESET_DEVICE_stops_all_rings_and_forgets_the_features) {
   negotiate(version_1);
@@ -337,12 +361,13 @@ TEST_F(ContractTest, H058_RESET_OWNER_changes_nothing_that_was_agreed) {
   EXPECT_EQ(contract.agreement().features, version_1 | protocol_bit);
 }
 
-// ---- memory, IOTLB, config, and the rest ----------------------------------------------------------------------------------------------
+// ---- memory, IOTLB, config, and the rest
 
 TEST_F(ContractTest, H106_with_GPA_ADDRESSES_a_user_address_is_the_guest_address) {
   const auto table = [](uint64_t guest, uint64_t user) {
     SetMemTable one;
-    one.regions.push_back({.layout = {.guest = {guest}, .size = 0x1000, .front_end = {user}}, .fd = some_fd()});
+    one.regions.push_back(
+        {.layout = {.guest = {guest}, .size = 0x1000, .front_end = {user}}, .fd = some_fd()});
     return one;
   };
   negotiate(version_1);
@@ -384,7 +409,8 @@ TEST_F(ContractTest, H152_config_flags_are_0_or_1) {
   negotiate(version_1);
   EXPECT_TRUE(ask(SetConfig{{.flags = 0, .bytes = Bytes(4)}}));
   EXPECT_TRUE(ask(SetConfig{{.flags = 1, .bytes = Bytes(4)}}));
-  for (const uint32_t flags : {2U, 3U, 0xffffffffU}) EXPECT_TRUE(refuses(SetConfig{{.flags = flags, .bytes = Bytes(4)}}));
+  for (const uint32_t flags : {2U, 3U, 0xffffffffU})
+    EXPECT_TRUE(refuses(SetConfig{{.flags = flags, .bytes = Bytes(4)}}));
 }
 
 TEST_F(ContractTest, at_most_256_bytes_of_configuration_at_once) {
@@ -396,7 +422,8 @@ TEST_F(ContractTest, at_most_256_bytes_of_configuration_at_once) {
 
 TEST_F(ContractTest, H157_an_MTU_out_of_range_is_refused) {
   negotiate(version_1);
-  for (const uint64_t mtu : {0ULL, 67ULL, 65536ULL, 1ULL << 63}) EXPECT_TRUE(refuses(NetSetMtu{mtu}, Fault::refused));
+  for (const uint64_t mtu : {0ULL, 67ULL, 65536ULL, 1ULL << 63})
+    EXPECT_TRUE(refuses(NetSetMtu{mtu}, Fault::refused));
   for (const uint64_t mtu : {68U, 1500U, 65535U}) EXPECT_TRUE(ask(NetSetMtu{mtu}));
 }
 
@@ -444,7 +471,7 @@ TEST_F(ContractTest, files_of_refused_requests_are_closed) {
   EXPECT_EQ(testing::open_fds(), before);
 }
 
-// ---- orders that front-ends in the field use --------------------------------------------------------------------------------------------
+// ---- orders that front-ends in the field use
 
 TEST_F(ContractTest, the_order_of_user_mode_linux_works) {
   ASSERT_TRUE(ask(SetOwner{}));
@@ -457,7 +484,8 @@ TEST_F(ContractTest, the_order_of_user_mode_linux_works) {
     ASSERT_TRUE(ask(SetVringCall{ring, some_fd()}));
     ASSERT_TRUE(ask(SetVringNum{ring, 256}));
     ASSERT_TRUE(ask(SetVringBase{ring, 0}));
-    ASSERT_TRUE(ask(SetVringAddr{.ring = ring, .desc = 0x1000, .used = 0x2000, .avail = 0x3000, .log = ~uint64_t{0}}));
+    ASSERT_TRUE(ask(
+        SetVringAddr{.ring = ring, .desc = 0x1000, .used = 0x2000, .avail = 0x3000, .log = ~uint64_t{0}}));
   }
   for (RingIndex ring = 0; ring < 2; ++ring) {
     ASSERT_TRUE(ask(SetVringKick{ring, some_fd()}));

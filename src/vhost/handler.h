@@ -1,6 +1,7 @@
 // Handler: the one interface of everything that can answer requests. vhost::Device is the device's side of a
-// conversation, vhost::FrontEnd the front-end's; they compose (server over engine, server over client, decorators between).
-// Thread rule: one call at a time, from any thread, unless an implementation says more. handle() returns when it is done.
+// conversation, vhost::FrontEnd the front-end's; they compose (server over engine, server over client,
+// decorators between). Thread rule: one call at a time, from any thread, unless an implementation says more.
+// handle() returns when it is done.
 #pragma once
 
 #include <utility>
@@ -11,16 +12,21 @@
 
 namespace ringway::vhost {
 
-using DeviceReply = std::variant<Done, uint64_t, RingState, Capabilities, ConfigBytes, CryptoSession, UniqueFd, InflightArea,
-                                 StateChannel, SharedObject, ShmemConfig, MemoryTable>;
+using DeviceReply =
+    std::variant<Done, uint64_t, RingState, Capabilities, ConfigBytes, CryptoSession, UniqueFd, InflightArea,
+                 StateChannel, SharedObject, ShmemConfig, MemoryTable>;
 using FrontEndReply = std::variant<Done, SharedObject>;
 
 template <class Request>
 struct ReplyTo;
 template <>
-struct ReplyTo<DeviceRequest> { using type = DeviceReply; };
+struct ReplyTo<DeviceRequest> {
+  using type = DeviceReply;
+};
 template <>
-struct ReplyTo<FrontEndRequest> { using type = FrontEndReply; };
+struct ReplyTo<FrontEndRequest> {
+  using type = FrontEndReply;
+};
 template <class Request>
 using ReplyOf = typename ReplyTo<Request>::type;
 
@@ -28,8 +34,8 @@ template <class Request>
 class Handler {
  public:
   virtual ~Handler() = default;
-  // The reply holds the alternative that the request's Reply names; after PostcopyListen, SetMemTable and AddMemReg are
-  // answered by a MemoryTable.
+  // The reply holds the alternative that the request's Reply names; after PostcopyListen, SetMemTable and
+  // AddMemReg are answered by a MemoryTable.
   virtual Result<ReplyOf<Request>> handle(Request request) = 0;
 };
 

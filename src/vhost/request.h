@@ -21,12 +21,14 @@ namespace ringway::vhost {
 using memory::FrontEndAddress;
 using memory::GuestAddress;
 
-// ---- Handler: whoever answers requests -------------------------------------------------------------------------------
+// ---- Handler: whoever answers requests
+// -------------------------------------------------------------------------------
 
 template <class Request>
 class Handler;
 
-// ---- replies and parts -----------------------------------------------------------------------------------------------
+// ---- replies and parts
+// -----------------------------------------------------------------------------------------------
 
 struct Done {};
 
@@ -37,7 +39,8 @@ struct RingState {
   uint32_t value = 0;
 };
 
-// Protocol features of the device itself, VHOST_USER_PROTOCOL_F_* bits. Those of the socket are the socket's business.
+// Protocol features of the device itself, VHOST_USER_PROTOCOL_F_* bits. Those of the socket are the socket's
+// business.
 struct Capabilities {
   uint64_t bits = 0;
   bool operator==(const Capabilities&) const = default;

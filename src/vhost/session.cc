@@ -62,7 +62,7 @@ void kick_once(const UniqueFd& fd) {
 
 }  // namespace
 
-// ---- agreement ----------------------------------------------------------------------------------------------------------------
+// ---- agreement
 
 Result<Agreement> Session::negotiate(const Agreement& wanted) {
   TRY(call(device_, SetOwner{}));
@@ -91,7 +91,7 @@ Result<uint32_t> Session::max_memory_slots() {
   return static_cast<uint32_t>(std::min<uint64_t>(told, most_slots));
 }
 
-// ---- memory -------------------------------------------------------------------------------------------------------------------
+// ---- memory
 
 Result<> Session::map_memory(std::span<const SharedRegion> regions) {
   if (agreed_.has_capability(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS)) {
@@ -115,7 +115,8 @@ Result<> Session::set_table(std::span<const SharedRegion> regions) {
 // Regions go before others come: a table never overlaps itself.
 Result<> Session::change_slots(std::span<const SharedRegion> regions) {
   const auto is_wanted = [&](const memory::RegionLayout& layout) {
-    return std::any_of(regions.begin(), regions.end(), [&](const SharedRegion& one) { return one.layout == layout; });
+    return std::any_of(regions.begin(), regions.end(),
+                       [&](const SharedRegion& one) { return one.layout == layout; });
   };
   for (size_t i = slots_.size(); i-- > 0;) {
     if (is_wanted(slots_[i])) continue;
@@ -147,7 +148,7 @@ Result<> Session::unmap_iotlb(GuestAddress iova, uint64_t size) {
   return {};
 }
 
-// ---- queues -------------------------------------------------------------------------------------------------------------------
+// ---- queues
 
 Result<> Session::start_queue(QueueSetup setup) {
   const RingIndex ring = setup.ring;
@@ -155,7 +156,8 @@ Result<> Session::start_queue(QueueSetup setup) {
   if (setup.kick) kick = TRY(setup.kick.duplicate());
   TRY(call(device_, SetVringNum{.ring = ring, .size = setup.size}));
   TRY(call(device_, SetVringBase{.ring = ring, .base = setup.base}));
-  TRY(call(device_, SetVringAddr{.ring = ring, .desc = setup.desc, .used = setup.device, .avail = setup.driver}));
+  TRY(call(device_,
+           SetVringAddr{.ring = ring, .desc = setup.desc, .used = setup.device, .avail = setup.driver}));
   TRY(call(device_, SetVringCall{.ring = ring, .fd = std::move(setup.call)}));
   if (setup.err) TRY(call(device_, SetVringErr{.ring = ring, .fd = std::move(setup.err)}));
   TRY(call(device_, SetVringKick{.ring = ring, .fd = std::move(setup.kick)}));
@@ -166,16 +168,19 @@ Result<> Session::start_queue(QueueSetup setup) {
 
 Result<uint32_t> Session::stop_queue(RingIndex ring) { return TRY(call(device_, GetVringBase{ring})).value; }
 
-// ---- configuration, status ----------------------------------------------------------------------------------------------------
+// ---- configuration, status
 
 Result<std::vector<std::byte>> Session::read_config(uint32_t offset, uint32_t size) {
   ConfigBytes config = TRY(call(device_, GetConfig{.offset = offset, .size = size}));
-  if (config.bytes.size() != size) return refused("the device gave another size of configuration", config.bytes.size());
+  if (config.bytes.size() != size)
+    return refused("the device gave another size of configuration", config.bytes.size());
   return std::move(config.bytes);
 }
 
 Result<> Session::write_config(uint32_t offset, std::span<const std::byte> bytes) {
-  TRY(call(device_, SetConfig{{.offset = offset, .flags = VHOST_CONFIG_WRITABLE, .bytes = {bytes.begin(), bytes.end()}}}));
+  TRY(call(
+      device_,
+      SetConfig{{.offset = offset, .flags = VHOST_CONFIG_WRITABLE, .bytes = {bytes.begin(), bytes.end()}}}));
   return {};
 }
 

@@ -1,5 +1,5 @@
-// Session: what a front-end wants, in about ten calls, over any Device: agree, share memory, run queues, read the
-// configuration space. One call at a time, from any thread. vhost-user "Communication", "Ring states".
+// Session: what a front-end wants, in about ten calls, over any Device: agree, share memory, run queues, read
+// the configuration space. One call at a time, from any thread. vhost-user "Communication", "Ring states".
 #pragma once
 
 #include <cstddef>
@@ -32,7 +32,8 @@ struct QueueSetup {
   UniqueFd err;         // none: no errors are told
 };
 
-// What a device may tell. Called on the thread of the back-end channel, which must not wait for a call of Session.
+// What a device may tell. Called on the thread of the back-end channel, which must not wait for a call of
+// Session.
 struct DeviceEvents {
   std::function<void()> config_changed;
   std::function<void(const IotlbMessage&)> iotlb_fault;  // a miss, or an access that is not permitted
@@ -44,7 +45,8 @@ class Session {
 
   explicit Session(Device& device) : device_(device) {}
 
-  // Agrees on what is both wanted and offered, and says what that is. First of all calls; again after reset().
+  // Agrees on what is both wanted and offered, and says what that is. First of all calls; again after
+  // reset().
   Result<Agreement> negotiate(const Agreement& wanted);
   [[nodiscard]] const Agreement& agreed() const { return agreed_; }
   // Before memory and queues, if the device shall be able to tell.
@@ -55,8 +57,8 @@ class Session {
   // 8 without CONFIGURE_MEM_SLOTS; bounded by 65536.
   Result<uint32_t> max_memory_slots();
 
-  // Replaces the device's memory by these regions, one by one if slots were agreed upon. When it returns, what is no longer
-  // among them is not used any more.
+  // Replaces the device's memory by these regions, one by one if slots were agreed upon. When it returns,
+  // what is no longer among them is not used any more.
   Result<> map_memory(std::span<const SharedRegion> regions);
   Result<> map_iotlb(const IotlbMessage& entry);
   Result<> unmap_iotlb(GuestAddress iova, uint64_t size);

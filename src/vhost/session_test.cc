@@ -2,18 +2,18 @@
 
 #include <gmock/gmock.h>
 
-#include "ringway/vhost/test_support.h"
+#include "ringway/vhost/recorder_test.h"
 
 namespace ringway::vhost {
 namespace {
 
 using testing::Bytes;
+using ::testing::ElementsAre;
 using testing::every_feature;
 using testing::open_fds;
 using testing::RecordingDevice;
 using testing::some_fd;
 using testing::some_layout;
-using ::testing::ElementsAre;
 
 constexpr uint64_t every_capability = known_protocol_features & ~transport_protocol_features;
 
@@ -45,7 +45,8 @@ TEST_F(SessionTest, negotiates_what_is_both_wanted_and_offered) {
     if (auto* set = std::get_if<SetFeatures>(&request)) given.push_back(set->features);
     if (auto* set = std::get_if<SetProtocolFeatures>(&request)) given.push_back(set->capabilities.bits);
   };
-  const auto agreed = session.negotiate({.features = 0xf0f, .capabilities = bit(VHOST_USER_PROTOCOL_F_CONFIG) | bit(40)});
+  const auto agreed =
+      session.negotiate({.features = 0xf0f, .capabilities = bit(VHOST_USER_PROTOCOL_F_CONFIG) | bit(40)});
   ASSERT_TRUE(agreed);
   EXPECT_EQ(agreed->features, 0xfU);
   EXPECT_EQ(agreed->capabilities, bit(VHOST_USER_PROTOCOL_F_CONFIG));
@@ -66,7 +67,8 @@ class Liar final : public Device {
     return std::visit(
         []<class T>(const T&) -> DeviceReply {
           if constexpr (std::is_same_v<typename T::Reply, uint64_t>) return uint64_t{1} << 63;
-          if constexpr (std::is_same_v<typename T::Reply, Capabilities>) return Capabilities{every_capability};
+          if constexpr (std::is_same_v<typename T::Reply, Capabilities>)
+            return Capabilities{every_capability};
           return typename T::Reply{};
         },
         request);
@@ -90,7 +92,8 @@ TEST(Session, a_config_of_another_size_is_an_error) {
 TEST_F(SessionTest, memory_goes_in_one_table_without_slots_and_is_in_use_when_the_call_returns) {
   agree_on(0);
   const UniqueFd file = some_fd();
-  const std::array regions{SharedRegion{some_layout(1), file.get()}, SharedRegion{some_layout(2), file.get()}};
+  const std::array regions{SharedRegion{some_layout(1), file.get()},
+                           SharedRegion{some_layout(2), file.get()}};
   const size_t before = open_fds();
   ASSERT_TRUE(session.map_memory(regions));
   EXPECT_THAT(asked(), ElementsAre("SET_MEM_TABLE", "GET_FEATURES"));
@@ -128,10 +131,16 @@ TEST_F(SessionTest, N037_a_queue_is_configured_then_started_then_enabled_then_ki
   agree_on(0);
   UniqueFd kick = some_fd();
   const auto copy = kick.duplicate();
-  ASSERT_TRUE(session.start_queue(
-      {.ring = 1, .size = 128, .base = 7, .desc = 0x1000, .driver = 0x2000, .device = 0x3000, .kick = std::move(kick), .call = some_fd()}));
-  EXPECT_THAT(asked(), ElementsAre("SET_VRING_NUM", "SET_VRING_BASE", "SET_VRING_ADDR", "SET_VRING_CALL", "SET_VRING_KICK",
-                                   "SET_VRING_ENABLE"));
+  ASSERT_TRUE(session.start_queue({.ring = 1,
+                                   .size = 128,
+                                   .base = 7,
+                                   .desc = 0x1000,
+                                   .driver = 0x2000,
+                                   .device = 0x3000,
+                                   .kick = std::move(kick),
+                                   .call = some_fd()}));
+  EXPECT_THAT(asked(), ElementsAre("SET_VRING_NUM", "SET_VRING_BASE", "SET_VRING_ADDR", "SET_VRING_CALL",
+                                   "SET_VRING_KICK", "SET_VRING_ENABLE"));
   uint64_t events = 0;
   ASSERT_EQ(::read(copy->get(), &events, sizeof events), 8);
   EXPECT_EQ(events, 1U);
@@ -142,7 +151,8 @@ TEST_F(SessionTest, the_three_areas_of_a_queue_go_where_they_belong) {
   device.hook = [&](DeviceRequest& request) {
     if (auto* set = std::get_if<SetVringAddr>(&request)) given = *set;
   };
-  ASSERT_TRUE(session.start_queue({.ring = 1, .size = 128, .desc = 0x1000, .driver = 0x2000, .device = 0x3000}));
+  ASSERT_TRUE(
+      session.start_queue({.ring = 1, .size = 128, .desc = 0x1000, .driver = 0x2000, .device = 0x3000}));
   EXPECT_EQ(given.desc, 0x1000U);
   EXPECT_EQ(given.avail, 0x2000U);
   EXPECT_EQ(given.used, 0x3000U);
@@ -179,8 +189,9 @@ TEST_F(SessionTest, what_the_device_tells_is_passed_on_and_everything_else_refus
   };
   int changes = 0;
   uint64_t missed = 0;
-  ASSERT_TRUE(session.listen({.config_changed = [&] { ++changes; },
-                              .iotlb_fault = [&](const IotlbMessage& message) { missed = message.iova.value; }}));
+  ASSERT_TRUE(
+      session.listen({.config_changed = [&] { ++changes; },
+                      .iotlb_fault = [&](const IotlbMessage& message) { missed = message.iova.value; }}));
   ASSERT_NE(front_end, nullptr);
   EXPECT_TRUE(call(*front_end, ConfigChange{}));
   EXPECT_TRUE(call(*front_end, IotlbFault{{.iova = {0x1000}, .type = IotlbType::miss}}));

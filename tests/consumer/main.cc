@@ -1,17 +1,20 @@
-// The consumer: runs the device of docs/echo.cc as a program outside this project would, and is its driver as
-// well, by requests of the protocol and a split ring laid out by hand.
+// The consumer: serves the device of docs/echo.cc as a program outside this project would, and is its
+// front-end as well, over a socket, with a split ring laid out by hand.
 #include <linux/virtio_config.h>
 #include <poll.h>
-#include <ringway/engine/local_device.h>
 #include <ringway/engine/workers.h>
 #include <ringway/ring/layout.h>
+#include <ringway/user/listener.h>
+#include <ringway/user/remote.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <source_location>
+#include <string>
 
 #include "../../docs/echo.cc"
 
@@ -31,7 +34,7 @@ void check(bool condition, const char* what, std::source_location where = std::s
 template <class T>
 T take(Result<T> result, std::source_location where = std::source_location::current()) {
   if (!result) check(false, result.error().to_string().c_str(), where);
-  return std::move(*result);
+  if constexpr (!std::is_void_v<T>) return std::move(*result);
 }
 
 // A running queue with the guest's memory mapped.
@@ -105,18 +108,30 @@ struct Guest {
 }  // namespace
 
 int main() {
-  Echo echo;
+  char folder[] = "/tmp/echo.XXXXXX";
+  check(::mkdtemp(folder) != nullptr, "mkdtemp");
+  const std::string path = std::string(folder) + "/socket";
+
   auto workers = take(engine::Workers::start({.count = 1}));
-  engine::LocalDevice device(echo, *workers);
-  Guest guest;
-  guest.start(device);
-  for (const std::string_view request : {"hello", "a longer request, with more to say", "x"}) {
-    check(guest.ask(request, 4096) == request.size(), "as many bytes come back as went in");
-    check(std::memcmp(guest.at<char>(answer_at), request.data(), request.size()) == 0,
-          "the same bytes come back");
+  ServedEcho served(*workers);
+  auto listener = take(user::Listener::start());
+  take(listener->listen(path, served));
+
+  // Two front-ends, one after the other.
+  for (int visit = 0; visit < 2; ++visit) {
+    auto device = take(user::RemoteDevice::connect(path));
+    Guest guest;
+    guest.start(*device);
+    for (const std::string_view request : {"hello", "a longer request, with more to say", "x"}) {
+      check(guest.ask(request, 4096) == request.size(), "as many bytes come back as went in");
+      check(std::memcmp(guest.at<char>(answer_at), request.data(), request.size()) == 0,
+            "the same bytes come back");
+    }
+    check(guest.ask("cut off", 3) == 3, "an answer ends where its buffer ends");
+    const auto base = take(vhost::call(*device, vhost::GetVringBase{.ring = 0}));
+    check(base.value == 4, "the stopped ring has taken four requests");
   }
-  check(guest.ask("cut off", 3) == 3, "an answer ends where its buffer ends");
-  const auto base = take(vhost::call(device, vhost::GetVringBase{.ring = 0}));
-  check(base.value == 4, "the stopped ring has taken four requests");
-  std::puts("four requests were echoed");
+  listener->stop();
+  check(::rmdir(folder) == 0, "the listener has removed its socket");
+  std::puts("echoed");
 }

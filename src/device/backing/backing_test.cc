@@ -19,7 +19,7 @@ constexpr uint64_t disk_size = 8 << 20;
 struct Kind {
   friend void PrintTo(const Kind& kind, std::ostream* to) { *to << kind.name; }
   const char* name;
-  enum : uint8_t { memory, buffered, direct } medium;
+  enum : uint8_t { memory, tmpfs, buffered, direct } medium;
   bool use_io_uring;
 };
 
@@ -34,17 +34,16 @@ class BackingTest : public ::testing::TestWithParam<Kind> {
   }
 
  private:
-  TemporaryDirectory directory_;
+  TemporaryDirectory directory_{GetParam().medium == Kind::tmpfs ? "/dev/shm" : "/var/tmp"};
   std::string file_ = directory_.file("disk", disk_size);
 };
 
-INSTANTIATE_TEST_SUITE_P(Backings, BackingTest,
-                         ::testing::Values(Kind{"memory", Kind::memory, true},
-                                           Kind{"file_io_uring", Kind::buffered, true},
-                                           Kind{"file_epoll", Kind::buffered, false},
-                                           Kind{"direct_io_uring", Kind::direct, true},
-                                           Kind{"direct_epoll", Kind::direct, false}),
-                         [](const auto& kind) { return kind.param.name; });
+INSTANTIATE_TEST_SUITE_P(
+    Backings, BackingTest,
+    ::testing::Values(Kind{"memory", Kind::memory, true}, Kind{"tmpfs", Kind::tmpfs, true},
+                      Kind{"file_io_uring", Kind::buffered, true}, Kind{"file_epoll", Kind::buffered, false},
+                      Kind{"direct_io_uring", Kind::direct, true}, Kind{"direct_epoll", Kind::direct, false}),
+    [](const auto& kind) { return kind.param.name; });
 
 TEST_P(BackingTest, WhatIsWrittenIsReadAndTheRestIsZeros) {
   auto backing = open();

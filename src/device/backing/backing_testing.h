@@ -108,10 +108,10 @@ class Queue {
   std::unique_ptr<Lane> lane_;
 };
 
-// A directory that goes with all that is in it, on the disk that holds the build (not in a tmpfs).
+// A directory that goes with all that is in it.
 class TemporaryDirectory {
  public:
-  TemporaryDirectory();
+  explicit TemporaryDirectory(const std::string& parent = "/var/tmp");  // which is seldom a tmpfs
   ~TemporaryDirectory();
   [[nodiscard]] std::string path(const std::string& name) const { return path_ + "/" + name; }
   // A file of `size` bytes, all of them a hole.

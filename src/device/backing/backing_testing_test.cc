@@ -18,8 +18,8 @@
 
 namespace ringway::backing::testing {
 
-TemporaryDirectory::TemporaryDirectory() {
-  std::string name = "/var/tmp/ringway-test-XXXXXX";
+TemporaryDirectory::TemporaryDirectory(const std::string& parent) {
+  std::string name = parent + "/ringway-test-XXXXXX";
   if (::mkdtemp(name.data()) == nullptr) ADD_FAILURE() << "cannot make " << name;
   path_ = name;
 }

@@ -3,8 +3,10 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/sysmacros.h>
 
 #include <algorithm>
@@ -101,6 +103,9 @@ void describe_block_device(DiskFile& file, dev_t device) {
 }
 
 void describe_regular_file(DiskFile& file, const struct stat& status) {
+  struct statfs system{};
+  file.in_memory = ::fstatfs(file.fd.get(), &system) == 0 &&
+                   (system.f_type == TMPFS_MAGIC || static_cast<unsigned long>(system.f_type) == RAMFS_MAGIC);
   Geometry& geometry = file.geometry;
   // Some file systems call a megabyte their block.
   const auto block =
@@ -161,7 +166,7 @@ Result<DiskFile> DiskFile::open(const std::string& path, FileOptions options) {
     describe_regular_file(file, status);
   }
   file.geometry.max_write_zeroes = max_write_zeroes;
-  if (options.direct) TRY(find_alignment(file));
+  if (options.direct && !file.in_memory) TRY(find_alignment(file));
   return file;
 }
 

@@ -19,6 +19,7 @@ struct DiskFile {
   UniqueFd fd;  // holds the lock
   FileOptions options;
   bool block_device = false;
+  bool in_memory = false;  // tmpfs or ramfs: transfers never wait for a medium
   // All powers of two, in bytes; 1: anything goes.
   uint32_t memory_alignment = 1;      // of each piece, address and length, with O_DIRECT
   uint32_t offset_alignment = 1;      // of offset and length, with O_DIRECT

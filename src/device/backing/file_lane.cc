@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "ringway/base/log.h"
+#include "ringway/loop/file_pool.h"
 
 namespace ringway::backing {
 namespace {
@@ -22,6 +23,9 @@ bool interrupted(int64_t result) { return result == -EINTR || result == -EAGAIN;
 
 Request& request_of(loop::FileRequest& step) { return *static_cast<Request::Step&>(step).request; }
 FileLane& lane_of(const Request& request) { return static_cast<FileLane&>(*request.lane); }
+
+// What a queue may copy before others have their turn.
+constexpr uint64_t max_transfer_now = uint64_t{256} << 10;
 
 bool multiple(uint64_t value, uint32_t alignment) { return (value & (alignment - 1)) == 0; }
 
@@ -114,6 +118,7 @@ bool FileLane::is_aligned(const Request& request) const {
 }
 
 bool FileLane::pieces_are_aligned(const Request& request) const {
+  if (file_.offset_alignment == 1) return true;  // not direct
   // Lengths too, for a piece may end where a transfer is cut in two.
   const uint32_t length_alignment = std::max(file_.memory_alignment, file_.offset_alignment);
   return std::ranges::all_of(request.pieces, [&](const iovec& piece) {
@@ -131,13 +136,33 @@ std::optional<int> FileLane::begin_transfer(Request& request) {
   request.step.operation = request.operation == Operation::read ? Step::read : Step::write;
   request.step.flags = 0;
   request.step.fd = fd_for(request);
-  if (file_.options.direct && request.step.fd == fd_.get() && !pieces_are_aligned(request))
-    return begin_bounced(request);
+  if (file_.in_memory && request.length <= max_transfer_now) return transfer_now(request);
+  if (request.step.fd == fd_.get() && !pieces_are_aligned(request)) return begin_bounced(request);
   continue_transfer(request);
   return std::nullopt;
 }
 
+// io_uring would hand this to a thread of the kernel, which costs many times the copy.
+std::optional<int> FileLane::transfer_now(Request& request) {
+  while (request.finished < request.length) {
+    prepare_transfer(request);
+    const int64_t result = loop::carry_out(request.step);
+    if (interrupted(result)) continue;
+    if (result <= 0) return result < 0 ? static_cast<int>(result) : -EIO;
+    request.finished += static_cast<uint64_t>(result);
+  }
+  if (!request.durable || request.operation == Operation::read) return 0;
+  sync(request);
+  return std::nullopt;
+}
+
 void FileLane::continue_transfer(Request& request) {
+  prepare_transfer(request);
+  submit_step(request, on_transferred);
+}
+
+// The next step of what is left.
+void FileLane::prepare_transfer(Request& request) {
   std::span<const iovec> rest = request.pieces;
   uint64_t skip = request.finished;
   while (!rest.empty() && skip >= rest[0].iov_len) {
@@ -151,7 +176,6 @@ void FileLane::continue_transfer(Request& request) {
   }
   request.step.pieces = rest.first(std::min(rest.size(), max_pieces));
   request.step.offset = request.offset + request.finished;
-  submit_step(request, on_transferred);
 }
 
 void FileLane::on_transferred(loop::FileRequest& step, int64_t result) {

@@ -29,6 +29,7 @@ class FileLane final : public Lane {
   std::optional<int> begin_transfer(Request& request);
   std::optional<int> begin_bounced(Request& request);
   std::optional<int> begin_discard(Request& request);
+  std::optional<int> transfer_now(Request& request);
   void continue_transfer(Request& request);
   void continue_bounced(Request& request);
   void continue_zeroing(Request& request);
@@ -43,6 +44,7 @@ class FileLane final : public Lane {
   void end_bounced(Request& request, int result);
   void end(Request& request, int result);
 
+  static void prepare_transfer(Request& request);
   static void on_transferred(loop::FileRequest& step, int64_t result);
   static void on_bounced(loop::FileRequest& step, int64_t result);
   static void on_discarded(loop::FileRequest& step, int64_t result);

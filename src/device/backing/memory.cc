@@ -118,7 +118,10 @@ class MemoryBacking final : public Backing {
 Result<std::unique_ptr<Backing>> open_memory(uint64_t size, bool read_only) {
   if (size == 0 || size % sector_size != 0)
     return refused("a disk is a whole number of 512-byte sectors", size);
-  return std::make_unique<MemoryBacking>(TRY(Mapping::anonymous(size)), read_only);
+  Mapping memory = TRY(Mapping::anonymous(size));
+  // A random request of 4 KiB spends a quarter of its time on the TLB otherwise.
+  ::madvise(memory.data(), memory.size(), MADV_HUGEPAGE);
+  return std::make_unique<MemoryBacking>(std::move(memory), read_only);
 }
 
 }  // namespace ringway::backing

@@ -47,7 +47,8 @@ Reply some_reply() {
   if constexpr (std::is_same_v<Reply, RingState>) return {.ring = 1, .value = 77};
   if constexpr (std::is_same_v<Reply, UniqueFd>) return some_fd();
   if constexpr (std::is_same_v<Reply, CryptoSession>) return {.bytes = Bytes(16)};
-  if constexpr (std::is_same_v<Reply, InflightArea>) return {.size = 4096, .queues = 1, .queue_size = 128, .fd = some_fd()};
+  if constexpr (std::is_same_v<Reply, InflightArea>)
+    return {.size = 4096, .queues = 1, .queue_size = 128, .fd = some_fd()};
   if constexpr (std::is_same_v<Reply, StateChannel>) return {.fd = some_fd()};
   if constexpr (std::is_same_v<Reply, SharedObject>) return {.fd = some_fd()};
   return Reply{};
@@ -84,7 +85,8 @@ class Recorder : public Handler<Request> {
     if constexpr (std::is_same_v<T, GetFeatures>) return features;
     if constexpr (std::is_same_v<typename T::Reply, Capabilities>) return {capabilities};
     if constexpr (std::is_same_v<typename T::Reply, RingState>) return {.ring = request.ring, .value = 77};
-    if constexpr (std::is_same_v<T, GetConfig>) return {.offset = request.offset, .bytes = Bytes(request.size)};
+    if constexpr (std::is_same_v<T, GetConfig>)
+      return {.offset = request.offset, .bytes = Bytes(request.size)};
     return some_reply<typename T::Reply>();
   }
   std::mutex mutex_;

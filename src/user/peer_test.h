@@ -27,7 +27,7 @@
 #include "ringway/user/codec.h"
 #include "ringway/user/connection.h"
 #include "ringway/user/sockets.h"
-#include "ringway/vhost/test_support.h"
+#include "ringway/vhost/recorder_test.h"
 
 namespace ringway::user::testing {
 
@@ -82,7 +82,9 @@ inline Frame state_frame(uint32_t request, uint32_t flags, uint32_t index, uint3
   return u64_frame(request, flags, uint64_t{value} << 32 | index);
 }
 
-inline Frame empty_frame(uint32_t request, uint32_t flags = version) { return {.header = {.request = request, .flags = flags}}; }
+inline Frame empty_frame(uint32_t request, uint32_t flags = version) {
+  return {.header = {.request = request, .flags = flags}};
+}
 
 inline uint64_t u64_of(const Frame& frame) {
   uint64_t value = 0;
@@ -105,7 +107,8 @@ class Peer {
       message.msg_control = control.data();
       message.msg_controllen = CMSG_SPACE(fds.size() * sizeof(int));
       cmsghdr* rights = CMSG_FIRSTHDR(&message);
-      *rights = {.cmsg_len = CMSG_LEN(fds.size() * sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+      *rights = {
+          .cmsg_len = CMSG_LEN(fds.size() * sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
       for (size_t i = 0; i < fds.size(); ++i) {
         const int fd = fds[i].get();
         std::memcpy(CMSG_DATA(rights) + i * sizeof(int), &fd, sizeof fd);
@@ -149,7 +152,10 @@ class Peer {
     while (!to.empty()) {
       if (!readable(2s)) return false;
       iovec whole{.iov_base = to.data(), .iov_len = to.size()};
-      msghdr message{.msg_iov = &whole, .msg_iovlen = 1, .msg_control = control.data(), .msg_controllen = control.size()};
+      msghdr message{.msg_iov = &whole,
+                     .msg_iovlen = 1,
+                     .msg_control = control.data(),
+                     .msg_controllen = control.size()};
       const ssize_t got = ::recvmsg(fd_.get(), &message, MSG_CMSG_CLOEXEC);
       if (got <= 0) return false;
       for (cmsghdr* one = CMSG_FIRSTHDR(&message); one != nullptr; one = CMSG_NXTHDR(&message, one)) {
