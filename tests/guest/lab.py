@@ -31,7 +31,7 @@ MIB = 1 << 20
 
 START_LIMIT = 20  # seconds, all of these
 STOP_LIMIT = 3
-GUEST_LIMIT = 100
+GUEST_LIMIT = 150
 
 # Console lines that mean trouble whatever the scenario thinks of it.
 TROUBLE = re.compile(r"I/O error|EXT4-fs (error|warning)|BUG:|Oops|Call Trace:|Kernel panic|WARNING: CPU|blocked for more than"
@@ -264,10 +264,11 @@ class Machine:
                    "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
                    "-qmp", f"unix:{lab.control},server=on,wait=off",
                    "-kernel", lab.image.vmlinux, "-initrd", lab.initramfs(script),
-                   "-append", f"console=ttyS0 loglevel=5 nokaslr mitigations=off tsc=reliable panic=-1 {append}",
+                   "-append", f"console=ttyS0 loglevel=5 nokaslr mitigations=off tsc=reliable no_timer_check panic=-1 {append}",
                    *([] if reboots else ["-no-reboot"]), *extra,
                    "-device", "pcie-root-port,id=rootport,chassis=1",
-                   "-device", f"vhost-user-blk-pci,chardev=disk,bus=rootport{disk_options}"]
+                   "-device", f"vhost-user-blk-pci,chardev=disk,bus=rootport"
+                              + disk_options + "".join(f",{option}" for option in lab.device_options)]
         if not any("id=disk" in word for word in extra):
             command += ["-chardev", f"socket,id=disk,path={lab.socket}"]
         self.process = spawn(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -320,12 +321,12 @@ class Machine:
 class Lab:
     """One scenario's folder and processes. Leaving the `with` block ends them all and removes the folder."""
 
-    def __init__(self, backend="ringway", program=None, qemu=None, serve_options=(), keep=False,
+    def __init__(self, backend="ringway", program=None, qemu=None, serve_options=(), device_options=(), keep=False,
                  show=lambda line: None, say=print):
         self.backend_type = BACKENDS[backend]
         self.program = program or os.environ.get("RINGWAY") or REPOSITORY / "build" / "release" / "ringway"
         self.qemu = qemu or os.environ.get("QEMU") or "qemu-system-x86_64"
-        self.serve_options, self.show, self.keep = serve_options, show, keep
+        self.serve_options, self.device_options, self.show, self.keep = serve_options, device_options, show, keep
         self.backend = None
         self.machines = []
         self.image = image.build(say=say)

@@ -22,6 +22,7 @@ def arguments():
     parser.add_argument("--program", type=Path, help="the ringway program (default: $RINGWAY, build/release/ringway)")
     parser.add_argument("--qemu", help="the QEMU program (default: $QEMU, qemu-system-x86_64)")
     parser.add_argument("--serve", action="append", default=[], metavar="OPTION", help="one more option for `ringway serve`")
+    parser.add_argument("--device", action="append", default=[], metavar="OPTION", help="one more for QEMU's device: packed=on")
     parser.add_argument("-v", "--verbose", action="store_true", help="show the guest's console")
     parser.add_argument("--keep", action="store_true", help="keep the disk, sockets and logs of the run")
     return parser.parse_args()
@@ -33,7 +34,8 @@ def run(name, options):
     show = (lambda line: print(f"  {line}", flush=True)) if options.verbose else (lambda line: None)
     lab = None
     try:
-        with Lab(options.backend, options.program, options.qemu, options.serve, options.keep, show) as lab:
+        with Lab(options.backend, options.program, options.qemu, options.serve, options.device,
+                 options.keep, show) as lab:
             try:
                 SCENARIOS[name](lab)
             except (LabError, ImageError) as error:
