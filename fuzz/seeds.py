@@ -203,6 +203,62 @@ def packed_seeds():
     seed("iotlb", packed_image([SIMPLE, MANY]), iotlb=bytes([0xc0, 2]))
 
 
+# ---- the driver half (driver.cc) --------------------------------------------------------------------------------------
+
+ADD, SHOW, TAKE, TAKE_ALL, ENABLE_CALLS, DISABLE_CALLS, WRITE_AREA = range(7)
+
+
+def add(readable, writable):
+    return bytes([ADD, readable | writable << 4])
+
+
+def write_area(offset, data):
+    return bytes([WRITE_AREA]) + struct.pack("<HB", offset, len(data)) + data
+
+
+def driver(size_code, operations, format=0, table_entries=0, base=0, flags=0, changes=b""):
+    return struct.pack("<BBBBI", size_code, format, table_entries, flags, base) + part(changes) + operations
+
+
+def split_used(index, entries, at=0x140):
+    """The used ring of 16 entries, from index 0: [(id, written)]. 0x140: behind 256 bytes of descriptors and 64 of avail ring."""
+    data = b"".join(write_area(at + 4 + 8 * i, struct.pack("<II", *entry)) for i, entry in enumerate(entries))
+    return data + write_area(at, struct.pack("<HH", 0, index))
+
+
+def driver_seeds():
+    def split(name, operations, **rest):
+        emit("split_driver", name, driver(4, operations, **rest))
+
+    three = add(1, 1) + add(2, 1) + add(0, 1) + bytes([SHOW])
+    split("in-turn", three + split_used(3, [(0, 8), (2, 0), (5, 1)]) + bytes([TAKE_ALL, ENABLE_CALLS]) + three)
+    split("out-of-turn", three + split_used(3, [(5, 8), (0, 0), (2, 1)]) + bytes([TAKE_ALL]))
+    split("indirect", add(1, 2) + add(1, 1) + bytes([SHOW]) + split_used(2, [(1, 4), (0, 4)]) + bytes([TAKE_ALL]),
+          format=INDIRECT_OK, table_entries=4)
+    split("in-order", three + split_used(3, [(5, 1)]) + bytes([TAKE_ALL]), format=IN_ORDER)
+    split("never-given", three + split_used(1, [(1, 0)]) + bytes([TAKE, TAKE]))
+    split("twice", three + split_used(2, [(0, 0), (0, 0)]) + bytes([TAKE_ALL]))
+    split("index-jumps", three + split_used(4, []) + bytes([TAKE]))
+    split("overlong", three + split_used(1, [(0, 0xffffffff)]) + bytes([TAKE]))
+    split("id-changes", three + split_used(1, [(0, 0)]) + bytes([TAKE, TAKE]), changes=change(1, 0x30 + 0x144, 9))
+
+    def packed(name, operations, **rest):
+        emit("packed_driver", name, driver(15, operations, base=0x80008000, **rest))
+
+    def back(position, number, written, wrap=True):
+        flags = (AVAIL | USED) if wrap else 0
+        return write_area(16 * position + 8, struct.pack("<IHH", written, number, flags))
+
+    packed("in-turn", three + back(0, 0, 8) + back(2, 1, 0) + back(5, 2, 1) + bytes([TAKE_ALL, ENABLE_CALLS]) + three)
+    packed("out-of-turn", three + back(0, 2, 8) + back(1, 0, 0) + back(3, 1, 1) + bytes([TAKE_ALL]))
+    packed("in-order", three + back(0, 2, 8) + bytes([TAKE_ALL]), format=IN_ORDER)
+    packed("indirect", add(1, 2) + add(1, 1) + bytes([SHOW]) + back(0, 1, 4) + back(1, 0, 4) + bytes([TAKE_ALL]),
+           format=INDIRECT_OK, table_entries=4)
+    packed("never-given", three + back(0, 9, 0) + bytes([TAKE, TAKE]))
+    packed("twice", three + back(0, 0, 0) + back(2, 0, 0) + bytes([TAKE_ALL]))
+    packed("overlong", three + back(0, 0, 0xffffffff) + bytes([TAKE]))
+
+
 # ---- block requests (blk.cc) ------------------------------------------------------------------------------------------
 
 IN, OUT, FLUSH, GET_ID, DISCARD, WRITE_ZEROES, SECURE_ERASE = 0, 1, 4, 8, 11, 13, 14
@@ -407,6 +463,7 @@ def remote_seeds():
 def main():
     split_seeds()
     packed_seeds()
+    driver_seeds()
     blk_seeds()
     engine_seeds()
     frame_seeds()

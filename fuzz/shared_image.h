@@ -74,7 +74,7 @@ class SharedImage {
   std::shared_ptr<const memory::Map> map_;
   std::vector<Part> parts_;
   std::vector<std::byte> before_;
-  std::vector<bool> allowed_;
+  std::vector<uint8_t> allowed_;
   std::vector<Change> changes_;
   size_t next_change_ = 0;
   uint64_t loads_ = 0;

@@ -20,6 +20,7 @@ class Log : public testing::Test {
  protected:
   Log() : saved_(::fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0)) {
     ::alarm(20);
+    log::set_level(log::Level::info);
     std::array<int, 2> ends{};
     EXPECT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0);
     reader_.reset(ends[0]);

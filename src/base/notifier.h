@@ -38,7 +38,8 @@ class Signal {
   static Result<Signal> adopt(UniqueFd fd);
   explicit operator bool() const { return static_cast<bool>(fd_); }
   [[nodiscard]] int fd() const { return fd_.get(); }  // to poll; never read from it directly
-  // Takes all pending events; false if there was none. Never blocks, and ends even if the peer writes all the time.
+  // Takes all pending events; false if there was none. Never blocks, and ends even if the peer writes all the
+  // time.
   bool take() const;
 
  private:

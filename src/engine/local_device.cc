@@ -190,7 +190,11 @@ void LocalDevice::set_views(bool drain) {
 // -----------------------------------------------------------------------------------------------------------
 
 Result<Done> LocalDevice::on(const vhost::UpdateIotlb& request) {
-  const vhost::IotlbMessage& message = request.message;
+  vhost::IotlbMessage message = request.message;
+  if (message.type == vhost::IotlbType::invalidate && message.size == 0) {
+    message.iova = {};  // 2^64 bytes, whose size has no number: everything
+    message.size = UINT64_MAX;
+  }
   const bool revokes = iotlb_->overlaps(message.iova, message.size);
   if (message.type == vhost::IotlbType::invalidate) {
     iotlb_ = iotlb_->without(message.iova, message.size);

@@ -434,6 +434,19 @@ TEST_F(LocalDeviceIotlb, an_invalidated_mapping_is_not_used_again) {
   EXPECT_TRUE(take());
 }
 
+TEST_F(LocalDeviceIotlb, an_invalidation_of_size_0_revokes_everything) {
+  start_behind_iommu();
+  add("one");
+  ASSERT_TRUE(take());
+  answering_ = false;
+  must(unmap(0, 0));
+  add("two", true);
+  EXPECT_TRUE(stays_silent());
+  must(map(0, 3, 64 * page));
+  must(map(data_offset, 3, 64 * page));
+  EXPECT_TRUE(take());
+}
+
 TEST_F(LocalDeviceIotlb, a_ring_whose_own_pages_are_invalidated_stops_until_they_are_mapped_again) {
   start_behind_iommu();
   add("one");

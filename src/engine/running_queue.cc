@@ -107,7 +107,9 @@ void RunningQueue::kick() {
 void RunningQueue::complete(ring::Chain chain, uint32_t written) {
   std::visit([&](auto& ring) { ring.push_used(std::move(chain), written); }, ring_);
   unpublished_ = true;
-  if (!in_poll_) worker_.at_end_of_turn(*this);
+  if (in_poll_) return;
+  worker_.at_end_of_turn(*this);
+  worker_.wake(*this);  // what has come back is likely to be followed by more
 }
 
 void RunningQueue::fail(ring::Chain chain, Error error) {

@@ -5,7 +5,8 @@
 namespace ringway::loop {
 
 Result<std::shared_ptr<Doorbell>> Doorbell::make() {
-  return std::shared_ptr<Doorbell>(new Doorbell(TRY(make_eventfd())));
+  UniqueFd event = TRY(make_eventfd());
+  return std::shared_ptr<Doorbell>(new Doorbell(std::move(event)));
 }
 
 void Doorbell::ring() {

@@ -39,7 +39,8 @@ uint32_t BlkDriver::Options::descriptors() const {
 uint64_t BlkDriver::Options::memory_bytes() const {
   const uint32_t table = format.indirect ? descriptors() : 0;
   const uint64_t ring_bytes = ring::DriverLayout::of(ring_size, format, table).bytes;
-  return round_up(ring_bytes) + round_up(slots * line_bytes) + slots * round_up(data_bytes);
+  return round_up(ring_bytes) + round_up(slots * header_stride) + round_up(slots * status_stride) +
+         slots * round_up(data_bytes);
 }
 
 Result<BlkDriver> BlkDriver::make(const Options& options, GuestMemory& memory) {
@@ -60,7 +61,8 @@ Result<BlkDriver> BlkDriver::make(const Options& options, GuestMemory& memory) {
   driver.addresses_ = {.desc = {area.address.value + layout.desc},
                        .driver = {area.address.value + layout.driver},
                        .device = {area.address.value + layout.device}};
-  driver.lines_ = TRY(memory.take(options.slots * line_bytes, page_bytes));
+  driver.headers_ = TRY(memory.take(options.slots * header_stride, page_bytes));
+  driver.statuses_ = TRY(memory.take(options.slots * status_stride, page_bytes));
   driver.data_stride_ = round_up(options.data_bytes);
   driver.data_ = TRY(memory.take(options.slots * driver.data_stride_, page_bytes));
   return driver;
@@ -86,14 +88,13 @@ std::optional<uint16_t> BlkDriver::acquire() {
 bool BlkDriver::start(uint16_t slot, const Command& command) {
   const uint32_t bytes = command.readable + command.writable;
   assert((command.readable == 0 || command.writable == 0) && bytes <= options_.data_bytes);
-  const Header header{.type = command.type, .reserved = 0, .sector = command.sector};
-  memory::copy_in(line(slot), &header, sizeof header);
-  memory::store(line(slot) + status_at, no_status);
-  const memory::GuestAddress address{lines_.address.value + slot * line_bytes};
+  const Header wire{.type = command.type, .reserved = 0, .sector = command.sector};
+  memory::copy_in(header(slot), &wire, sizeof wire);
+  memory::store(status(slot), no_status);
   buffers_.clear();
-  buffers_.push_back({.address = address, .length = sizeof(Header)});
+  buffers_.push_back({.address = {headers_.address.value + slot * header_stride}, .length = sizeof wire});
   push_pieces(slot, bytes);
-  buffers_.push_back({.address = {address.value + status_at}, .length = 1});
+  buffers_.push_back({.address = {statuses_.address.value + slot * status_stride}, .length = 1});
 
   const std::span<const ring::Buffer> all(buffers_);
   const size_t readable = command.readable > 0 ? all.size() - 1 : 1;
@@ -138,11 +139,11 @@ Result<std::optional<BlkDone>> BlkDriver::take() {
   const auto used = TRY(std::visit([](auto& driver) { return driver.take_used(); }, driver_));
   if (!used) return std::nullopt;
   const uint16_t slot = slot_of_token_[used->token];
-  const auto status = memory::load<uint8_t>(line(slot) + status_at);
+  const auto result = memory::load<uint8_t>(status(slot));
   return BlkDone{.slot = slot,
-                 .status = status,
+                 .status = result,
                  .overlong = used->overlong,
-                 .short_used = status == VIRTIO_BLK_S_OK && used->written < least_written_[slot]};
+                 .short_used = result == VIRTIO_BLK_S_OK && used->written < least_written_[slot]};
 }
 
 void BlkDriver::disable_calls() {

@@ -53,6 +53,7 @@ BlkJob::BlkJob(BlkDriver& driver, const Work& work, Ledger* ledger)
     : driver_(driver),
       work_(work),
       ledger_(ledger),
+      turn_limit_(std::max(driver.slots() / 2U, 1U)),
       requests_(driver.slots()),
       copy_(work.block_bytes),
       state_(work.seed) {}
@@ -82,7 +83,9 @@ Tally BlkJob::tally(int64_t now) const {
 Result<bool> BlkJob::turn(bool stop) {
   int64_t now = 0;
   uint64_t taken = 0;
-  while (const auto done = TRY(driver_.take())) {
+  while (taken < turn_limit_) {
+    const auto done = TRY(driver_.take());
+    if (!done) break;
     if (taken++ == 0) now = now_ns();
     finish(*done, now);
   }

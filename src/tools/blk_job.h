@@ -99,6 +99,8 @@ class BlkJob {
   BlkDriver& driver_;
   const Work work_;
   Ledger* const ledger_;
+  // Half of all: while we work on some requests the device has others.
+  const uint32_t turn_limit_;
   std::vector<Request> requests_;    // by slot
   std::vector<std::byte> copy_;      // of what was read, to be checked
   std::optional<Choice> postponed_;  // chosen, but the ring was full

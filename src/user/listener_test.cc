@@ -174,6 +174,7 @@ TEST_F(ListenerTest, H001_a_front_end_that_falls_silent_in_a_header_holds_up_nob
   silent.send(std::span(bytes).first(3));
   EXPECT_EQ(connect(other_path).ask(empty_frame(1)).header.request, 1U);
   EXPECT_TRUE(silent.closed());
+  listener->stop();  // before the owner ends
 }
 
 TEST_F(ListenerTest, H040_a_long_request_holds_up_nobody_else) {
@@ -190,6 +191,7 @@ TEST_F(ListenerTest, H040_a_long_request_holds_up_nobody_else) {
   go_on.set_value();
   EXPECT_EQ(slow.receive().header.request, 1U);
   EXPECT_EQ(slow.receive().header.request, 1U);
+  listener->stop();  // before the owner ends
 }
 
 // ---- the socket path

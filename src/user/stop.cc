@@ -4,7 +4,10 @@
 
 namespace ringway::user {
 
-Result<std::shared_ptr<Stop>> Stop::make() { return std::shared_ptr<Stop>(new Stop(TRY(make_eventfd()))); }
+Result<std::shared_ptr<Stop>> Stop::make() {
+  UniqueFd event = TRY(make_eventfd());
+  return std::shared_ptr<Stop>(new Stop(std::move(event)));
+}
 
 void Stop::request() const {
   const uint64_t one = 1;
