@@ -398,7 +398,7 @@ class LocalDeviceIotlb : public EngineRig {
     front_end_ = std::make_shared<IommuFrontEnd>([this](const vhost::IotlbMessage& miss) {
       ++misses_;
       const uint64_t offset = (miss.iova.value - iova_base) / page * page;
-      if (answering_) std::thread([this, offset] { (void)ask(map(offset)); }).detach();
+      if (answering_) (void)ask(map(offset));
     });
     must(vhost::SetFrontEnd{front_end_});
     must(vhost::SetVringEnable{0, 1});
