@@ -122,7 +122,7 @@ ordered_json options_json(const BenchResult& result) {
           {"offset", options.offset},
           {"size", options.size},
           {"verify", options.verify},
-          {"seed", *options.seed}};
+          {"seed", options.seed}};
 }
 
 ordered_json account_json(const Account& account) {

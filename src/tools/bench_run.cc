@@ -62,7 +62,7 @@ class Bench {
       : options_(std::move(options)), show_(show) {}
 
   std::expected<BenchResult, std::string> run() {
-    if (!options_.seed) options_.seed = any_seed();
+    if (options_.seed == 0) options_.seed = any_seed();
     auto opened = BlkFrontEnd::open(options_.front_end);
     if (!opened) return Failure(std::move(opened).error());
     front_end_ = *std::move(opened);
@@ -121,9 +121,9 @@ class Bench {
                       .block_bytes = block,
                       .offset = offset,
                       .blocks = blocks,
-                      .seed = *options_.seed + queue};
+                      .seed = options_.seed + queue};
       if (options_.verify) {
-        ledgers_.push_back(std::make_unique<Ledger>(*options_.seed, queue, offset, block, blocks));
+        ledgers_.push_back(std::make_unique<Ledger>(options_.seed, queue, offset, block, blocks));
       }
       Ledger* const ledger = options_.verify ? ledgers_.back().get() : nullptr;
       jobs_.push_back(std::make_unique<BlkJob>(front_end_->driver(queue), work, ledger));
@@ -134,7 +134,7 @@ class Bench {
       options_.threads = std::clamp(options_.interrupts ? cpus : cpus - 1, 1U, unsigned{queues});
     }
     options_.threads = std::min(options_.threads, unsigned{queues});
-    drive_.emplace(
+    drive_ = std::make_unique<Drive>(
         std::move(parts),
         DriveOptions{.threads = options_.threads, .cpus = options_.cpus, .interrupts = options_.interrupts});
   }
@@ -270,7 +270,7 @@ class Bench {
   std::unique_ptr<BlkFrontEnd> front_end_;
   std::vector<std::unique_ptr<Ledger>> ledgers_;
   std::vector<std::unique_ptr<BlkJob>> jobs_;
-  std::optional<Drive> drive_;
+  std::unique_ptr<Drive> drive_;
 };
 
 }  // namespace

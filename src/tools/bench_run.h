@@ -32,7 +32,7 @@ struct BenchOptions {
   std::vector<int> cpus;       // thread i is pinned to cpus[i % size]
   bool interrupts = false;     // sleep until the back-end calls, instead of polling
   bool verify = false;
-  std::optional<uint64_t> seed;
+  uint64_t seed = 0;  // 0: any
 };
 
 struct BenchResult {

@@ -44,7 +44,7 @@ Result<> BlkFrontEnd::connect() {
       std::move(peer_.fd),
       {.name = options_.socket, .stop = nullptr, .message_time_out = options_.patience, .observer = {}}));
   device_ = std::make_unique<user::RemoteDevice>(connection_, options_.patience);
-  session_.emplace(*device_);
+  session_ = std::make_unique<vhost::Session>(*device_);
   return {};
 }
 
@@ -90,9 +90,10 @@ Result<> BlkFrontEnd::share_memory() {
     queue.ring_size = std::clamp(std::bit_ceil(entries), least_ring, ring::max_size);
     options_.ring_size = queue.ring_size;
   }
-  memory_ = TRY(GuestMemory::make(options_.queues * queue.memory_bytes(), options_.huge_pages));
+  memory_ = std::make_unique<GuestMemory>(
+      TRY(GuestMemory::make(options_.queues * queue.memory_bytes(), options_.huge_pages)));
   for (uint16_t index = 0; index < options_.queues; ++index) {
-    queues_.emplace_back().driver = TRY(BlkDriver::make(queue, *memory_));
+    queues_.emplace_back().driver = std::make_unique<BlkDriver>(TRY(BlkDriver::make(queue, *memory_)));
   }
   const UniqueFd file = TRY(memory_->file());
   const vhost::SharedRegion region{.layout = memory_->layout(), .fd = file.get()};

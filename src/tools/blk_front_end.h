@@ -57,7 +57,7 @@ class BlkFrontEnd {
 
  private:
   struct Queue {
-    std::optional<BlkDriver> driver;
+    std::unique_ptr<BlkDriver> driver;
     Signal call;
     Signal err;
   };
@@ -73,10 +73,10 @@ class BlkFrontEnd {
   Peer peer_;
   std::shared_ptr<user::Connection> connection_;
   std::unique_ptr<user::RemoteDevice> device_;
-  std::optional<vhost::Session> session_;
+  std::unique_ptr<vhost::Session> session_;
   ring::Format format_;
   BlkDisk disk_;
-  std::optional<GuestMemory> memory_;
+  std::unique_ptr<GuestMemory> memory_;
   std::vector<Queue> queues_;
 };
 

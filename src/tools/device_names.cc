@@ -6,7 +6,8 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <utility>
+#include <functional>
+#include <tuple>
 
 #include "ringway/vhost/features.h"
 
@@ -164,8 +165,9 @@ std::vector<const DeviceType*> possible_types(uint64_t features, uint64_t protoc
     if (present == 0 || (own & ~type.feature_mask()) != 0) continue;
     fits.push_back({static_cast<double>(present) / std::popcount(type.typical), present, &type});
   }
-  std::ranges::stable_sort(fits, std::greater<>(),
-                           [](const Fit& fit) { return std::pair(fit.share, fit.present); });
+  std::ranges::sort(fits, std::greater<>(), [](const Fit& fit) {
+    return std::tuple(fit.share, fit.present, -static_cast<int64_t>(fit.type->id));
+  });
   std::vector<const DeviceType*> possible;
   for (const Fit& fit : fits) {
     if (fit.share * 2 > fits.front().share) possible.push_back(fit.type);
