@@ -44,6 +44,7 @@ struct Descriptor {
   uint16_t flags;
   uint16_t last;  // split: index of the next descriptor; packed: buffer id
 
+  bool operator==(const Descriptor&) const = default;
   // Packed descriptors have the last two fields in the other order.
   [[nodiscard]] Descriptor swapped_end() const { return {address, length, last, flags}; }
   [[nodiscard]] bool continues() const { return (flags & VRING_DESC_F_NEXT) != 0; }

@@ -13,7 +13,8 @@ PackedDriver::PackedDriver(const DriverConfig& config)
       avail_{.position = config.base.avail, .wrap = config.base.avail_wrap},
       used_(avail_),
       free_(config.size),
-      tokens_(config.size, config.format.in_order) {
+      tokens_(config.size, config.format.in_order),
+      known_tables_(size_t{config.size} * config.table_entries) {
   const DriverLayout layout = config.layout();
   desc_ = config.area + layout.desc;
   driver_ = config.area + layout.driver;
@@ -72,10 +73,15 @@ void PackedDriver::write_chain(uint16_t id, const Buffers& buffers) {
 
 void PackedDriver::write_table(uint16_t id, const Buffers& buffers) {
   const uint64_t offset = id * table_bytes_;
+  std::byte* at = tables_ + offset;
+  Descriptor* known = known_tables_.data() + size_t{id} * table_entries_;
   uint32_t index = 0;
   each_buffer(buffers, [&](const Buffer& buffer, uint16_t flags, bool) {
-    std::byte* const at = tables_ + offset + index++ * descriptor_bytes;
-    order_.store_descriptor(at, Descriptor{buffer.address.value, buffer.length, flags, 0}.swapped_end());
+    const Descriptor descriptor{buffer.address.value, buffer.length, flags, 0};
+    if (*known != descriptor) order_.store_descriptor(at, descriptor.swapped_end());
+    *known++ = descriptor;
+    at += descriptor_bytes;
+    ++index;
   });
   const auto flags = static_cast<uint16_t>(VRING_DESC_F_INDIRECT | avail_.available_flags());
   const auto bytes = static_cast<uint32_t>(index * descriptor_bytes);

@@ -52,6 +52,9 @@ class PackedDriver {
   uint16_t held_flags_ = 0;
   uint32_t free_;  // entries
   Tokens tokens_;
+  // What the tables hold. A descriptor that stays the same is not written again, so that its cache line stays
+  // with the device.
+  std::vector<Descriptor> known_tables_;
   std::vector<uint16_t> free_ids_;
   std::optional<Error> broken_;
 };

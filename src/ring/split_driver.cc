@@ -18,6 +18,8 @@ SplitDriver::SplitDriver(const DriverConfig& config)
       seen_used_(config.base.avail),
       free_(config.size),
       tokens_(config.size, config.format.in_order),
+      known_(config.size),
+      known_tables_(size_t{config.size} * config.table_entries),
       next_(config.size) {
   const DriverLayout layout = config.layout();
   desc_ = config.area + layout.desc;
@@ -59,7 +61,7 @@ uint16_t SplitDriver::write_chain(uint16_t head, const Buffers& buffers) {
   uint16_t at = head;
   each_buffer(buffers, [&](const Buffer& buffer, uint16_t flags, bool is_last) {
     if (!is_last) flags |= VRING_DESC_F_NEXT;
-    order_.store_descriptor(entry(at), {buffer.address.value, buffer.length, flags, next_[at]});
+    write(entry(at), known_[at], {buffer.address.value, buffer.length, flags, next_[at]});
     if (!is_last) at = next_[at];
   });
   return at;
@@ -67,14 +69,22 @@ uint16_t SplitDriver::write_chain(uint16_t head, const Buffers& buffers) {
 
 void SplitDriver::write_table(uint16_t head, const Buffers& buffers) {
   const uint64_t offset = head * table_bytes_;
+  std::byte* at = tables_ + offset;
+  Descriptor* known = known_tables_.data() + size_t{head} * table_entries_;
   uint16_t index = 0;
   each_buffer(buffers, [&](const Buffer& buffer, uint16_t flags, bool is_last) {
-    std::byte* const at = tables_ + offset + index++ * descriptor_bytes;
     if (!is_last) flags |= VRING_DESC_F_NEXT;
-    order_.store_descriptor(at, {buffer.address.value, buffer.length, flags, index});
+    write(at, *known++, {buffer.address.value, buffer.length, flags, ++index});
+    at += descriptor_bytes;
   });
   const auto bytes = static_cast<uint32_t>(index * descriptor_bytes);
-  order_.store_descriptor(entry(head), {tables_address_.value + offset, bytes, VRING_DESC_F_INDIRECT, 0});
+  write(entry(head), known_[head], {tables_address_.value + offset, bytes, VRING_DESC_F_INDIRECT, 0});
+}
+
+void SplitDriver::write(std::byte* at, Descriptor& known, const Descriptor& descriptor) const {
+  if (known == descriptor) return;
+  order_.store_descriptor(at, descriptor);
+  known = descriptor;
 }
 
 bool SplitDriver::publish() {

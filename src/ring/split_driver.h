@@ -28,6 +28,7 @@ class SplitDriver {
   // Writes a chain; returns its last descriptor.
   uint16_t write_chain(uint16_t head, const Buffers& buffers);
   void write_table(uint16_t head, const Buffers& buffers);
+  void write(std::byte* at, Descriptor& known, const Descriptor& descriptor) const;
   // Looks for used entries; false if there is none.
   Result<bool> look();
   Result<bool> accept_next();
@@ -52,6 +53,10 @@ class SplitDriver {
   uint16_t free_head_ = 0;
   uint32_t free_;  // descriptors
   Tokens tokens_;
+  // What the descriptors and the tables hold. One that stays the same is not written again, so that its cache
+  // line stays with the device: a driver that uses its buffers in turns writes hardly any.
+  std::vector<Descriptor> known_;
+  std::vector<Descriptor> known_tables_;
   std::vector<uint16_t> next_;  // of each descriptor: in its chain, or in the list of free ones
   std::optional<Error> broken_;
 };
