@@ -266,7 +266,7 @@ TEST_P(ReadOnce, what_a_device_writes_is_read_once_per_chain) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Rings, ReadOnce, testing::ValuesIn(cases),
-                         [](const auto& info) { return info.param.name; });
+                         [](const auto& one) { return one.param.name; });
 
 // ---- block requests
 // ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,158 @@
+"""ringway serve as a program: vhost-user "Backend program conventions"."""
+
+import array
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import time
+import unittest
+
+import peers
+from peers import GET_FEATURES
+
+SET_VRING_NUM = 8
+
+
+def ask_features(connection):
+    connection.sendall(struct.pack("=III", GET_FEATURES, 1, 0))
+    return connection.recv(20, socket.MSG_WAITALL)
+
+
+class Serve(peers.Case):
+
+    def connect(self):
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(10)
+        connection.connect(str(self.socket))
+        self.addCleanup(connection.close)
+        return connection
+
+    def assert_ends(self, process, number=signal.SIGTERM):
+        begin = time.monotonic()
+        process.send_signal(number)
+        self.assertEqual(process.wait(10), 0)
+        self.assertLess(time.monotonic() - begin, 5)
+        self.assertFalse(self.socket.exists(), "the socket stays behind")
+
+    def test_it_stays_in_the_foreground_and_ends_with_0_when_told(self):
+        for number in signal.SIGTERM, signal.SIGINT:
+            process = self.start_ringway("--memory=1M")
+            self.assertEqual(len(ask_features(self.connect())), 20)
+            self.assertIsNone(process.poll())
+            self.assert_ends(process, number)
+
+    def test_it_ends_with_0_in_the_middle_of_a_message(self):
+        process = self.start_ringway("--memory=1M")
+        connection = self.connect()
+        connection.sendall(struct.pack("=III", SET_VRING_NUM, 1, 8) + b"\0\0\0")
+        time.sleep(0.1)
+        self.assert_ends(process)
+
+    def test_it_ends_with_0_though_nobody_reads_its_replies(self):
+        process = self.start_ringway("--memory=1M")
+        connection = self.connect()
+        connection.setblocking(False)
+        try:
+            while True:
+                connection.send(struct.pack("=III", GET_FEATURES, 1, 0) * 100)
+        except BlockingIOError:
+            pass
+        self.assert_ends(process)
+
+    def test_a_header_in_the_other_byte_order_ends_the_connection(self):
+        self.start_ringway("--memory=1M")
+        connection = self.connect()
+        connection.sendall(struct.pack(">III", GET_FEATURES, 1, 0))
+        self.assertEqual(connection.recv(1), b"")
+        self.assertEqual(len(ask_features(self.connect())), 20)
+
+    def test_a_socket_that_is_inherited_and_connected_is_served_once(self):
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            process = subprocess.Popen(
+                [peers.RINGWAY, "serve", "blk", f"--fd={theirs.fileno()}", "--memory=1M"], pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            self.addCleanup(self.end, process)
+            theirs.close()
+            ours.settimeout(10)
+            self.assertEqual(len(ask_features(ours)), 20)
+            ours.close()
+            self.assertEqual(process.wait(10), 0)
+
+    def test_it_works_without_standard_files(self):
+        process = subprocess.Popen(
+            ["sh", "-c", 'exec "$0" serve blk --socket-path="$1" --memory=1M <&- >&- 2>&-', peers.RINGWAY, str(self.socket)])
+        self.addCleanup(self.end, process)
+        deadline = time.monotonic() + 10
+        while not self.socket.is_socket() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        self.assertEqual(len(ask_features(self.connect())), 20)
+        self.assert_ends(process)
+
+    def test_file_descriptors_that_are_sent_in_a_loop_are_all_closed(self):
+        process = self.start_ringway("--memory=1M")
+        connection = self.connect()
+        ask_features(connection)
+        before = len(os.listdir(f"/proc/{process.pid}/fd"))
+        with open("/dev/null", "rb") as null:
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [null.fileno()] * 200))]
+            for _ in range(200):
+                connection.sendmsg([struct.pack("=III", GET_FEATURES, 1, 0)], rights)
+                if not connection.recv(20, socket.MSG_WAITALL):
+                    connection = self.connect()
+        ask_features(self.connect() if connection.fileno() < 0 else connection)
+        self.assertLessEqual(len(os.listdir(f"/proc/{process.pid}/fd")), before + 1)
+
+    def test_ring_sizes_that_are_set_in_a_loop_take_no_memory(self):
+        process = self.start_ringway("--memory=1M")
+        connection = self.connect()
+        ask_features(connection)
+
+        def resident():
+            with open(f"/proc/{process.pid}/statm", encoding="ascii") as file:
+                return int(file.read().split()[1]) * 4096
+
+        before = resident()
+        for _ in range(100):
+            connection.sendall(struct.pack("=IIIII", SET_VRING_NUM, 1, 8, 0, 32768) * 1000)
+            self.assertEqual(len(ask_features(connection)), 20)
+        self.assertLess(resident() - before, 4 << 20)
+
+
+class ServeErrors(peers.Case):
+
+    def test_a_disk_that_is_not_there(self):
+        self.assert_fails("nowhere", "serve", "blk", f"--socket-path={self.socket}", f"--blk-file={self.directory}/nowhere")
+        self.assertFalse(self.socket.exists())
+
+    def test_a_place_that_cannot_be(self):
+        self.assert_fails("nowhere", "serve", "blk", f"--socket-path={self.directory}/nowhere/socket", "--memory=1M")
+
+    def test_two_places(self):
+        done = self.run_ringway("serve", "blk", f"--socket-path={self.socket}", "--fd=3", "--memory=1M")
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("fd", done.stderr)
+
+    def test_no_disk_and_two_disks(self):
+        for disk in [], ["--memory=1M", "--null=1M"]:
+            done = self.run_ringway("serve", "blk", f"--socket-path={self.socket}", *disk)
+            self.assertNotEqual(done.returncode, 0, disk)
+            self.assertNotEqual(done.stderr, "")
+
+    def test_a_file_descriptor_that_is_no_socket(self):
+        done = self.run_ringway("serve", "blk", "--fd=0", "--memory=1M")
+        self.assertNotEqual(done.returncode, 0)
+
+    def test_capabilities_are_printed_whatever_else_is_said(self):
+        for options in [], ["--memory=1M"], [f"--socket-path={self.socket}", "--fd=99"]:
+            done = self.run_ringway("serve", "blk", "--print-capabilities", *options)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(json.loads(done.stdout)["type"], "block")
+        self.assertFalse(self.socket.exists())
+
+
+if __name__ == "__main__":
+    unittest.main()
