@@ -247,7 +247,7 @@ bool LocalDevice::lies_in(const Vring& vring, vhost::GuestAddress iova, uint64_t
 }
 
 Result<Done> LocalDevice::on(vhost::SetFrontEnd& request) {
-  front_end_.connect(std::move(request.front_end));
+  TRY(front_end_.connect(std::move(request.front_end)));
   questions_.clear();
   set_views(false);  // misses that nobody could be told are told now
   start_all_or_report();
