@@ -98,6 +98,7 @@ Result<> IoctlServer::open_device() {
   swaps_bytes_ = capabilities != 0;
   features_ = 0;
   owner_ = 0;
+  has_table_ = false;
   has_memory_ = false;
   log_.reset();
   rings_ = std::vector<Ring>(options_.rings);
@@ -186,18 +187,26 @@ Result<> IoctlServer::set_mem_table(Call& call) {
   std::vector<vhost_memory_region> told(head.nregions);
   TRY(call.caller.copy_in(std::as_writable_bytes(std::span(told)), call.argument + sizeof head));
   vhost::SetMemTable table;
+  bool usable = true;
   for (const vhost_memory_region& region : told) {
     const memory::RegionLayout layout{
         .guest = {region.guest_phys_addr}, .size = region.memory_size, .front_end = {region.userspace_addr}};
     if (layout.size == 0 || !layout.guest.plus(layout.size - 1)) return no(EFAULT, "memory region wraps");
-    if (!is_user_range(layout.front_end.value, layout.size)) return no(EFAULT, "memory region is no user's");
-    TRY(as_errno(call.caller.share(layout, table.regions), EFAULT));
+    usable = usable && is_user_range(layout.front_end.value, layout.size);
+    if (usable) TRY(as_errno(call.caller.share(layout, table.regions), EFAULT));
   }
+  // Addresses that are no user's matter to the kernel only when a ring uses the table.
+  if (!usable) {
+    if (any_active()) return no(EFAULT, "memory region is no user's");
+    table.regions.clear();
+  }
+  const bool empty = table.regions.empty();
   if (auto set = as_errno(ask(std::move(table)), EFAULT); !set) {
     log::warning("memory table is refused: {}", set.error().to_string());
     return std::unexpected(set.error());
   }
-  has_memory_ = head.nregions > 0;
+  has_table_ = usable;
+  has_memory_ = !empty;
   return {};
 }
 
@@ -335,7 +344,7 @@ Result<> IoctlServer::net_set_backend(Call& call) {
   TRY(check_owner(call));
   call.ring = file.index;
   if (call.ring >= rings_.size()) return no(ENOBUFS, "no such ring");
-  if (!has_memory_) return no(EFAULT, "there is no memory table");
+  if (!has_table_) return no(EFAULT, "there is no memory table");
   UniqueFd backend;
   if (file.fd != VHOST_FILE_UNBIND) {
     auto fd = call.caller.descriptor(file.fd);
@@ -380,6 +389,10 @@ Result<> IoctlServer::stop(uint32_t index) {
   ring.active = false;
   ring.base = TRY(ask(vhost::GetVringBase{index})).value;
   return {};
+}
+
+bool IoctlServer::any_active() const {
+  return std::ranges::any_of(rings_, [](const Ring& ring) { return ring.active; });
 }
 
 template <class Change>

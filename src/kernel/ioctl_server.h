@@ -129,6 +129,7 @@ class IoctlServer {
   Result<> with_rings_stopped(Caller& caller, Change change);
   static Result<> check_areas(Caller& caller, const Ring& ring);
   [[nodiscard]] bool has_iotlb() const;
+  [[nodiscard]] bool any_active() const;
   template <class Request>
   Result<typename Request::Reply> ask(Request request);
 
@@ -140,8 +141,9 @@ class IoctlServer {
   uint64_t offered_ = 0;      // features
   bool swaps_bytes_ = false;  // the device serves SET_VRING_ENDIAN
   uint64_t features_ = 0;
-  pid_t owner_ = 0;  // 0: none
-  bool has_memory_ = false;
+  pid_t owner_ = 0;          // 0: none
+  bool has_table_ = false;   // that may be used
+  bool has_memory_ = false;  // and it is not empty
   UniqueFd log_;
   std::vector<Ring> rings_;
 };
