@@ -1,6 +1,5 @@
 #include "ringway/engine/running_queue.h"
 
-#include <array>
 #include <cassert>
 #include <span>
 
@@ -11,8 +10,6 @@ namespace {
 
 // Chains that one queue may take in a turn before others have theirs.
 constexpr size_t budget = 128;
-// Chains that are popped before the first of them is processed, and shown to the driver together.
-constexpr size_t batch = 32;
 // How often an idle ring without notifications is looked at.
 constexpr auto poll_interval = std::chrono::microseconds(500);
 
@@ -154,14 +151,13 @@ bool RunningQueue::drain_ring() {
 // Chains are popped some at a time before the first is looked at: what pop() prefetches has arrived by then.
 template <class RingType>
 size_t RunningQueue::process_available(RingType& ring) {
-  std::array<ring::Chain, batch> chains;
   size_t total = 0;
   while (total < budget && state_ == State::running) {
-    const size_t count = pop_batch(ring, chains);
-    for (size_t i = 0; i < count; ++i) process(std::move(chains[i]));
+    const size_t count = pop_batch(ring, chains_);
+    for (size_t i = 0; i < count; ++i) process(std::move(chains_[i]));
     total += count;
     if (unpublished_) show_used(ring);
-    if (count < batch) break;
+    if (count < chains_.size()) break;
   }
   return total;
 }

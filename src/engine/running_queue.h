@@ -3,6 +3,7 @@
 // everything else happens on the worker's thread.
 #pragma once
 
+#include <array>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -97,6 +98,7 @@ class RunningQueue final : public QueueLoop, private loop::Source, private loop:
   memory::View view_;
   const uint32_t size_;
   std::unique_ptr<Queue> queue_;
+  std::array<ring::Chain, 32> chains_;  // popped before the first of them is processed, shown together
   State state_ = State::running;
   bool in_poll_ = false;
   bool unpublished_ = false;

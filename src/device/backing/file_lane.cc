@@ -67,7 +67,7 @@ FileLane::FileLane(const Backing& backing, const DiskFile& file, std::atomic<boo
 
 FileLane::~FileLane() { assert(under_way_ == 0); }
 
-std::optional<int> FileLane::submit(Request& request) {
+Outcome FileLane::submit(Request& request) {
   if (const int error = backing_.check(request); error != 0) return error;
   if (open_error_ != 0) return open_error_;
   if (request.operation != Operation::read && failed_.load(std::memory_order_relaxed)) return -EIO;
@@ -75,12 +75,12 @@ std::optional<int> FileLane::submit(Request& request) {
   request.step.request = &request;
   request.finished = 0;
   ++under_way_;
-  const std::optional<int> ended = begin(request);
+  const Outcome ended = begin(request);
   if (ended) --under_way_;
   return ended;
 }
 
-std::optional<int> FileLane::begin(Request& request) {
+Outcome FileLane::begin(Request& request) {
   switch (request.operation) {
     case Operation::read:
     case Operation::write:
@@ -131,7 +131,7 @@ int FileLane::fd_for(const Request& request) const {
   return is_aligned(request) ? fd_.get() : buffered_.get();
 }
 
-std::optional<int> FileLane::begin_transfer(Request& request) {
+Outcome FileLane::begin_transfer(Request& request) {
   if (request.length == 0) return 0;
   request.step.operation = request.operation == Operation::read ? Step::read : Step::write;
   request.step.flags = 0;
@@ -143,7 +143,7 @@ std::optional<int> FileLane::begin_transfer(Request& request) {
 }
 
 // io_uring would hand this to a thread of the kernel, which costs many times the copy.
-std::optional<int> FileLane::transfer_now(Request& request) {
+Outcome FileLane::transfer_now(Request& request) {
   while (request.finished < request.length) {
     prepare_transfer(request);
     const int64_t result = loop::carry_out(request.step);
@@ -197,7 +197,7 @@ void FileLane::written(Request& request) {
 
 // Through a buffer, a part at a time.
 
-std::optional<int> FileLane::begin_bounced(Request& request) {
+Outcome FileLane::begin_bounced(Request& request) {
   if (bounces_ == nullptr) bounces_ = BouncePool::of_this_thread();
   if (bounces_ == nullptr) return -ENOMEM;
   request.bounce = bounces_->take();
@@ -245,7 +245,7 @@ void FileLane::allocate(Request& request, int mode, Handler handler) {
   submit_step(request, handler);
 }
 
-std::optional<int> FileLane::begin_discard(Request& request) {
+Outcome FileLane::begin_discard(Request& request) {
   const uint64_t unit = file_.allocation_alignment;
   const uint64_t begin = (request.offset + unit - 1) / unit * unit;
   const uint64_t end = (request.offset + request.length) / unit * unit;

@@ -17,7 +17,7 @@ class FileLane final : public Lane {
   // `failed` is shared by all lanes of a backing: a sync has failed, and nothing is written any more.
   FileLane(const Backing& backing, const DiskFile& file, std::atomic<bool>& failed, loop::Loop& loop);
   ~FileLane() override;
-  std::optional<int> submit(Request& request) override;
+  Outcome submit(Request& request) override;
 
  private:
   using Handler = void (*)(loop::FileRequest& step, int64_t result);
@@ -25,11 +25,11 @@ class FileLane final : public Lane {
     FileLane* lane = nullptr;
   };
 
-  std::optional<int> begin(Request& request);
-  std::optional<int> begin_transfer(Request& request);
-  std::optional<int> begin_bounced(Request& request);
-  std::optional<int> begin_discard(Request& request);
-  std::optional<int> transfer_now(Request& request);
+  Outcome begin(Request& request);
+  Outcome begin_transfer(Request& request);
+  Outcome begin_bounced(Request& request);
+  Outcome begin_discard(Request& request);
+  Outcome transfer_now(Request& request);
   void continue_transfer(Request& request);
   void continue_bounced(Request& request);
   void continue_zeroing(Request& request);
