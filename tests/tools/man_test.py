@@ -40,6 +40,9 @@ class ManPage(peers.Case):
     def test_bench(self):
         self.check("bench blk")
 
+    def test_bridge(self):
+        self.check("bridge")
+
 
 if __name__ == "__main__":
     unittest.main()
