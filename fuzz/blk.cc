@@ -132,6 +132,7 @@ class Run final : public engine::QueueLoop {
     }
     ring_->push_used(std::move(chain), written);
   }
+  void give_back(ring::Chain chain) override { ring_->push_back(std::move(chain)); }
   void fail(ring::Chain chain, Error) override {
     ring_->abandon(std::move(chain));
     broken_ = true;

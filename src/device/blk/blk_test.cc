@@ -119,6 +119,10 @@ class BlkTest : public testing::Test, public engine::QueueLoop {
   void complete(ring::Chain chain, uint32_t written) override {
     rig_.device.push_used(std::move(chain), written);
   }
+  void give_back(ring::Chain chain) override {
+    ADD_FAILURE() << "a disk answers every request";
+    rig_.device.push_back(std::move(chain));
+  }
   void fail(ring::Chain chain, Error error) override {
     ADD_FAILURE() << error.to_string();
     rig_.device.abandon(std::move(chain));
