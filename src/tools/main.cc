@@ -36,6 +36,8 @@ int run(std::vector<std::string> words) {
   ringway::tools::add_serve(app, chosen);
   ringway::tools::add_probe(app, chosen);
   ringway::tools::add_bench(app, chosen);
+  ringway::tools::add_bridge(app, chosen);
+  ringway::tools::add_cuse(app, chosen);
   ringway::tools::add_proxy(app, chosen);
   ringway::tools::add_trace(app, chosen);
   try {
