@@ -1,6 +1,5 @@
 #include "ringway/engine/running_queue.h"
 
-#include <array>
 #include <cassert>
 #include <span>
 
@@ -11,8 +10,6 @@ namespace {
 
 // Chains that one queue may take in a turn before others have theirs.
 constexpr size_t budget = 128;
-// Chains that are popped before the first of them is processed, and shown to the driver together.
-constexpr size_t batch = 32;
 // How often an idle ring without notifications is looked at.
 constexpr auto poll_interval = std::chrono::microseconds(500);
 
@@ -33,6 +30,7 @@ RunningQueue::RunningQueue(loop::Loop& worker, Model& model, ring::Ring ring, me
       view_(std::move(view)),
       size_(std::visit([](const auto& format) { return format.size(); }, ring_)) {
   worker_.run([&] {
+    memory::FaultGuard::work_on_this_thread();
     seen_faults_ = memory::FaultGuard::faults();
     queue_ = model.start_queue(*this);
     worker_.add(*this);
@@ -112,6 +110,11 @@ void RunningQueue::complete(ring::Chain chain, uint32_t written) {
   worker_.wake(*this);  // what has come back is likely to be followed by more
 }
 
+void RunningQueue::give_back(ring::Chain chain) {
+  if (state_ == State::broken) return abandon(std::move(chain));
+  std::visit([&](auto& ring) { ring.push_back(std::move(chain)); }, ring_);
+}
+
 void RunningQueue::fail(ring::Chain chain, Error error) {
   break_ring(error);
   abandon(std::move(chain));
@@ -136,7 +139,7 @@ bool RunningQueue::drain_ring() {
   if (const uint64_t faults = memory::FaultGuard::faults(); faults != seen_faults_) [[unlikely]] {
     seen_faults_ = faults;
     if (memory_is_broken()) {
-      break_ring(Error{.fault = Fault::violation, .what = "the front-end truncated its memory"});
+      break_ring(Error{.fault = Fault::violation, .what = "the front-end took away its memory"});
       return true;
     }
   }
@@ -148,14 +151,13 @@ bool RunningQueue::drain_ring() {
 // Chains are popped some at a time before the first is looked at: what pop() prefetches has arrived by then.
 template <class RingType>
 size_t RunningQueue::process_available(RingType& ring) {
-  std::array<ring::Chain, batch> chains;
   size_t total = 0;
   while (total < budget && state_ == State::running) {
-    const size_t count = pop_batch(ring, chains);
-    for (size_t i = 0; i < count; ++i) process(std::move(chains[i]));
+    const size_t count = pop_batch(ring, chains_);
+    for (size_t i = 0; i < count; ++i) process(std::move(chains_[i]));
     total += count;
     if (unpublished_) show_used(ring);
-    if (count < batch) break;
+    if (count < chains_.size()) break;
   }
   return total;
 }
@@ -253,6 +255,7 @@ uint32_t RunningQueue::in_flight() const {
 }
 
 void RunningQueue::drain(std::binary_semaphore& done) {
+  queue_->drain();
   drained_ = &done;
   on_drained();
 }

@@ -3,6 +3,7 @@
 // everything else happens on the worker's thread.
 #pragma once
 
+#include <array>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -56,6 +57,7 @@ class RunningQueue final : public QueueLoop, private loop::Source, private loop:
 
   // QueueLoop, worker's thread.
   void complete(ring::Chain chain, uint32_t written) override;
+  void give_back(ring::Chain chain) override;
   void fail(ring::Chain chain, Error error) override;
   [[nodiscard]] loop::Loop& worker() override { return worker_; }
   [[nodiscard]] uint16_t index() const override { return setup_.index; }
@@ -96,6 +98,7 @@ class RunningQueue final : public QueueLoop, private loop::Source, private loop:
   memory::View view_;
   const uint32_t size_;
   std::unique_ptr<Queue> queue_;
+  std::array<ring::Chain, 32> chains_;  // popped before the first of them is processed, shown together
   State state_ = State::running;
   bool in_poll_ = false;
   bool unpublished_ = false;

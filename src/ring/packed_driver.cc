@@ -31,18 +31,13 @@ PackedDriver::PackedDriver(const DriverConfig& config)
   }
 }
 
-std::optional<uint16_t> PackedDriver::add(const Buffers& buffers) {
-  const uint32_t count = buffers.count();
-  const bool indirect = count > 1 && count <= table_entries_;
-  assert(count > 0 && (indirect || count <= size_));
-  const uint32_t needed = indirect ? 1 : count;
-  if (needed > free_) return std::nullopt;
-
+uint16_t PackedDriver::add(const Buffers& buffers, uint32_t needed) {
+  assert(needed > 0 && needed <= size_);
   const uint16_t id = free_ids_.back();
   free_ids_.pop_back();
   free_ -= needed;
   tokens_.add(id, needed, 0, buffers.writable_bytes());
-  if (indirect) {
+  if (takes_table(buffers)) {
     write_table(id, buffers);
   } else {
     write_chain(id, buffers);
@@ -126,11 +121,12 @@ Result<std::optional<Used>> PackedDriver::take_used() {
       return std::unexpected(*broken_);
     }
   }
-  Tokens::Entry taken;
-  const Used used = tokens_.take(taken);
-  used_.advance(taken.descriptors, size_);
-  free_ += taken.descriptors;
-  free_ids_.push_back(used.token);
+  Result<std::optional<Used>> used(tokens_.take());
+  const uint16_t id = (*used)->token;
+  const uint32_t entries = tokens_.last_of(id).descriptors;
+  used_.advance(entries, size_);
+  free_ += entries;
+  free_ids_.push_back(id);
   return used;
 }
 

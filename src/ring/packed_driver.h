@@ -15,7 +15,11 @@ class PackedDriver {
   // `config` has been validated and its area is zeroed.
   explicit PackedDriver(const DriverConfig& config);
 
-  std::optional<uint16_t> add(const Buffers& buffers);
+  std::optional<uint16_t> add(const Buffers& buffers) {
+    const uint32_t needed = descriptors(buffers);
+    if (needed > free_) return std::nullopt;
+    return add(buffers, needed);
+  }
   [[nodiscard]] bool publish();
   Result<std::optional<Used>> take_used();
   void disable_calls();
@@ -26,6 +30,13 @@ class PackedDriver {
   [[nodiscard]] uint32_t size() const { return size_; }
 
  private:
+  [[nodiscard]] bool takes_table(const Buffers& buffers) const {
+    return buffers.count() > 1 && buffers.count() <= table_entries_;
+  }
+  [[nodiscard]] uint32_t descriptors(const Buffers& buffers) const {
+    return takes_table(buffers) ? 1 : buffers.count();
+  }
+  uint16_t add(const Buffers& buffers, uint32_t needed);
   void write_chain(uint16_t id, const Buffers& buffers);
   void write_table(uint16_t id, const Buffers& buffers);
   // Writes the first descriptor of the next chain. That of the first chain in a batch is not shown yet.

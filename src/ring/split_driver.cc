@@ -36,16 +36,11 @@ SplitDriver::SplitDriver(const DriverConfig& config)
   order_.store<uint16_t>(device_ + entries_at + size() * used_entry_bytes, avail_);
 }
 
-std::optional<uint16_t> SplitDriver::add(const Buffers& buffers) {
-  const uint32_t count = buffers.count();
-  const bool indirect = count > 1 && count <= table_entries_;
-  assert(count > 0 && (indirect || count <= size()));
-  const uint32_t needed = indirect ? 1 : count;
-  if (needed > free_) return std::nullopt;
-
+uint16_t SplitDriver::add(const Buffers& buffers, uint32_t needed) {
+  assert(needed > 0 && needed <= size());
   const uint16_t head = free_head_;
   uint16_t last = head;
-  if (indirect) {
+  if (takes_table(buffers)) {
     write_table(head, buffers);
   } else {
     last = write_chain(head, buffers);
@@ -107,10 +102,9 @@ Result<std::optional<Used>> SplitDriver::take_used() {
     }
     if (!*any) return std::nullopt;
   }
-  Tokens::Entry entry;
-  const Used used = tokens_.take(entry);
+  Result<std::optional<Used>> used(tokens_.take());
   ++taken_;
-  release(used.token, entry);
+  release((*used)->token);
   return used;
 }
 
@@ -135,7 +129,8 @@ Result<bool> SplitDriver::accept_next() {
 }
 
 // In order, descriptors stay in ring order and the list of free ones is the ring itself.
-void SplitDriver::release(uint16_t head, const Tokens::Entry& entry) {
+void SplitDriver::release(uint16_t head) {
+  const Tokens::Entry& entry = tokens_.last_of(head);
   free_ += entry.descriptors;
   if (in_order_) return;
   next_[entry.last] = free_head_;

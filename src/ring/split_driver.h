@@ -14,7 +14,11 @@ class SplitDriver {
   // `config` has been validated and its area is zeroed.
   explicit SplitDriver(const DriverConfig& config);
 
-  std::optional<uint16_t> add(const Buffers& buffers);
+  std::optional<uint16_t> add(const Buffers& buffers) {
+    const uint32_t needed = descriptors(buffers);
+    if (needed > free_) return std::nullopt;
+    return add(buffers, needed);
+  }
   [[nodiscard]] bool publish();
   Result<std::optional<Used>> take_used();
   void disable_calls();
@@ -25,6 +29,13 @@ class SplitDriver {
   [[nodiscard]] uint32_t size() const { return mask_ + uint32_t{1}; }
 
  private:
+  [[nodiscard]] bool takes_table(const Buffers& buffers) const {
+    return buffers.count() > 1 && buffers.count() <= table_entries_;
+  }
+  [[nodiscard]] uint32_t descriptors(const Buffers& buffers) const {
+    return takes_table(buffers) ? 1 : buffers.count();
+  }
+  uint16_t add(const Buffers& buffers, uint32_t needed);
   // Writes a chain; returns its last descriptor.
   uint16_t write_chain(uint16_t head, const Buffers& buffers);
   void write_table(uint16_t head, const Buffers& buffers);
@@ -32,7 +43,7 @@ class SplitDriver {
   // Looks for used entries; false if there is none.
   Result<bool> look();
   Result<bool> accept_next();
-  void release(uint16_t head, const Tokens::Entry& entry);
+  void release(uint16_t head);
   [[nodiscard]] std::byte* entry(uint16_t index) const { return desc_ + index * descriptor_bytes; }
 
   std::byte* desc_;

@@ -27,12 +27,12 @@ Result<> Tokens::accept(uint32_t id, uint32_t written) {
   return {};
 }
 
-Used Tokens::take(Entry& entry) {
+Used Tokens::take() {
   const bool is_named = --accepted_ == 0;
   Used used{.token = is_named ? token_ : order_[taken_ % order_.size()]};
   ++taken_;
-  entry = entries_[used.token];
-  entries_[used.token].busy = false;
+  Entry& entry = entries_[used.token];
+  entry.busy = false;
   // Chains that the device skipped have been used completely ("In-order use of descriptors").
   const uint64_t claimed = is_named ? written_ : entry.writable;
   used.written = static_cast<uint32_t>(std::min({claimed, entry.writable, uint64_t{UINT32_MAX}}));

@@ -39,8 +39,10 @@ class Tokens {
   Result<> accept(uint32_t id, uint32_t written);
   // Chains that were accepted and not taken.
   [[nodiscard]] uint32_t accepted() const { return accepted_; }
-  // One must be. `entry` is what was known of it.
-  Used take(Entry& entry);
+  // One must be.
+  Used take();
+  // What was known of a chain that has been taken, until its token is added again.
+  [[nodiscard]] const Entry& last_of(uint16_t token) const { return entries_[token]; }
 
  private:
   std::vector<Entry> entries_;

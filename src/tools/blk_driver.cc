@@ -78,13 +78,6 @@ BlkDriver::BlkDriver(const Options& options, ring::Driver driver)
   for (uint16_t slot = options.slots; slot-- > 0;) free_.push_back(slot);
 }
 
-std::optional<uint16_t> BlkDriver::acquire() {
-  if (free_.empty()) return std::nullopt;
-  const uint16_t slot = free_.back();
-  free_.pop_back();
-  return slot;
-}
-
 bool BlkDriver::start(uint16_t slot, const Command& command) {
   const uint32_t bytes = command.readable + command.writable;
   assert((command.readable == 0 || command.writable == 0) && bytes <= options_.data_bytes);
@@ -136,14 +129,16 @@ void BlkDriver::publish() {
 }
 
 Result<std::optional<BlkDone>> BlkDriver::take() {
-  const auto used = TRY(std::visit([](auto& driver) { return driver.take_used(); }, driver_));
-  if (!used) return std::nullopt;
-  const uint16_t slot = slot_of_token_[used->token];
+  const auto taken = std::visit([](auto& driver) { return driver.take_used(); }, driver_);
+  if (!taken) return std::unexpected(taken.error());
+  if (!*taken) return std::nullopt;
+  const ring::Used& used = **taken;
+  const uint16_t slot = slot_of_token_[used.token];
   const auto result = memory::load<uint8_t>(status(slot));
   return BlkDone{.slot = slot,
                  .status = result,
-                 .overlong = used->overlong,
-                 .short_used = result == VIRTIO_BLK_S_OK && used->written < least_written_[slot]};
+                 .overlong = used.overlong,
+                 .short_used = result == VIRTIO_BLK_S_OK && used.written < least_written_[slot]};
 }
 
 void BlkDriver::disable_calls() {

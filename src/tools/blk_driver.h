@@ -64,7 +64,12 @@ class BlkDriver {
 
   [[nodiscard]] uint16_t slots() const { return options_.slots; }
   // A slot of our own; nothing if all are in use.
-  std::optional<uint16_t> acquire();
+  std::optional<uint16_t> acquire() {
+    if (free_.empty()) return std::nullopt;
+    const uint16_t slot = free_.back();
+    free_.pop_back();
+    return slot;
+  }
   void release(uint16_t slot) { free_.push_back(slot); }
   [[nodiscard]] std::span<std::byte> data(uint16_t slot) const {
     return data_.bytes.subspan(slot * data_stride_, options_.data_bytes);

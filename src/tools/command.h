@@ -16,5 +16,6 @@ void add_serve(CLI::App& app, Run& run);
 void add_probe(CLI::App& app, Run& run);
 void add_bench(CLI::App& app, Run& run);
 void add_bridge(CLI::App& app, Run& run);
+void add_cuse(CLI::App& app, Run& run);
 
 }  // namespace ringway::tools

@@ -37,6 +37,7 @@ int run(std::vector<std::string> words) {
   ringway::tools::add_probe(app, chosen);
   ringway::tools::add_bench(app, chosen);
   ringway::tools::add_bridge(app, chosen);
+  ringway::tools::add_cuse(app, chosen);
   try {
     app.parse(std::vector<std::string>(words.rbegin(), words.rend()));  // CLI11 takes them last first
   } catch (const CLI::ParseError& error) {

@@ -59,13 +59,19 @@ class Remote final : public vhost::Handler<Request> {
 // A front-end handler served on a thread of its own over a socket, until it ends.
 class FrontEndService {
  public:
-  FrontEndService(std::shared_ptr<Connection> connection, std::shared_ptr<vhost::FrontEnd> front_end,
-                  std::shared_ptr<const Negotiated> negotiated);
+  static Result<std::unique_ptr<FrontEndService>> start(std::shared_ptr<Connection> connection,
+                                                        std::shared_ptr<vhost::FrontEnd> front_end,
+                                                        std::shared_ptr<const Negotiated> negotiated);
   ~FrontEndService();  // closes and joins; not on its own thread
   void close() { connection_->close(); }
   [[nodiscard]] bool ended() const { return ended_; }
 
  private:
+  FrontEndService(std::shared_ptr<Connection> connection, std::shared_ptr<vhost::FrontEnd> front_end,
+                  std::shared_ptr<const Negotiated> negotiated)
+      : connection_(std::move(connection)),
+        front_end_(std::move(front_end)),
+        negotiated_(std::move(negotiated)) {}
   void run();
   const std::shared_ptr<Connection> connection_;
   const std::shared_ptr<vhost::FrontEnd> front_end_;

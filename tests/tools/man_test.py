@@ -34,6 +34,9 @@ class ManPage(peers.Case):
     def test_probe(self):
         self.check("probe")
 
+    def test_cuse(self):
+        self.check("cuse")
+
     def test_bench(self):
         self.check("bench blk")
 

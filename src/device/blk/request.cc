@@ -94,7 +94,7 @@ std::optional<uint8_t> Request::parse(ring::Chain from, const Disk& disk) {
   }
 }
 
-std::optional<uint8_t> Request::parse_transfer(bool write, uint64_t sector, ring::Cursor data,
+std::optional<uint8_t> Request::parse_transfer(bool write, uint64_t sector, const ring::Cursor& data,
                                                const Disk& disk) {
   if (write && disk.read_only) return VIRTIO_BLK_S_IOERR;
   const uint64_t length = data.remaining();
@@ -109,7 +109,7 @@ std::optional<uint8_t> Request::parse_transfer(bool write, uint64_t sector, ring
   return std::nullopt;
 }
 
-std::optional<uint8_t> Request::parse_id(ring::Writer to, const Disk& disk) {
+std::optional<uint8_t> Request::parse_id(ring::Writer& to, const Disk& disk) {
   const auto id = std::as_bytes(std::span(disk.serial));
   const size_t length = std::min<uint64_t>(to.remaining(), id.size());
   to.write(id.first(length));
@@ -117,7 +117,7 @@ std::optional<uint8_t> Request::parse_id(ring::Writer to, const Disk& disk) {
   return VIRTIO_BLK_S_OK;
 }
 
-std::optional<uint8_t> Request::parse_ranges(uint32_t type, ring::Reader from, const Disk& disk) {
+std::optional<uint8_t> Request::parse_ranges(uint32_t type, ring::Reader& from, const Disk& disk) {
   const RangeRule rule = range_rule(type, disk);
   if (!negotiated(disk, rule.feature)) return VIRTIO_BLK_S_UNSUPP;
   if (disk.read_only) return VIRTIO_BLK_S_IOERR;

@@ -51,9 +51,10 @@ struct Request {
   bool advance();
 
  private:
-  std::optional<uint8_t> parse_transfer(bool write, uint64_t sector, ring::Cursor data, const Disk& disk);
-  std::optional<uint8_t> parse_id(ring::Writer to, const Disk& disk);
-  std::optional<uint8_t> parse_ranges(uint32_t type, ring::Reader from, const Disk& disk);
+  std::optional<uint8_t> parse_transfer(bool write, uint64_t sector, const ring::Cursor& data,
+                                        const Disk& disk);
+  std::optional<uint8_t> parse_id(ring::Writer& to, const Disk& disk);
+  std::optional<uint8_t> parse_ranges(uint32_t type, ring::Reader& from, const Disk& disk);
 };
 
 [[nodiscard]] bool has_status(const ring::Chain& chain);
