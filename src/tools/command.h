@@ -15,5 +15,6 @@ using Run = std::function<int()>;
 void add_serve(CLI::App& app, Run& run);
 void add_probe(CLI::App& app, Run& run);
 void add_bench(CLI::App& app, Run& run);
+void add_check(CLI::App& app, Run& run);
 
 }  // namespace ringway::tools

@@ -36,6 +36,7 @@ int run(std::vector<std::string> words) {
   ringway::tools::add_serve(app, chosen);
   ringway::tools::add_probe(app, chosen);
   ringway::tools::add_bench(app, chosen);
+  ringway::tools::add_check(app, chosen);
   try {
     app.parse(std::vector<std::string>(words.rbegin(), words.rend()));  // CLI11 takes them last first
   } catch (const CLI::ParseError& error) {
