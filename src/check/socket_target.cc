@@ -41,15 +41,25 @@ bool is_absent(const Error& error) {
 SocketTarget::SocketTarget(std::string path, milliseconds patience, std::string command)
     : path_(std::move(path)), patience_(patience), command_(std::move(command)) {}
 
-SocketTarget::~SocketTarget() {
+SocketTarget::~SocketTarget() { end_child(); }
+
+void SocketTarget::end_child() {
   if (child_ == 0) return;
-  ::kill(-child_, SIGTERM);
+  const pid_t child = std::exchange(child_, 0);
+  ::kill(-child, SIGTERM);
   for (milliseconds waited{0}; waited < time_to_end; waited += between_tries) {
-    if (::waitpid(child_, nullptr, WNOHANG) != 0) return;
+    if (::waitpid(child, nullptr, WNOHANG) != 0) return;
     std::this_thread::sleep_for(between_tries);
   }
-  ::kill(-child_, SIGKILL);
-  ::waitpid(child_, nullptr, 0);
+  ::kill(-child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
+}
+
+Result<> SocketTarget::restart() {
+  if (command_.empty()) return refused("there is no --restart");
+  end_child();
+  TRY(reach());
+  return {};
 }
 
 Result<std::unique_ptr<Lease>> SocketTarget::connect() {

@@ -22,12 +22,14 @@ class SocketTarget final : public Target {
   [[nodiscard]] bool has_frames() const override { return true; }
   Result<std::unique_ptr<Wire>> connect_frames() override;
   [[nodiscard]] int process() const override { return process_; }
+  Result<> restart() override;
   std::optional<std::string> crash() override;
 
  private:
   Result<UniqueFd> reach();
   Result<UniqueFd> start();
   void look_for_end();
+  void end_child();
 
   const std::string path_;
   const milliseconds patience_;

@@ -32,6 +32,8 @@ class Target {
 
   // The process that serves it; 0: none, or not to be seen from here.
   [[nodiscard]] virtual int process() const { return 0; }
+  // Starts it again if it can be, whatever it does now.
+  virtual Result<> restart() { return refused("it cannot be started again from here"); }
   // How it crashed since this was asked last, if it did and that can be seen.
   virtual std::optional<std::string> crash() { return std::nullopt; }
 };

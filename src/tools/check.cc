@@ -6,6 +6,7 @@
 #include <string>
 
 #include "ringway/base/log.h"
+#include "ringway/check/hostile.h"
 #include "ringway/check/runner.h"
 #include "ringway/check/socket_target.h"
 #include "ringway/tools/check_report.h"
@@ -23,6 +24,7 @@ struct BackEndArguments {
   double timeout = 5;   // seconds
   double quiet = 0.15;  // seconds
   bool json = false;
+  bool hostile = false;
 };
 
 std::chrono::milliseconds milliseconds_of(double seconds) {
@@ -42,7 +44,11 @@ int check_back_end(const BackEndArguments& arguments) {
                why_not_checked(arguments.socket, rows.error()));
     return 2;
   }
-  return report(*rows, {.json = arguments.json, .junit = arguments.junit, .name = arguments.socket});
+  std::vector<check::HostileRow> attacks;
+  if (arguments.hostile) {
+    attacks = check::attack_back_end(target, options, arguments.json ? check::TellHostile{} : print_attack);
+  }
+  return report(*rows, attacks, {.json = arguments.json, .junit = arguments.junit, .name = arguments.socket});
 }
 
 void add_back_end(CLI::App& app, Run& run) {
@@ -60,6 +66,8 @@ void add_back_end(CLI::App& app, Run& run) {
       ->option_text("NUMBER ...");
   command->add_option("--junit", arguments->junit, "write a JUnit report")->option_text("FILE");
   command->add_flag("--json", arguments->json, "print JSON");
+  command->add_flag("--hostile", arguments->hostile,
+                    "afterwards send what no front-end may send: a bad back-end may not survive it");
   command
       ->add_option("--restart", arguments->restart,
                    "how the back-end is started, and started again when it is gone")

@@ -49,7 +49,13 @@ size_t faults(const std::vector<Row>& rows) {
   return static_cast<size_t>(std::ranges::count_if(rows, check::is_fault));
 }
 
-std::string json_of(const std::vector<Row>& rows, const std::string& name) {
+size_t successes(const std::vector<check::HostileRow>& attacks) {
+  return static_cast<size_t>(
+      std::ranges::count(attacks, Verdict::fail, [](const auto& row) { return row.finding.verdict; }));
+}
+
+std::string json_of(const std::vector<Row>& rows, const std::vector<check::HostileRow>& attacks,
+                    const std::string& name) {
   nlohmann::ordered_json all = {{"checked", name}, {"requirements", nlohmann::ordered_json::array()}};
   for (const Row& row : rows) {
     all["requirements"].push_back({{"number", row.requirement->number},
@@ -59,7 +65,13 @@ std::string json_of(const std::vector<Row>& rows, const std::string& name) {
                                    {"verdict", name_of(row.finding.verdict)},
                                    {"detail", row.finding.detail}});
   }
-  all["faults"] = faults(rows);
+  for (const check::HostileRow& row : attacks) {
+    all["hostile"].push_back({{"number", row.number},
+                              {"input", row.input},
+                              {"verdict", name_of(row.finding.verdict)},
+                              {"detail", row.finding.detail}});
+  }
+  all["faults"] = faults(rows) + successes(attacks);
   return all.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 
@@ -79,12 +91,14 @@ std::string escaped(std::string_view text) {
 }
 
 // A recommendation that is not followed is no failure there, but told.
-std::string junit_of(const std::vector<Row>& rows, const std::string& name) {
+std::string junit_of(const std::vector<Row>& rows, const std::vector<check::HostileRow>& attacks,
+                     const std::string& name) {
   const size_t skipped = count(rows, Verdict::not_offered) + count(rows, Verdict::not_testable);
   std::string text = fmt::format(
       "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite name=\"{}\" tests=\"{}\" failures=\"{}\" "
       "skipped=\"{}\">\n",
-      escaped("vhost-user " + name), rows.size(), faults(rows), skipped);
+      escaped("vhost-user " + name), rows.size() + attacks.size(), faults(rows) + successes(attacks),
+      skipped);
   for (const Row& row : rows) {
     const std::string detail = escaped(row.finding.detail);
     text += fmt::format("  <testcase classname=\"{}\" name=\"N{:03} {}\" time=\"{:.3f}\">",
@@ -98,6 +112,12 @@ std::string junit_of(const std::vector<Row>& rows, const std::string& name) {
     } else if (row.finding.verdict != Verdict::pass) {
       text += fmt::format("<skipped message=\"{}: {}\"/>", name_of(row.finding.verdict), detail);
     }
+    text += "</testcase>\n";
+  }
+  for (const check::HostileRow& row : attacks) {
+    const bool failed = row.finding.verdict == Verdict::fail;
+    text += fmt::format("  <testcase classname=\"hostile\" name=\"{} {}\">", row.number, escaped(row.input));
+    if (failed) text += fmt::format("<failure message=\"{}\"/>", escaped(row.finding.detail));
     text += "</testcase>\n";
   }
   return text + "</testsuite>\n";
@@ -139,13 +159,21 @@ void print_row(const Row& row) {
   std::fflush(stdout);
 }
 
-int report(const std::vector<Row>& rows, const ReportOptions& options) {
-  if (!options.junit.empty() && !write_file(options.junit, junit_of(rows, options.name))) {
+void print_attack(const check::HostileRow& row) {
+  const bool failed = row.finding.verdict == Verdict::fail;
+  fmt::print("{:8} {}  {}{}{}\n", row.number, failed ? "FAIL" : "    ", row.input,
+             row.finding.detail.empty() ? "" : ": ", row.finding.detail);
+  std::fflush(stdout);
+}
+
+int report(const std::vector<Row>& rows, const std::vector<check::HostileRow>& attacks,
+           const ReportOptions& options) {
+  if (!options.junit.empty() && !write_file(options.junit, junit_of(rows, attacks, options.name))) {
     fmt::print(stderr, "ringway check: {} cannot be written\n", options.junit);
     return 2;
   }
   if (options.json) {
-    fmt::print("{}\n", json_of(rows, options.name));
+    fmt::print("{}\n", json_of(rows, attacks, options.name));
   } else {
     print_unseen(rows);
     const size_t failed = count(rows, Verdict::fail);
@@ -153,9 +181,10 @@ int report(const std::vector<Row>& rows, const ReportOptions& options) {
         "\n{} requirements: {} pass, {} fail ({} of them a MUST), {} not offered, {} not testable here\n",
         rows.size(), count(rows, Verdict::pass), failed, faults(rows), count(rows, Verdict::not_offered),
         count(rows, Verdict::not_testable));
+    if (!attacks.empty()) fmt::print("{} hostile inputs, {} succeeded\n", attacks.size(), successes(attacks));
   }
   if (std::fflush(stdout) != 0) return 2;
-  return faults(rows) > 0 ? 1 : 0;
+  return faults(rows) + successes(attacks) > 0 ? 1 : 0;
 }
 
 std::string why_not_checked(const std::string& path, const Error& error) {
