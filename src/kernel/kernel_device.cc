@@ -279,6 +279,8 @@ Result<Done> KernelDevice::on(vhost::SetFrontEnd& request) {
                                  .iotlb = &iotlb_,
                                  .config = config_changes_ ? &*config_changes_ : nullptr},
                                 front_end_));
+  for (Vring& vring : vrings_) vring.asked.reset();
+  TRY(settle());
   return Done{};
 }
 
@@ -368,18 +370,44 @@ Result<Done> KernelDevice::on(const vhost::SetVringEnable& request) {
   return Done{};
 }
 
+RingSet KernelDevice::ready() {
+  RingSet rings;
+  for (uint32_t ring = 0; ring < vrings_.size(); ++ring) {
+    Vring& vring = vrings_[ring];
+    rings[ring] = vring.is_ready() && (running_[ring] || !translates() || is_mapped(vring));
+  }
+  return rings;
+}
+
+// The kernel takes a used area that its IOTLB does not have for a broken ring. All else it asks for by
+// itself.
+bool KernelDevice::is_mapped(Vring& vring) {
+  uint64_t at = vring.addresses->used;
+  uint64_t left = used_bytes(vring.size, is_packed());
+  while (true) {
+    const memory::IotlbEntry* entry = iotlb_table_->find({at});
+    if (entry == nullptr || !memory::permits(entry->access, memory::Access::read_write)) break;
+    const uint64_t here = entry->size - (at - entry->iova.value);
+    if (here >= left) return true;
+    at += here;
+    left -= here;
+  }
+  if (notices_ != nullptr && vring.asked != at) {
+    vring.asked = at;
+    notices_->tell({.iova = {at},
+                    .permission = static_cast<uint8_t>(memory::Access::read_write),
+                    .type = vhost::IotlbType::miss});
+  }
+  return false;
+}
+
 Result<> KernelDevice::settle() {
-  RingSet ready;
-  for (uint32_t ring = 0; ring < vrings_.size(); ++ring) ready[ring] = vrings_[ring].is_ready();
-  const RingSet wanted = endpoint_->startable(ready);
+  const RingSet wanted = endpoint_->startable(ready());
   if (wanted == running_) return {};
   const RingSet staying = shape_.starts_together ? RingSet{} : wanted & running_;
   TRY(stop(running_ & ~staying));
   if ((wanted & ~staying).none()) return {};
-  auto started = start(wanted & ~staying);
-  // Where the ring lies is not in the IOTLB yet. The kernel has asked, and the answer brings us here again.
-  const bool misses = !started && translates() && started.error().os_error == EFAULT;
-  return misses ? Result<>{} : started;
+  return start(wanted & ~staying);
 }
 
 Result<> KernelDevice::start(RingSet rings) {
@@ -406,6 +434,7 @@ Result<> KernelDevice::stop(RingSet rings) {
     TRY(tell_file(VHOST_SET_VRING_KICK, ring, {}));
     vrings_[ring].base = TRY(get(*file_, VHOST_GET_VRING_BASE, vhost_vring_state{.index = ring})).num;
     vrings_[ring].areas = {};
+    vrings_[ring].asked.reset();
     return {};
   });
 }

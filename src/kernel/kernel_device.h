@@ -70,6 +70,7 @@ class KernelDevice final : public vhost::Device {
     UniqueFd call;
     UniqueFd err;
     Areas areas;
+    std::optional<uint64_t> asked;  // the I/O virtual address that it waits for
     [[nodiscard]] bool is_ready() const { return size > 0 && addresses && kick && enabled; }
   };
 
@@ -124,6 +125,10 @@ class KernelDevice final : public vhost::Device {
   [[nodiscard]] bool has(unsigned feature) const { return (features_ >> feature & 1) != 0; }
   [[nodiscard]] bool is_packed() const;
   [[nodiscard]] bool translates() const;  // the kernel asks an IOTLB
+
+  [[nodiscard]] RingSet ready();
+  // Whether the kernel can write to the ring's used area; what is missing is asked for.
+  bool is_mapped(Vring& vring);
 
   // Starts what is ready and stops what is not any more.
   Result<> settle();

@@ -32,8 +32,9 @@ class ScsiEndpoint final : public Endpoint {
   }
 
  private:
-  // Whether it can be had is only known by taking it.
+  // Whether it can be had is only known by taking it, for which the kernel wants a memory table.
   Result<> look_for_target(Ioctls& file) {
+    TRY(set_memory(file, *memory::Map::empty()));
     const auto taken = set(file, VHOST_SCSI_SET_ENDPOINT, target_);
     if (!taken && taken.error().os_error == EEXIST)
       return refused("there is no such target in the kernel's vhost fabric, or another has it");
