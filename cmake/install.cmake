@@ -36,3 +36,4 @@ install(CODE "
     \"\${root}/${CMAKE_INSTALL_DATADIR}/qemu/vhost-user/50-ringway-blk.json\" @ONLY)
   message(STATUS \"Installing: \${root}/\${entry} and 50-ringway-blk.json\")
 ")
+install(FILES share/ringway/vhost_user.lua DESTINATION ${CMAKE_INSTALL_DATADIR}/ringway)

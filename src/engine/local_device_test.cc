@@ -288,6 +288,7 @@ TEST_F(LocalDeviceTest, N133_in_band_calls_and_N134_errors_are_sent_when_they_ar
   const auto front_end = std::make_shared<Listener>();
   must(vhost::SetFrontEnd{front_end});
   must(vhost::SetVringEnable{1, 1});
+  std::visit([](auto& driver) { driver.disable_calls(); }, *driver_);
   add("not called");
   must(vhost::VringKick{1});
   ASSERT_TRUE(take());
@@ -352,9 +353,11 @@ TEST_F(LocalDeviceTest, H310_a_front_end_that_stands_still_costs_neither_memory_
     }
   };
   stand_still(2'000);
-  const size_t before = resident();
+  [[maybe_unused]] const size_t before = resident();
   stand_still(20'000);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // they keep what was freed, and notes
   EXPECT_LT(resident(), before + 1024);
+#endif
   EXPECT_EQ(front_end->begun, 1U);
   front_end->deaf = false;
   EXPECT_TRUE(soon([&] { return front_end->begun == 2; })) << "the news that waited, once";

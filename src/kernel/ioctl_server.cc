@@ -88,20 +88,21 @@ IoctlServer::~IoctlServer() { messages_->on_change(nullptr); }
 Result<> IoctlServer::open_device() {
   device_.reset();
   messages_->clear();
-  device_ = TRY(make_device_());
-  offered_ = TRY(ask(vhost::GetFeatures{})) & ~not_carried;
-  constexpr uint64_t endian = bit(vhost::VHOST_USER_PROTOCOL_F_CROSS_ENDIAN);
-  const uint64_t capabilities = TRY(ask(vhost::GetProtocolFeatures{})).bits & endian;
-  TRY(ask(vhost::SetProtocolFeatures{{capabilities}}));
-  TRY(ask(vhost::SetFrontEnd{messages_}));
-  TRY(ask(vhost::SetFeatures{0}));  // what a caller has that never says anything
-  swaps_bytes_ = capabilities != 0;
   features_ = 0;
   owner_ = 0;
   has_table_ = false;
   has_memory_ = false;
   log_.reset();
   rings_ = std::vector<Ring>(options_.rings);
+  auto device = TRY(make_device_());
+  offered_ = TRY(vhost::call(*device, vhost::GetFeatures{})) & ~not_carried;
+  constexpr uint64_t endian = bit(vhost::VHOST_USER_PROTOCOL_F_CROSS_ENDIAN);
+  const uint64_t capabilities = TRY(vhost::call(*device, vhost::GetProtocolFeatures{})).bits & endian;
+  TRY(vhost::call(*device, vhost::SetProtocolFeatures{{capabilities}}));
+  TRY(vhost::call(*device, vhost::SetFrontEnd{messages_}));
+  TRY(vhost::call(*device, vhost::SetFeatures{0}));  // what a caller has that never says anything
+  swaps_bytes_ = capabilities != 0;
+  device_ = std::move(device);
   return {};
 }
 
@@ -121,6 +122,7 @@ long IoctlServer::ioctl(Caller& caller, unsigned long request, uint64_t argument
 }
 
 Result<> IoctlServer::dispatch(Call& call, unsigned long request) {
+  if (!device_) return no(ENODEV, "the device could not be made again");
   const Row* row = find(request);
   const Rule rule = row == nullptr ? Rule::ring : row->rule;
   // An unknown ioctl is taken for one about a ring until the last moment: what it fails with depends on that.
@@ -276,7 +278,8 @@ Result<> IoctlServer::get_vring_base(Call& call) {
   Ring& ring = rings_[call.ring];
   if (ring.active) {
     TRY(stop(call.ring));
-    TRY(start(call.caller, call.ring));
+    // Where it cannot go on, its memory has gone: the base is what it was, and the log says why.
+    (void)start(call.caller, call.ring);
   }
   return call.caller.give(call.argument, vhost_vring_state{.index = call.ring, .num = ring.base});
 }
@@ -429,6 +432,7 @@ Result<size_t> IoctlServer::read(std::span<std::byte> to) {
 Result<size_t> IoctlServer::write(std::span<const std::byte> from) {
   const vhost::IotlbMessage message = TRY(IotlbMessages::decode(from));
   const std::scoped_lock lock(mutex_);
+  if (!device_) return no(EFAULT, "the device could not be made again");
   const bool known = message.type == vhost::IotlbType::update || message.type == vhost::IotlbType::invalidate;
   if (!has_iotlb() || !known) return no(EFAULT, "no IOTLB takes this message");
   // Whatever is wrong with it, the kernel has one answer.

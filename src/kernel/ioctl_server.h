@@ -136,10 +136,10 @@ class IoctlServer {
   const Options options_;
   const MakeDevice make_device_;
   const std::shared_ptr<IotlbMessages> messages_ = std::make_shared<IotlbMessages>();
-  std::mutex mutex_;  // guards everything below
-  std::unique_ptr<vhost::Device> device_;
-  uint64_t offered_ = 0;      // features
-  bool swaps_bytes_ = false;  // the device serves SET_VRING_ENDIAN
+  std::mutex mutex_;                       // guards everything below
+  std::unique_ptr<vhost::Device> device_;  // none: RESET_OWNER could not make another
+  uint64_t offered_ = 0;                   // features
+  bool swaps_bytes_ = false;               // the device serves SET_VRING_ENDIAN
   uint64_t features_ = 0;
   pid_t owner_ = 0;          // 0: none
   bool has_table_ = false;   // that may be used

@@ -113,6 +113,24 @@ TEST_F(IoctlServer, reset_owner_makes_the_device_new) {
   EXPECT_EQ(unbind(transmit), -EFAULT);  // the memory table is gone too
 }
 
+TEST(IoctlServerLife, a_device_that_cannot_be_made_again_is_gone) {
+  const auto workers = *engine::Workers::start({.count = 1, .use_io_uring = false});
+  bool may_open = true;
+  const auto make = [&]() -> Result<std::unique_ptr<vhost::Device>> {
+    if (!may_open) return refused("the test says so");
+    return make_device("loopback", *workers);
+  };
+  const auto server = *kernel::IoctlServer::open({}, make);
+  kernel::OwnProcess caller;
+  EXPECT_EQ(server->ioctl(caller, VHOST_SET_OWNER, 0), 0);
+  may_open = false;
+  EXPECT_EQ(server->ioctl(caller, VHOST_RESET_OWNER, 0), -ENOMEM);
+  EXPECT_EQ(server->ioctl(caller, VHOST_SET_OWNER, 0), -ENODEV);
+  const vhost_msg_v2 message{.type = VHOST_IOTLB_MSG_V2};
+  EXPECT_FALSE(server->write(std::as_bytes(std::span(&message, 1))));
+  EXPECT_FALSE(kernel::IoctlServer::open({}, make));
+}
+
 // ---- features
 
 TEST_F(IoctlServer, features_that_are_not_offered_are_refused) {

@@ -157,6 +157,11 @@ Result<vhost::DeviceReply> RemoteDevice::handle(DeviceRequest request) {
   return reply;
 }
 
+Result<SocketFeatures> RemoteDevice::offered_by_socket() {
+  const std::scoped_lock lock(mutex_);
+  return device_.offered_by_socket();
+}
+
 // The old front-end stays if the back-end has refused the new one. The thread of the one that goes may be
 // waiting for us, so it is only closed, and joined once it has ended.
 void RemoteDevice::settle_front_end(bool accepted) {

@@ -94,6 +94,8 @@ class RemoteDevice final : public vhost::Device, private BackChannel {
   ~RemoteDevice() override;
 
   Result<vhost::DeviceReply> handle(vhost::DeviceRequest request) override;
+  // What the back-end's socket offers of its own; it is asked if it has not been.
+  Result<SocketFeatures> offered_by_socket();
   // Ends a request under way, and both channels. Any thread.
   void close() { remote_.close(); }
   // Including the socket's own features, for those who want to show them.

@@ -2,6 +2,7 @@
 //   client rules DEVICE         the errnos of the kernel's interface
 //   client sharing DEVICE       fork, dup and close in other threads
 //   client frames DEVICE COUNT  frames that come back, where the device is a loop
+//   client session DEVICE COUNT the same by Ringway's own client of the interface
 // Exit status 0 if all is as the kernel has it; else every difference is a line.
 #include <fcntl.h>
 #include <linux/virtio_config.h>
@@ -26,8 +27,12 @@
 #include <thread>
 #include <vector>
 
+#include "ringway/base/mapping.h"
+#include "ringway/kernel/kernel_device.h"
 #include "ringway/kernel/uapi.h"
 #include "ringway/ring/driver.h"
+#include "ringway/vhost/contract.h"
+#include "ringway/vhost/session.h"
 
 namespace {
 
@@ -68,6 +73,7 @@ struct Table {
 
 constexpr size_t memory_size = 4 << 20;
 constexpr uint64_t guest_base = 0x1'0000'0000;
+constexpr uint64_t user_base = 0x7000'0000'0000;  // of a front-end that is not this process
 
 std::byte* make_memory() {
   const int fd = ::memfd_create("client", MFD_CLOEXEC);
@@ -225,15 +231,19 @@ void rules(const char* path) {
 
 class Ring {
  public:
-  Ring(int fd, unsigned index, std::byte* memory) : fd_(fd), index_(index), memory_(memory) {
-    const uint64_t at = uint64_t{index} << 20U;
-    const ring::DriverConfig config{.size = size,
-                                    .format = ring::Format::of(uint64_t{1} << VIRTIO_F_VERSION_1, false),
-                                    .area = memory + at,
-                                    .address = {guest_base + at}};
-    driver_ = std::make_unique<ring::SplitDriver>(std::get<ring::SplitDriver>(*ring::make_driver(config)));
-    const ring::DriverLayout layout = config.layout();
-    const auto area = reinterpret_cast<uintptr_t>(config.area);
+  static constexpr uint32_t size = 64;
+
+  Ring(unsigned index, std::byte* memory) : index_(index), memory_(memory) {
+    config_ = {.size = size,
+               .format = ring::Format::of(uint64_t{1} << VIRTIO_F_VERSION_1, false),
+               .area = memory + at(),
+               .address = {guest_base + at()}};
+    driver_ = std::make_unique<ring::SplitDriver>(std::get<ring::SplitDriver>(*ring::make_driver(config_)));
+  }
+  Ring(int fd, unsigned index, std::byte* memory) : Ring(index, memory) {
+    fd_ = fd;
+    const ring::DriverLayout layout = config_.layout();
+    const auto area = reinterpret_cast<uintptr_t>(config_.area);
     EXPECT(state(fd, VHOST_SET_VRING_NUM, index, size), 0);
     EXPECT(state(fd, VHOST_SET_VRING_BASE, index, 0), 0);
     EXPECT(give(fd, VHOST_SET_VRING_ADDR,
@@ -254,6 +264,17 @@ class Ring {
   Ring(const Ring&) = delete;
   Ring& operator=(const Ring&) = delete;
 
+  [[nodiscard]] vhost::QueueSetup setup() const {
+    const ring::DriverLayout layout = config_.layout();
+    return {.ring = index_,
+            .size = size,
+            .desc = user_base + at() + layout.desc,
+            .driver = user_base + at() + layout.driver,
+            .device = user_base + at() + layout.device,
+            .kick = UniqueFd(::fcntl(kick_, F_DUPFD_CLOEXEC, 3)),
+            .call = UniqueFd(::fcntl(call_, F_DUPFD_CLOEXEC, 3)),
+            .err = {}};
+  }
   [[nodiscard]] long bind(int backend) const { return file(fd_, VHOST_NET_SET_BACKEND, index_, backend); }
   [[nodiscard]] std::byte* buffer(uint64_t number) const { return memory_ + offset(number); }
   void add(uint64_t number, uint32_t length) {
@@ -276,15 +297,14 @@ class Ring {
   }
 
  private:
-  static constexpr uint32_t size = 64;
-  [[nodiscard]] uint64_t offset(uint64_t number) const {
-    return (uint64_t{index_} << 20U) + (256U << 10U) + number % size * 4096;
-  }
-  const int fd_;
+  [[nodiscard]] uint64_t at() const { return uint64_t{index_} << 20U; }
+  [[nodiscard]] uint64_t offset(uint64_t number) const { return at() + (256U << 10U) + number % size * 4096; }
+  int fd_ = -1;
   const unsigned index_;
   std::byte* const memory_;
   const int kick_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   const int call_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  ring::DriverConfig config_;
   std::unique_ptr<ring::SplitDriver> driver_;
 };
 
@@ -324,6 +344,40 @@ void frames(const char* path, uint64_t count) {
   ::close(fd);
 }
 
+// ---- session
+
+template <class T>
+T must(Result<T> result, const char* what) {
+  if (!result) {
+    std::printf("%s: %s\n", what, result.error().to_string().c_str());
+    std::exit(1);
+  }
+  if constexpr (!std::is_void_v<T>) return *std::move(result);
+}
+
+void session(const char* path, uint64_t count) {
+  const UniqueFd shared(::memfd_create("session", MFD_CLOEXEC));
+  if (::ftruncate(shared.get(), memory_size) != 0) std::exit(2);
+  const Mapping memory = must(Mapping::of_file(shared.get(), memory_size, 0), "memory");
+  auto endpoint =
+      must(kernel::net_endpoint(UniqueFd(::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0))), "net");
+  auto device =
+      must(kernel::KernelDevice::open(must(kernel::VhostFile::open(path), path), std::move(endpoint)), path);
+  vhost::Contract contract(*device, {.queues = 2});
+  vhost::Session session(contract);
+  must(session.negotiate({.features = uint64_t{1} << VIRTIO_F_VERSION_1, .capabilities = 0}), "negotiate");
+  const vhost::SharedRegion region{
+      .layout = {.guest = {guest_base}, .size = memory_size, .front_end = {user_base}}, .fd = shared.get()};
+  must(session.map_memory({&region, 1}), "map_memory");
+  Ring receive(0, memory.data());
+  Ring transmit(1, memory.data());
+  must(session.start_queue(receive.setup()), "start_queue");
+  must(session.start_queue(transmit.setup()), "start_queue");
+  for (uint64_t number = 0; number < count && differences == 0; ++number) carry(receive, transmit, number);
+  EXPECT(must(session.stop_queue(1), "stop_queue"), static_cast<long>(count));
+  EXPECT(must(session.stop_queue(0), "stop_queue"), static_cast<long>(count));
+}
+
 // ---- sharing
 
 int in_child(int (*what)(int fd), int fd) {
@@ -332,6 +386,21 @@ int in_child(int (*what)(int fd), int fd) {
   int status = 0;
   ::waitpid(child, &status, 0);
   return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+}
+
+const char* device_path = nullptr;
+
+// Whatever the parent has, a child may open the device for itself.
+int open_as_child(int fd) {
+  const int own = open_device(device_path);
+  std::byte* memory = make_memory();
+  EXPECT(control(own, VHOST_SET_OWNER), 0);
+  EXPECT(set_memory(own, memory), 0);
+  EXPECT(state(own, VHOST_GET_VRING_BASE, 0, 0), 0);
+  EXPECT(::close(own), 0);
+  EXPECT(::close(fd), 0);
+  std::fflush(stdout);
+  return differences;
 }
 
 int use_as_child(int fd) {
@@ -365,7 +434,9 @@ void sharing(const char* path) {
   const int packets = ::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
   int fd = open_device(path);
   set_up(fd, memory);
+  device_path = path;
   EXPECT(in_child(use_as_child, fd), 0);
+  EXPECT(in_child(open_as_child, fd), 0);
   EXPECT(vfork_child(fd), 0);
   EXPECT(control(fd, VHOST_SET_OWNER), -EBUSY);
 
@@ -433,6 +504,8 @@ int main(int argc, char** argv) {
     sharing(argv[2]);
   } else if (what == "frames" && argc == 4) {
     frames(argv[2], std::strtoull(argv[3], nullptr, 10));
+  } else if (what == "session" && argc == 4) {
+    session(argv[2], std::strtoull(argv[3], nullptr, 10));
   } else {
     return 2;
   }

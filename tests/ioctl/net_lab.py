@@ -25,10 +25,11 @@ GUEST_LIMIT = 240
 class Guest:
     """A machine on Debian's kernel that runs one script, and the words it has told."""
 
-    def __init__(self, script, programs=(), append="", options=(), environment=None, verbose=False, memory="256M"):
+    def __init__(self, script, programs=(), append="", options=(), environment=None, verbose=False, memory="256M", files=None):
         self.folder = Path(tempfile.mkdtemp(prefix="ringway-ioctl-"))
         self.told, self.lines = {}, []
         self.verbose = verbose
+        self.files = files or {}  # name in the guest: path here
         built = image.build()
         qemu = os.environ.get("QEMU", "qemu-system-x86_64")
         works = lab.kvm_works(qemu)
@@ -44,13 +45,13 @@ class Guest:
         self.console = lab.Console(self.process, self.show, lambda: None)
 
     def initramfs(self, built, script, programs):
-        extra = image.Cpio()
-        extra.file("scenario.sh", (HERE / "guest" / script).read_bytes())
-        extra.file("init", (lab.SCRIPTS / "init").read_bytes())
+        extra = archive(script)
         for program in map(Path, programs):
             extra.file(f"tools/{program.name}", program.read_bytes())
         for library in image.libraries([program for program in programs if not is_static(program)]):
             extra.file(library, Path(library).read_bytes())
+        for name, source in self.files.items():
+            extra.file(name, Path(source).read_bytes())
         path = self.folder / "initramfs"
         path.write_bytes(built.initramfs.read_bytes() + extra.finish())
         return path
@@ -92,6 +93,14 @@ class Guest:
         self.console.selector.close()
         self.process.stdout.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def archive(script):
+    """An initramfs to follow the image's, with the init and one script."""
+    one = image.Cpio()
+    one.file("scenario.sh", (HERE / "guest" / script).read_bytes())
+    one.file("init", (lab.SCRIPTS / "init").read_bytes())
+    return one
 
 
 def is_static(program):

@@ -27,6 +27,7 @@ done
 run cuse_rules /tools/ioctl_client rules /dev/vhost-net-ringway
 run cuse_sharing /tools/ioctl_client sharing /dev/vhost-net-ringway
 run cuse_frames /tools/ioctl_client frames /dev/vhost-net-ringway 1000
+run cuse_session /tools/ioctl_client session /dev/vhost-net-ringway 1000
 /tools/ringway cuse --name=vhost-net-ringway >/tmp/out 2>&1 && failed "a second device of that name"
 kill $daemon
 wait $daemon || { cp /tmp/cuse.log /tmp/out; failed "the end of ringway cuse (status $?)"; }

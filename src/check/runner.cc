@@ -1,0 +1,96 @@
+#include "ringway/check/runner.h"
+
+#include <chrono>
+#include <utility>
+
+#include "ringway/check/trial.h"
+
+namespace ringway::check {
+namespace {
+
+Finding finding_of(const Outcome& outcome) {
+  return outcome ? Finding{Verdict::pass, *outcome} : outcome.error();
+}
+
+bool is_wanted(const std::set<unsigned>& only, const Requirement& requirement) {
+  return only.empty() || only.contains(requirement.number);
+}
+
+Finding run_one(Target& target, const Options& options, Outcome (*check)(Trial&)) {
+  Trial trial(target, *options.kind, options.patience);
+  Finding finding = finding_of(check(trial));
+  if (finding.verdict != Verdict::fail) return finding;
+  if (const std::string bytes = trial.transcript(); !bytes.empty()) finding.detail += " [" + bytes + "]";
+  return finding;
+}
+
+// At the request seam, and on the wire if there is one and all was well so far.
+Finding run_both(Target& target, const Options& options, const BackEndTest& test) {
+  Finding finding{Verdict::not_testable, test.reason};
+  if (test.on_requests != nullptr) finding = run_one(target, options, test.on_requests);
+  const bool goes_on = test.on_requests == nullptr || finding.verdict == Verdict::pass;
+  if (test.on_frames == nullptr || !goes_on) return finding;
+  if (target.has_frames()) {
+    Finding framed = run_one(target, options, test.on_frames);
+    return test.on_requests != nullptr && framed.verdict == Verdict::not_testable ? finding : framed;
+  }
+  if (test.on_requests != nullptr) return finding;
+  return {Verdict::not_testable, "there are no messages here to be looked at"};
+}
+
+Result<> answers(Target& target) {
+  auto lease = TRY(target.connect());
+  TRY(vhost::call(lease->device(), vhost::GetFeatures{}));
+  return {};
+}
+
+// A device that does not answer any more after a check has failed it, whatever the check saw.
+Finding survived(Target& target, Finding finding) {
+  const auto alive = answers(target);
+  if (const auto crash = target.crash()) return {Verdict::fail, *crash + ": " + finding.detail};
+  if (alive) return finding;
+  return {Verdict::fail,
+          "it does not answer any more after this: " + alive.error().to_string() + ": " + finding.detail};
+}
+
+}  // namespace
+
+bool is_fault(const Row& row) {
+  return row.finding.verdict == Verdict::fail && row.requirement->level == Level::must;
+}
+
+Result<std::vector<Row>> check_back_end(Target& target, const Options& options, const Tell& tell) {
+  if (options.checks_life) TRY(answers(target));
+  std::vector<Row> rows;
+  bool gone = false;
+  for (const Requirement& requirement : requirements()) {
+    if (!is_wanted(options.only, requirement)) continue;
+    const auto begin = std::chrono::steady_clock::now();
+    const BackEndTest& test = requirement.back_end;
+    const bool is_seen = test.on_frames != nullptr || test.on_requests != nullptr;
+    Finding finding = is_seen && gone ? Finding{Verdict::not_testable, "it does not answer any more"}
+                                      : run_both(target, options, test);
+    if (is_seen && !gone && options.checks_life) {
+      finding = survived(target, std::move(finding));
+      gone = finding.verdict == Verdict::fail && !answers(target);
+    }
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+    rows.push_back({&requirement, std::move(finding), took.count()});
+    if (tell) tell(rows.back());
+  }
+  return rows;
+}
+
+std::vector<Row> judge_front_end(const Conversation& conversation, const std::set<unsigned>& only) {
+  std::vector<Row> rows;
+  for (const Requirement& requirement : requirements()) {
+    if (!is_wanted(only, requirement)) continue;
+    const FrontEndTest& test = requirement.front_end;
+    Finding finding = test.judge != nullptr ? finding_of(test.judge(conversation))
+                                            : Finding{Verdict::not_testable, test.reason};
+    rows.push_back({&requirement, std::move(finding), 0});
+  }
+  return rows;
+}
+
+}  // namespace ringway::check

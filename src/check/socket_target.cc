@@ -1,0 +1,123 @@
+#include "ringway/check/socket_target.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <thread>
+
+#include "ringway/user/remote.h"
+#include "ringway/user/sockets.h"
+
+namespace ringway::check {
+namespace {
+
+constexpr milliseconds between_tries{20};
+constexpr milliseconds time_to_start{20'000};
+constexpr milliseconds time_to_end{3'000};
+
+class RemoteLease final : public Lease {
+ public:
+  explicit RemoteLease(std::unique_ptr<Wire> wire)
+      : wire_(std::move(wire)), device_(wire_->connection(), wire_->patience()) {}
+  vhost::Device& device() override { return device_; }
+  [[nodiscard]] std::string transcript() const override { return wire_->transcript(); }
+
+ private:
+  const std::unique_ptr<Wire> wire_;
+  user::RemoteDevice device_;
+};
+
+bool is_absent(const Error& error) {
+  return error.fault == Fault::os && (error.os_error == ENOENT || error.os_error == ECONNREFUSED);
+}
+
+}  // namespace
+
+SocketTarget::SocketTarget(std::string path, milliseconds patience, std::string command)
+    : path_(std::move(path)), patience_(patience), command_(std::move(command)) {}
+
+SocketTarget::~SocketTarget() { end_child(); }
+
+void SocketTarget::end_child() {
+  if (child_ == 0) return;
+  const pid_t child = std::exchange(child_, 0);
+  ::kill(-child, SIGTERM);
+  for (milliseconds waited{0}; waited < time_to_end; waited += between_tries) {
+    if (::waitpid(child, nullptr, WNOHANG) != 0) return;
+    std::this_thread::sleep_for(between_tries);
+  }
+  ::kill(-child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
+}
+
+Result<> SocketTarget::restart() {
+  if (command_.empty()) return refused("there is no --restart");
+  end_child();
+  TRY(reach());
+  return {};
+}
+
+Result<std::unique_ptr<Lease>> SocketTarget::connect() {
+  return std::make_unique<RemoteLease>(TRY(connect_frames()));
+}
+
+Result<std::unique_ptr<Wire>> SocketTarget::connect_frames() {
+  UniqueFd fd = TRY(reach());
+  ucred credentials{};
+  socklen_t size = sizeof credentials;
+  if (::getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) == 0) process_ = credentials.pid;
+  return Wire::over(std::move(fd), patience_);
+}
+
+Result<UniqueFd> SocketTarget::reach() {
+  look_for_end();
+  auto fd = user::connect_to(path_);
+  if (fd || command_.empty() || !is_absent(fd.error())) return fd;
+  return start();
+}
+
+// What has crashed may take a moment to be gone, and what is being started one to listen.
+Result<UniqueFd> SocketTarget::start() {
+  for (milliseconds waited{0}; waited < time_to_start; waited += between_tries) {
+    look_for_end();
+    if (child_ == 0 && waited.count() % 1000 == 0) {
+      child_ = ::fork();
+      if (child_ < 0) return os_failure("cannot start a process");
+      if (child_ == 0) {
+        ::setpgid(0, 0);
+        ::signal(SIGPIPE, SIG_DFL);
+        if (const int null = ::open("/dev/null", O_RDWR); null >= 0) {
+          ::dup2(null, 0);
+          ::dup2(null, 1);
+        }
+        ::execl("/bin/sh", "sh", "-c", command_.c_str(), static_cast<char*>(nullptr));
+        ::_exit(127);
+      }
+    }
+    std::this_thread::sleep_for(between_tries);
+    auto fd = user::connect_to(path_);
+    if (fd || !is_absent(fd.error())) return fd;
+  }
+  return refused("the command of --restart did not bring a back-end within 20 s");
+}
+
+void SocketTarget::look_for_end() {
+  int status = 0;
+  if (child_ == 0 || ::waitpid(child_, &status, WNOHANG) != child_) return;
+  child_ = 0;
+  // The shell says 128 + n of a program that died by signal n.
+  const int by = WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status) - 128;
+  if (by > 0 && by < 65) crash_ = fmt::format("it died by signal {} ({})", by, ::strsignal(by));
+}
+
+std::optional<std::string> SocketTarget::crash() {
+  look_for_end();
+  return std::exchange(crash_, std::nullopt);
+}
+
+}  // namespace ringway::check

@@ -1,0 +1,42 @@
+// SocketTarget: a back-end that listens at a path. If it is started by a command of the user it is started
+// again when it is gone, and how it ended is known. Owned by one thread.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+
+#include "ringway/check/target.h"
+
+namespace ringway::check {
+
+class SocketTarget final : public Target {
+ public:
+  // `command`: for the shell, stays in the foreground or not; empty: the back-end is there and stays.
+  SocketTarget(std::string path, milliseconds patience, std::string command = {});
+  ~SocketTarget() override;  // ends what it has started
+  SocketTarget(const SocketTarget&) = delete;
+  SocketTarget& operator=(const SocketTarget&) = delete;
+
+  Result<std::unique_ptr<Lease>> connect() override;
+  [[nodiscard]] bool has_frames() const override { return true; }
+  Result<std::unique_ptr<Wire>> connect_frames() override;
+  [[nodiscard]] int process() const override { return process_; }
+  Result<> restart() override;
+  std::optional<std::string> crash() override;
+
+ private:
+  Result<UniqueFd> reach();
+  Result<UniqueFd> start();
+  void look_for_end();
+  void end_child();
+
+  const std::string path_;
+  const milliseconds patience_;
+  const std::string command_;
+  pid_t child_ = 0;  // that runs the command, with a process group of its own
+  int process_ = 0;
+  std::optional<std::string> crash_;
+};
+
+}  // namespace ringway::check

@@ -1,0 +1,59 @@
+// Our own device, put to the whole suite in every composition: the same suite, unchanged.
+#include "ringway/tools/check_rig_test.h"
+
+namespace ringway::tools {
+namespace {
+
+using check::Row;
+using check::Verdict;
+
+struct Composition {
+  const char* name;
+  std::unique_ptr<check::Target> (*make)();
+  size_t passes;  // at least
+};
+
+const Composition compositions[] = {
+    {"in_this_process", [] { return std::unique_ptr<check::Target>(std::make_unique<LocalTarget>()); }, 40},
+    {"over_a_socket", [] { return std::unique_ptr<check::Target>(std::make_unique<ListeningTarget>()); }, 55},
+    {"behind_a_contract_of_its_own",
+     [] {
+       return std::unique_ptr<check::Target>(std::make_unique<ListeningTarget>([](vhost::Device& next) {
+         return std::make_unique<vhost::Contract>(next,
+                                                  vhost::Contract::Limits{.queues = 2, .ring_size = 1024});
+       }));
+     },
+     55},
+    {"behind_a_proxy", [] { return std::unique_ptr<check::Target>(std::make_unique<ProxiedTarget>(1)); }, 55},
+    {"behind_two_proxies", [] { return std::unique_ptr<check::Target>(std::make_unique<ProxiedTarget>(2)); },
+     55},
+    {"frames_passed_on",
+     [] {
+       return std::unique_ptr<check::Target>(std::make_unique<MeddledTarget>(
+           [](user::Direction, user::Frame frame) { return check::just(std::move(frame)); }));
+     },
+     55},
+};
+
+class CheckOfOurOwn : public testing::TestWithParam<Composition> {};
+
+TEST_P(CheckOfOurOwn, meets_every_requirement_that_can_be_seen) {
+  const std::unique_ptr<check::Target> target = GetParam().make();
+  const auto rows = check::check_back_end(*target, options_for());
+  ASSERT_TRUE(rows) << rows.error().to_string();
+  EXPECT_EQ(rows->size(), check::requirement_count);
+  size_t passes = 0;
+  for (const Row& row : *rows) {
+    EXPECT_NE(row.finding.verdict, Verdict::fail)
+        << "N" << row.requirement->number << " " << row.requirement->sentence << ": " << row.finding.detail;
+    EXPECT_FALSE(row.finding.before_check) << "N" << row.requirement->number << ": " << row.finding.detail;
+    passes += row.finding.verdict == Verdict::pass ? 1 : 0;
+  }
+  EXPECT_GE(passes, GetParam().passes);
+}
+
+INSTANTIATE_TEST_SUITE_P(compositions, CheckOfOurOwn, testing::ValuesIn(compositions),
+                         [](const auto& one) { return std::string(one.param.name); });
+
+}  // namespace
+}  // namespace ringway::tools

@@ -1,0 +1,204 @@
+#include "ringway/tools/check_report.h"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <cstdio>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string_view>
+
+namespace ringway::tools {
+namespace {
+
+using check::Row;
+using check::Verdict;
+
+std::string_view name_of(Verdict verdict) {
+  switch (verdict) {
+    case Verdict::pass:
+      return "pass";
+    case Verdict::fail:
+      return "fail";
+    case Verdict::not_offered:
+      return "not offered";
+    case Verdict::not_testable:
+      return "not testable here";
+  }
+  return "";
+}
+
+std::string_view name_of(check::Level level) {
+  switch (level) {
+    case check::Level::must:
+      return "MUST";
+    case check::Level::should:
+      return "SHOULD";
+    case check::Level::may:
+      return "MAY";
+  }
+  return "";
+}
+
+size_t count(const std::vector<Row>& rows, Verdict verdict) {
+  return static_cast<size_t>(
+      std::ranges::count(rows, verdict, [](const Row& row) { return row.finding.verdict; }));
+}
+
+size_t faults(const std::vector<Row>& rows) {
+  return static_cast<size_t>(std::ranges::count_if(rows, check::is_fault));
+}
+
+size_t successes(const std::vector<check::HostileRow>& attacks) {
+  return static_cast<size_t>(
+      std::ranges::count(attacks, Verdict::fail, [](const auto& row) { return row.finding.verdict; }));
+}
+
+std::string json_of(const std::vector<Row>& rows, const std::vector<check::HostileRow>& attacks,
+                    const std::string& name) {
+  nlohmann::ordered_json all = {{"checked", name}, {"requirements", nlohmann::ordered_json::array()}};
+  for (const Row& row : rows) {
+    all["requirements"].push_back({{"number", row.requirement->number},
+                                   {"level", name_of(row.requirement->level)},
+                                   {"section", row.requirement->section},
+                                   {"sentence", row.requirement->sentence},
+                                   {"verdict", name_of(row.finding.verdict)},
+                                   {"detail", row.finding.detail}});
+  }
+  for (const check::HostileRow& row : attacks) {
+    all["hostile"].push_back({{"number", row.number},
+                              {"input", row.input},
+                              {"verdict", name_of(row.finding.verdict)},
+                              {"detail", row.finding.detail}});
+  }
+  all["faults"] = faults(rows) + successes(attacks);
+  return all.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+}
+
+std::string escaped(std::string_view text) {
+  static const std::map<char, std::string_view> entities = {
+      {'<', "&lt;"}, {'>', "&gt;"}, {'&', "&amp;"}, {'"', "&quot;"}};
+  std::string out;
+  for (const char c : text) {
+    const auto entity = entities.find(c);
+    if (entity != entities.end()) {
+      out += entity->second;
+    } else if (static_cast<unsigned char>(c) >= ' ') {
+      out += c;
+    }
+  }
+  return out;
+}
+
+// A recommendation that is not followed is no failure there, but told.
+std::string junit_of(const std::vector<Row>& rows, const std::vector<check::HostileRow>& attacks,
+                     const std::string& name) {
+  const size_t skipped = count(rows, Verdict::not_offered) + count(rows, Verdict::not_testable);
+  std::string text = fmt::format(
+      "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite name=\"{}\" tests=\"{}\" failures=\"{}\" "
+      "skipped=\"{}\">\n",
+      escaped("vhost-user " + name), rows.size() + attacks.size(), faults(rows) + successes(attacks),
+      skipped);
+  for (const Row& row : rows) {
+    const std::string detail = escaped(row.finding.detail);
+    text += fmt::format("  <testcase classname=\"{}\" name=\"N{:03} {}\" time=\"{:.3f}\">",
+                        escaped(row.requirement->section), row.requirement->number,
+                        escaped(row.requirement->sentence), row.seconds);
+    if (check::is_fault(row)) {
+      text += fmt::format("<failure message=\"{}\"/>", detail);
+    } else if (row.finding.verdict == Verdict::fail) {
+      text += fmt::format("<system-out>{} is not followed: {}</system-out>", name_of(row.requirement->level),
+                          detail);
+    } else if (row.finding.verdict != Verdict::pass) {
+      text += fmt::format("<skipped message=\"{}: {}\"/>", name_of(row.finding.verdict), detail);
+    }
+    text += "</testcase>\n";
+  }
+  for (const check::HostileRow& row : attacks) {
+    const bool failed = row.finding.verdict == Verdict::fail;
+    text += fmt::format("  <testcase classname=\"hostile\" name=\"{} {}\">", row.number, escaped(row.input));
+    if (failed) text += fmt::format("<failure message=\"{}\"/>", escaped(row.finding.detail));
+    text += "</testcase>\n";
+  }
+  return text + "</testsuite>\n";
+}
+
+bool write_file(const std::string& path, const std::string& text) {
+  std::FILE* const file = std::fopen(path.c_str(), "we");
+  if (file == nullptr) return false;
+  const bool written = std::fwrite(text.data(), 1, text.size(), file) == text.size();
+  const bool closed = std::fclose(file) == 0;
+  if (!written || !closed) ::remove(path.c_str());
+  return written && closed;
+}
+
+// No check is there: the table has the reason.
+bool is_never_seen(const Row& row) {
+  const check::Requirement& one = *row.requirement;
+  return row.finding.verdict == Verdict::not_testable &&
+         (row.finding.detail == one.back_end.reason || row.finding.detail == one.front_end.reason);
+}
+
+// "N011 N012: it binds front-ends": what was left out, by reason.
+void print_unseen(const std::vector<Row>& rows) {
+  std::map<std::string, std::string> numbers;
+  for (const Row& row : rows) {
+    if (is_never_seen(row)) numbers[row.finding.detail] += fmt::format(" N{:03}", row.requirement->number);
+  }
+  if (!numbers.empty()) fmt::print("\nnot to be seen from outside:\n");
+  for (const auto& [reason, which] : numbers) fmt::print("  {}:{}\n", reason, which);
+}
+
+}  // namespace
+
+void print_row(const Row& row) {
+  if (is_never_seen(row)) return;
+  fmt::print("N{:03}  {:17} {:6}  {}\n", row.requirement->number, name_of(row.finding.verdict),
+             name_of(row.requirement->level), row.requirement->sentence);
+  if (!row.finding.detail.empty()) fmt::print("      {}\n", row.finding.detail);
+  std::fflush(stdout);
+}
+
+void print_attack(const check::HostileRow& row) {
+  const bool failed = row.finding.verdict == Verdict::fail;
+  fmt::print("{:8} {}  {}{}{}\n", row.number, failed ? "FAIL" : "    ", row.input,
+             row.finding.detail.empty() ? "" : ": ", row.finding.detail);
+  std::fflush(stdout);
+}
+
+int report(const std::vector<Row>& rows, const std::vector<check::HostileRow>& attacks,
+           const ReportOptions& options) {
+  if (!options.junit.empty() && !write_file(options.junit, junit_of(rows, attacks, options.name))) {
+    fmt::print(stderr, "ringway check: {} cannot be written\n", options.junit);
+    return 2;
+  }
+  if (options.json) {
+    fmt::print("{}\n", json_of(rows, attacks, options.name));
+  } else {
+    print_unseen(rows);
+    const size_t failed = count(rows, Verdict::fail);
+    fmt::print(
+        "\n{} requirements: {} pass, {} fail ({} of them a MUST), {} not offered, {} not testable here\n",
+        rows.size(), count(rows, Verdict::pass), failed, faults(rows), count(rows, Verdict::not_offered),
+        count(rows, Verdict::not_testable));
+    if (!attacks.empty()) fmt::print("{} hostile inputs, {} succeeded\n", attacks.size(), successes(attacks));
+  }
+  if (std::fflush(stdout) != 0) return 2;
+  return faults(rows) + successes(attacks) > 0 ? 1 : 0;
+}
+
+std::string why_not_checked(const std::string& path, const Error& error) {
+  struct stat status{};
+  if (::stat(path.c_str(), &status) == 0 && !S_ISSOCK(status.st_mode)) return "this is not a socket";
+  if (error.fault == Fault::os && error.os_error == ENOENT) return "there is nothing: does the back-end run?";
+  if (error.fault == Fault::os && error.os_error == ECONNREFUSED)
+    return "nobody listens: a back-end that has ended left it behind";
+  if (error.fault == Fault::violation || error.fault == Fault::gone) {
+    return fmt::format(
+        "{}: it does not answer as a vhost-user back-end does, or is busy with another front-end",
+        error.to_string());
+  }
+  return error.to_string();
+}
+
+}  // namespace ringway::tools
