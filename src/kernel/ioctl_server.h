@@ -127,7 +127,7 @@ class IoctlServer {
   // Runs `change` while no ring runs, and starts again those that did.
   template <class Change>
   Result<> with_rings_stopped(Caller& caller, Change change);
-  static Result<> check_areas(Caller& caller, const Ring& ring);
+  static Result<> check_areas(Caller& caller, const vhost::SetVringAddr& at, uint32_t size);
   [[nodiscard]] bool has_iotlb() const;
   [[nodiscard]] bool any_active() const;
   template <class Request>
