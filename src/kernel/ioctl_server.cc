@@ -204,7 +204,7 @@ Result<> IoctlServer::set_mem_table(Call& call) {
   }
   const bool empty = table.regions.empty();
   if (auto set = as_errno(ask(std::move(table)), EFAULT); !set) {
-    log::warning("memory table is refused: {}", set.error().to_string());
+    limited_.warning("memory table is refused: {}", set.error().to_string());
     return std::unexpected(set.error());
   }
   has_table_ = usable;
@@ -279,7 +279,7 @@ Result<> IoctlServer::get_vring_base(Call& call) {
   if (ring.active) {
     TRY(stop(call.ring));
     // Where it cannot go on, its memory has gone; the base is still what it was.
-    if (!start(call.caller, call.ring)) log::warning("ring {} has ended", call.ring);
+    if (!start(call.caller, call.ring)) limited_.warning("ring {} has ended", call.ring);
   }
   return call.caller.give(call.argument, vhost_vring_state{.index = call.ring, .num = ring.base});
 }
@@ -379,7 +379,7 @@ Result<> IoctlServer::start(Caller& caller, uint32_t index) {
   if (swaps_bytes_) TRY(as_errno(ask(vhost::SetVringEndian{index, ring.big_endian}), EINVAL));
   auto started = as_errno(ask(vhost::SetVringKick{index, TRY(ring.kick.duplicate())}), EFAULT);
   if (!started) {
-    log::warning("ring {} cannot start: {}", index, started.error().to_string());
+    limited_.warning("ring {} cannot start: {}", index, started.error().to_string());
     return std::unexpected(started.error());
   }
   ring.active = true;
