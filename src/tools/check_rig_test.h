@@ -146,6 +146,7 @@ class MeddledTarget final : public check::Target {
   MeddledTarget(check::Meddler::Change change, Decorate decorate = {})
       : disk_(std::move(decorate)), change_(std::move(change)) {}
   Result<std::unique_ptr<check::Lease>> connect() override {
+    sessions_.clear();
     return std::make_unique<Session>(disk_, change_);
   }
   [[nodiscard]] bool has_frames() const override { return true; }
