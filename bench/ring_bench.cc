@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 
 #include <atomic>
+#include <chrono>
 #include <thread>
 
 #include "ringway/memory/view.h"
@@ -120,9 +121,11 @@ struct Halves {
   Ring device;
 };
 
-void report(benchmark::State& state, uint64_t chains) {
-  state.counters["ns_per_chain"] = benchmark::Counter(
-      static_cast<double>(chains) / 1e9, benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
+using Clock = std::chrono::steady_clock;
+
+void report(benchmark::State& state, uint64_t chains, Clock::time_point begin) {
+  const std::chrono::duration<double, std::nano> elapsed = Clock::now() - begin;
+  state.counters["ns_per_chain"] = elapsed.count() / static_cast<double>(chains);
 }
 
 template <class DeviceHalf, class DriverHalf>
@@ -130,6 +133,7 @@ void one_thread(benchmark::State& state) {
   const auto batch = static_cast<uint32_t>(state.range(0));
   Halves<DeviceHalf, DriverHalf> halves(state.range(1) != 0);
   uint64_t chains = 0;
+  const auto begin = Clock::now();
   for (auto _ : state) {
     for (uint32_t i = 0; i < batch; ++i) halves.add(i);
     benchmark::DoNotOptimize(halves.front().publish());
@@ -137,7 +141,7 @@ void one_thread(benchmark::State& state) {
     }
     chains += halves.take();
   }
-  report(state, chains);
+  report(state, chains, begin);
 }
 
 void pin(int cpu) {
@@ -163,6 +167,7 @@ void two_threads(benchmark::State& state) {
   uint32_t next = 0;
   for (uint32_t i = 0; i < depth; ++i) halves.add(next++ % ring_size);
   benchmark::DoNotOptimize(halves.front().publish());
+  const auto begin = Clock::now();
   for (auto _ : state) {
     uint32_t count = 0;
     while (count == 0) count = halves.take();
@@ -170,9 +175,9 @@ void two_threads(benchmark::State& state) {
     benchmark::DoNotOptimize(halves.front().publish());
     chains += count;
   }
+  report(state, chains, begin);
   stop = true;
   device.join();
-  report(state, chains);
 }
 
 constexpr auto cases = [](benchmark::internal::Benchmark* bench) {

@@ -41,7 +41,7 @@ class CheckedLane final : public backing::Lane {
  public:
   CheckedLane(backing::Backing& backing, std::unique_ptr<backing::Lane> next)
       : backing_(backing), next_(std::move(next)) {}
-  std::optional<int> submit(backing::Request& request) override {
+  backing::Outcome submit(backing::Request& request) override {
     const bool moves =
         request.operation == backing::Operation::read || request.operation == backing::Operation::write;
     if (request.operation != backing::Operation::flush) {
@@ -132,6 +132,7 @@ class Run final : public engine::QueueLoop {
     }
     ring_->push_used(std::move(chain), written);
   }
+  void give_back(ring::Chain chain) override { ring_->push_back(std::move(chain)); }
   void fail(ring::Chain chain, Error) override {
     ring_->abandon(std::move(chain));
     broken_ = true;

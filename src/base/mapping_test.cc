@@ -1,10 +1,12 @@
 #include "ringway/base/mapping.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <fstream>
 #include <string>
 
 #include "ringway/base/unique_fd.h"
@@ -57,6 +59,27 @@ TEST(Mapping, a_child_process_does_not_inherit_the_memory_of_a_peer) {
   const auto mapping = Mapping::of_file(fd.get(), 4096, 0);
   ASSERT_TRUE(mapping);
   EXPECT_EXIT({ ::_exit(is_mapped(mapping->data()) ? 1 : 0); }, testing::ExitedWithCode(0), "");
+}
+
+// Two letters for each property of the mapping that begins at `page`; proc(5), VmFlags.
+std::string flags_of(const std::byte* page) {
+  std::ifstream mappings("/proc/self/smaps");
+  const std::string begin = fmt::format("{:x}-", reinterpret_cast<uintptr_t>(page));
+  bool found = false;
+  for (std::string line; std::getline(mappings, line);) {
+    found = found || line.starts_with(begin);
+    if (found && line.starts_with("VmFlags:")) return line + " ";
+  }
+  return {};
+}
+
+TEST(Mapping, H328_the_memory_of_a_peer_is_in_no_core_dump_and_in_no_child) {
+  const UniqueFd fd = memory_file(4096);
+  const auto mapping = Mapping::of_file(fd.get(), 4096, 0);
+  ASSERT_TRUE(mapping);
+  const std::string flags = flags_of(mapping->data());
+  EXPECT_NE(flags.find(" dd "), std::string::npos) << flags;
+  EXPECT_NE(flags.find(" dc "), std::string::npos) << flags;
 }
 
 TEST(Mapping, of_a_file_that_is_not_writable_is_an_error_and_not_a_mapping) {

@@ -1,6 +1,7 @@
 #include "ringway/engine/front_end_caller.h"
 
 #include <algorithm>
+#include <system_error>
 
 #include "ringway/base/log.h"
 
@@ -22,11 +23,17 @@ bool redundant(const vhost::FrontEndRequest& waiting, const vhost::FrontEndReque
 
 }  // namespace
 
-void FrontEndCaller::connect(std::shared_ptr<vhost::FrontEnd> front_end) {
+Result<> FrontEndCaller::connect(std::shared_ptr<vhost::FrontEnd> front_end) {
   disconnect();
   front_end_ = std::move(front_end);
   open_ = true;
-  thread_ = std::thread([this] { run(*front_end_); });
+  try {
+    thread_ = std::thread([this] { run(*front_end_); });
+  } catch (const std::system_error& error) {
+    disconnect();
+    return os_failure("cannot start a thread for the back-end channel", error.code().value());
+  }
+  return {};
 }
 
 void FrontEndCaller::disconnect() {

@@ -20,8 +20,8 @@ class FrontEndCaller {
   FrontEndCaller(const FrontEndCaller&) = delete;
   FrontEndCaller& operator=(const FrontEndCaller&) = delete;
 
-  // Control thread. Replaces an earlier channel.
-  void connect(std::shared_ptr<vhost::FrontEnd> front_end);
+  // Control thread. Replaces an earlier channel. After an error there is none.
+  Result<> connect(std::shared_ptr<vhost::FrontEnd> front_end);
   // Control thread. Drops what was not sent yet and waits for the call that is under way.
   void disconnect();
 

@@ -23,6 +23,11 @@ constexpr uint64_t ring_features = bit(VIRTIO_F_VERSION_1) | bit(VIRTIO_F_RING_P
 
 constexpr uint32_t max_config_size = 256;  // vhost-user "Virtio device config space"
 
+Result<std::shared_ptr<const memory::Region>> open_region(vhost::MemoryRegion& region) {
+  if (region.origin == vhost::MemoryRegion::Origin::own_process) return memory::Region::borrow(region.layout);
+  return memory::Region::open(region.layout, std::move(region.fd));
+}
+
 std::unexpected<Error> not_offered() { return refused("not offered by this device"); }
 
 }  // namespace
@@ -51,6 +56,7 @@ class LocalDevice::KickWaiter final : public loop::Source {
     // The holder of the lock may be waiting for this very thread: try again in the next turn.
     const std::unique_lock lock(device_.mutex_, std::try_to_lock);
     if (!lock) return true;
+    const memory::FaultGuard::Work work;
     device_.on_waiting_kick(index_);
     return false;
   }
@@ -78,6 +84,7 @@ LocalDevice::~LocalDevice() {
 }
 
 Result<vhost::DeviceReply> LocalDevice::handle(vhost::DeviceRequest request) {
+  const memory::FaultGuard::Work work;
   const std::scoped_lock lock(mutex_);
   return std::visit(
       [this](auto& alternative) -> Result<vhost::DeviceReply> {
@@ -88,6 +95,7 @@ Result<vhost::DeviceReply> LocalDevice::handle(vhost::DeviceRequest request) {
 
 void LocalDevice::disconnect() {
   front_end_.disconnect();
+  const memory::FaultGuard::Work work;
   const std::scoped_lock lock(mutex_);
   reset_device();
   vrings_ = std::vector<Vring>(model_.queue_count());
@@ -146,7 +154,7 @@ Result<uint64_t> LocalDevice::on(const vhost::GetQueueNum&) { return vrings_.siz
 Result<Done> LocalDevice::on(vhost::SetMemTable& request) {
   std::vector<std::shared_ptr<const memory::Region>> regions;
   for (vhost::MemoryRegion& region : request.regions) {
-    regions.push_back(TRY(memory::Region::open(region.layout, std::move(region.fd))));
+    regions.push_back(TRY(open_region(region)));
   }
   TRY(replace_map(TRY(memory::Map::of(std::move(regions)))));
   return Done{};
@@ -157,7 +165,7 @@ Result<uint64_t> LocalDevice::on(const vhost::GetMaxMemSlots&) { return options_
 Result<Done> LocalDevice::on(vhost::AddMemReg& request) {
   if (map_->regions().size() >= options_.max_mem_slots)
     return refused("all memory slots are taken", options_.max_mem_slots);
-  auto region = TRY(memory::Region::open(request.region.layout, std::move(request.region.fd)));
+  auto region = TRY(open_region(request.region));
   map_ = TRY(map_->with(std::move(region)));
   set_views(false);
   start_all_or_report();
@@ -247,7 +255,7 @@ bool LocalDevice::lies_in(const Vring& vring, vhost::GuestAddress iova, uint64_t
 }
 
 Result<Done> LocalDevice::on(vhost::SetFrontEnd& request) {
-  front_end_.connect(std::move(request.front_end));
+  TRY(front_end_.connect(std::move(request.front_end)));
   questions_.clear();
   set_views(false);  // misses that nobody could be told are told now
   start_all_or_report();
@@ -395,6 +403,7 @@ Result<LocalDevice::Start> LocalDevice::try_start(uint16_t index) {
   if (!config && has(VIRTIO_F_ACCESS_PLATFORM)) return Start::not_yet;
   if (!config) return std::unexpected(config.error());
   auto ring = TRY(ring::start(*std::move(config), view()));
+  if (map_->broken()) return refused("the front-end took away its memory");
   vring.kick_waiter.reset();
   RunningQueue::Setup setup{.index = index,
                             .features = features_,

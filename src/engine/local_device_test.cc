@@ -5,7 +5,11 @@
 #include <gmock/gmock.h>
 #include <linux/virtio_ids.h>
 #include <linux/virtio_ring.h>
+#include <sys/syscall.h>
 
+#include <fstream>
+
+#include "ringway/base/failing_call_test.h"
 #include "ringway/engine/rig_test.h"
 
 namespace ringway::engine {
@@ -256,6 +260,126 @@ TEST_F(LocalDeviceTest, in_band_kicks_start_and_serve_a_ring) {
   add("after it");
   must(vhost::VringKick{0});
   EXPECT_TRUE(take());
+}
+
+// Keeps what it is told; while `deaf`, it takes nothing more.
+class Listener final : public vhost::FrontEnd {
+ public:
+  Result<vhost::FrontEndReply> handle(vhost::FrontEndRequest request) override {
+    ++begun;
+    while (deaf) std::this_thread::sleep_for(milliseconds(1));
+    if (const auto* call = std::get_if<vhost::VringCall>(&request)) called_ring = call->ring;
+    if (const auto* err = std::get_if<vhost::VringErr>(&request)) broken_ring = err->ring;
+    return vhost::FrontEndReply(vhost::Done{});
+  }
+  static constexpr uint32_t none = UINT32_MAX;
+  std::atomic<bool> deaf = false;
+  std::atomic<unsigned> begun = 0;
+  std::atomic<uint32_t> called_ring = none;
+  std::atomic<uint32_t> broken_ring = none;
+};
+
+TEST_F(LocalDeviceTest, N133_in_band_calls_and_N134_errors_are_sent_when_they_are_due) {
+  must(vhost::SetFeatures{modern});
+  must(vhost::SetProtocolFeatures{{bit(vhost::VHOST_USER_PROTOCOL_F_INBAND_NOTIFICATIONS)}});
+  share_memory();
+  make_driver(modern);
+  describe_ring(user_base, 1);
+  const auto front_end = std::make_shared<Listener>();
+  must(vhost::SetFrontEnd{front_end});
+  must(vhost::SetVringEnable{1, 1});
+  std::visit([](auto& driver) { driver.disable_calls(); }, *driver_);
+  add("not called");
+  must(vhost::VringKick{1});
+  ASSERT_TRUE(take());
+  EXPECT_EQ(front_end->called_ring, Listener::none) << "the driver wants no calls";
+  std::visit([](auto& driver) { (void)driver.enable_calls(); }, *driver_);
+  add("called");
+  must(vhost::VringKick{1});
+  EXPECT_TRUE(soon([&] { return front_end->called_ring == 1; }));
+  ASSERT_TRUE(take());
+  EXPECT_EQ(front_end->broken_ring, Listener::none);
+  model_.failing_ = true;
+  add("broken");
+  must(vhost::VringKick{1});
+  EXPECT_TRUE(soon([&] { return front_end->broken_ring == 1; }));
+  device_->disconnect();
+}
+
+TEST_F(LocalDeviceTest, N133_without_the_feature_nothing_is_said_in_band) {
+  must(vhost::SetFeatures{modern});
+  share_memory();
+  make_driver(modern);
+  describe_ring();
+  const auto front_end = std::make_shared<Listener>();
+  must(vhost::SetFrontEnd{front_end});
+  must(vhost::SetVringEnable{0, 1});
+  must(vhost::SetVringKick{0, kick_.copy()});
+  std::visit([](auto& driver) { (void)driver.enable_calls(); }, *driver_);
+  add("there is no call fd");
+  ASSERT_TRUE(take());
+  model_.failing_ = true;
+  add("there is no err fd", true);
+  EXPECT_TRUE(soon([&] { return *ask(vhost::GetStatus{}) != 0; }));
+  std::this_thread::sleep_for(milliseconds(20));
+  EXPECT_EQ(front_end->begun, 0U);
+  device_->disconnect();
+}
+
+// Kibibytes.
+size_t resident() {
+  std::ifstream status("/proc/self/statm");
+  size_t all = 0;
+  size_t pages = 0;
+  status >> all >> pages;
+  return pages * 4;
+}
+
+TEST_F(LocalDeviceTest, H310_a_front_end_that_stands_still_costs_neither_memory_nor_a_thread) {
+  start();
+  std::visit([](auto& driver) { (void)driver.enable_calls(); }, *driver_);
+  const UniqueFd call = call_.copy();
+  const uint64_t all_but_full = UINT64_MAX - 1;  // one more write would block
+  ASSERT_EQ(::write(call.get(), &all_but_full, sizeof all_but_full), 8);
+  const auto front_end = std::make_shared<Listener>();
+  front_end->deaf = true;
+  must(vhost::SetFrontEnd{front_end});
+  const auto stand_still = [&](int rounds) {
+    for (int i = 0; i < rounds; ++i) {
+      model_.announce_change();
+      add("still served");
+      ASSERT_TRUE(take());
+      std::visit([](auto& driver) { (void)driver.enable_calls(); }, *driver_);
+    }
+  };
+  stand_still(2'000);
+  [[maybe_unused]] const size_t before = resident();
+  stand_still(20'000);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // they keep what was freed, and notes
+  EXPECT_LT(resident(), before + 1024);
+#endif
+  EXPECT_EQ(front_end->begun, 1U);
+  front_end->deaf = false;
+  EXPECT_TRUE(soon([&] { return front_end->begun == 2; })) << "the news that waited, once";
+  device_->disconnect();
+}
+
+TEST_F(LocalDeviceTest, H317_a_back_end_channel_that_cannot_have_a_thread_is_refused_and_the_rings_go_on) {
+  start();
+  const auto front_end = std::make_shared<Listener>();
+  std::jthread([&] {
+    make_fail(SYS_clone3, EAGAIN);
+    const auto reply = ask(vhost::SetFrontEnd{front_end});
+    ASSERT_FALSE(reply);
+    EXPECT_EQ(reply.error().os_error, EAGAIN);
+  }).join();
+  model_.announce_change();  // to nobody
+  add("still served");
+  EXPECT_TRUE(take());
+  must(vhost::SetFrontEnd{front_end});
+  model_.announce_change();
+  EXPECT_TRUE(soon([&] { return front_end->begun == 1; }));
+  device_->disconnect();
 }
 
 TEST_F(LocalDeviceTest, H154_nothing_is_served_before_driver_ok_when_status_is_negotiated) {

@@ -17,6 +17,9 @@ class QueueLoop {
   virtual ~QueueLoop() = default;
   // The chain is done; `written` bytes of its writable part are new. Now or later, on the worker's thread.
   virtual void complete(ring::Chain chain, uint32_t written) = 0;
+  // The chain was not touched and stays available: it comes again when the ring goes on. Only in
+  // Queue::drain(), the chain that was processed last first.
+  virtual void give_back(ring::Chain chain) = 0;
   // The driver broke the rules of this device beyond what a status can say: the ring stops until it is set up
   // again. `chain` ends unanswered.
   virtual void fail(ring::Chain chain, Error error) = 0;
@@ -37,6 +40,9 @@ class Queue {
   // All chains that are available now (or as many as fit in a turn) have been processed: submit what was
   // gathered.
   virtual void flush() {}
+  // The ring is about to stop, or its memory to move: chains that wait for something that may never come (a
+  // packet) end now, in QueueLoop::complete or give_back. More may follow if the ring goes on.
+  virtual void drain() {}
 };
 
 }  // namespace ringway::engine

@@ -30,6 +30,7 @@ RunningQueue::RunningQueue(loop::Loop& worker, Model& model, ring::Ring ring, me
       view_(std::move(view)),
       size_(std::visit([](const auto& format) { return format.size(); }, ring_)) {
   worker_.run([&] {
+    memory::FaultGuard::work_on_this_thread();
     seen_faults_ = memory::FaultGuard::faults();
     queue_ = model.start_queue(*this);
     worker_.add(*this);
@@ -109,6 +110,11 @@ void RunningQueue::complete(ring::Chain chain, uint32_t written) {
   worker_.wake(*this);  // what has come back is likely to be followed by more
 }
 
+void RunningQueue::give_back(ring::Chain chain) {
+  if (state_ == State::broken) return abandon(std::move(chain));
+  std::visit([&](auto& ring) { ring.push_back(std::move(chain)); }, ring_);
+}
+
 void RunningQueue::fail(ring::Chain chain, Error error) {
   break_ring(error);
   abandon(std::move(chain));
@@ -133,7 +139,7 @@ bool RunningQueue::drain_ring() {
   if (const uint64_t faults = memory::FaultGuard::faults(); faults != seen_faults_) [[unlikely]] {
     seen_faults_ = faults;
     if (memory_is_broken()) {
-      break_ring(Error{.fault = Fault::violation, .what = "the front-end truncated its memory"});
+      break_ring(Error{.fault = Fault::violation, .what = "the front-end took away its memory"});
       return true;
     }
   }
@@ -249,6 +255,7 @@ uint32_t RunningQueue::in_flight() const {
 }
 
 void RunningQueue::drain(std::binary_semaphore& done) {
+  queue_->drain();
   drained_ = &done;
   on_drained();
 }

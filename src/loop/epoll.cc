@@ -33,19 +33,17 @@ class EpollPoller final : public Poller {
 
   Result<Watch*> watch(const Signal& signal, SourceState& source) override;
   void unwatch(Watch* watch) override;
-  void submit(FileRequest& request) override;
-  [[nodiscard]] size_t in_flight() const override { return in_flight_; }
+  void submit(FileRequest& request) override { files_.submit(request); }
+  [[nodiscard]] size_t in_flight() const override { return files_.in_flight(); }
   bool reap() override;
-  void flush() override;
+  void flush() override { files_.flush(); }
   void sleep(std::optional<Loop::Clock::time_point> until) override;
-  [[nodiscard]] bool pending() const override { return !finished_.empty(); }
+  [[nodiscard]] bool pending() const override { return files_.pending(); }
 
  private:
   Result<> add(int fd, void* data);
   void look(int timeout);
   bool reap_events();
-  bool reap_files();
-  FileJob* take_job();
 
   Client& client_;
   std::shared_ptr<Doorbell> doorbell_;
@@ -55,13 +53,7 @@ class EpollPoller final : public Poller {
   unsigned turns_ = 0;
   std::unordered_set<Watch*> watches_;
   std::vector<std::unique_ptr<Watch>> ended_;  // may still be named in events_
-
-  size_t in_flight_ = 0;
-  std::shared_ptr<FilePool> pool_;
-  FileJob* queued_ = nullptr;  // the newest first
-  Stack<FileJob> finished_;
-  std::vector<std::unique_ptr<FileJob>> jobs_;
-  FileJob* free_jobs_ = nullptr;
+  PoolQueue files_{doorbell_};
 };
 
 Result<> EpollPoller::open() {
@@ -91,38 +83,6 @@ void EpollPoller::unwatch(Watch* watch) {
   ended_.emplace_back(watch);
 }
 
-FileJob* EpollPoller::take_job() {
-  if (free_jobs_ == nullptr) {
-    jobs_.push_back(std::make_unique<FileJob>());
-    return jobs_.back().get();
-  }
-  return std::exchange(free_jobs_, free_jobs_->next);
-}
-
-void EpollPoller::submit(FileRequest& request) {
-  ++in_flight_;
-  FileJob* job = take_job();
-  *job = {.request = &request, .home = &finished_, .doorbell = doorbell_, .next = queued_};
-  queued_ = job;
-}
-
-void EpollPoller::flush() {
-  if (queued_ == nullptr) return;
-  if (pool_ == nullptr) pool_ = FilePool::shared();
-  FileJob* in_order = nullptr;
-  while (queued_ != nullptr) {
-    FileJob* job = queued_;
-    queued_ = std::exchange(job->next, in_order);
-    in_order = job;
-  }
-  if (pool_->submit(in_order)) return;
-  while (in_order != nullptr) {
-    FileJob* job = std::exchange(in_order, in_order->next);
-    job->result = -EAGAIN;
-    finished_.push(job);
-  }
-}
-
 void EpollPoller::look(int timeout) {
   const int count = ::epoll_wait(epoll_.get(), events_.data(), events_per_turn, timeout);
   event_count_ = static_cast<size_t>(std::max(count, 0));
@@ -131,13 +91,13 @@ void EpollPoller::look(int timeout) {
 
 void EpollPoller::sleep(std::optional<Loop::Clock::time_point> until) {
   flush();
-  if (finished_.empty()) look(milliseconds_until(until));
+  if (!files_.pending()) look(milliseconds_until(until));
 }
 
 bool EpollPoller::reap() {
   if (event_count_ == 0 && ++turns_ >= turns_between_looks) look(0);
   const bool events = reap_events();
-  return reap_files() || events;
+  return files_.reap() || events;
 }
 
 bool EpollPoller::reap_events() {
@@ -150,20 +110,6 @@ bool EpollPoller::reap_events() {
   }
   ended_.clear();
   return count > 0;
-}
-
-bool EpollPoller::reap_files() {
-  FileJob* job = finished_.take_all();
-  const bool any = job != nullptr;
-  while (job != nullptr) {
-    FileJob* const ended = std::exchange(job, job->next);
-    FileRequest& request = *ended->request;
-    const int64_t result = ended->result;
-    ended->next = std::exchange(free_jobs_, ended);
-    --in_flight_;
-    request.done(request, result);
-  }
-  return any;
 }
 
 }  // namespace

@@ -2,11 +2,15 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <sys/ioctl.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <array>
 #include <cassert>
+#include <cerrno>
 #include <system_error>
+#include <utility>
 
 #include "ringway/loop/signals.h"
 
@@ -77,6 +81,15 @@ void FilePool::work() {
   }
 }
 
+namespace {
+
+int control(const FileRequest& request) {
+  std::array<uint64_t, 2> range{request.offset, request.length};
+  return ::ioctl(request.fd, static_cast<unsigned long>(request.flags), range.data());
+}
+
+}  // namespace
+
 int64_t carry_out(const FileRequest& request) {
   const auto offset = static_cast<off_t>(request.offset);
   const auto count = static_cast<int>(request.pieces.size());
@@ -94,8 +107,58 @@ int64_t carry_out(const FileRequest& request) {
     case FileRequest::Operation::allocate:
       result = ::fallocate(request.fd, request.flags, offset, static_cast<off_t>(request.length));
       break;
+    case FileRequest::Operation::control:
+      result = control(request);
+      break;
   }
   return result < 0 ? -errno : result;
+}
+
+// ---- PoolQueue
+
+FileJob* PoolQueue::take_job() {
+  if (free_jobs_ == nullptr) {
+    jobs_.push_back(std::make_unique<FileJob>());
+    return jobs_.back().get();
+  }
+  return std::exchange(free_jobs_, free_jobs_->next);
+}
+
+void PoolQueue::submit(FileRequest& request) {
+  ++in_flight_;
+  FileJob* job = take_job();
+  *job = {.request = &request, .home = &finished_, .doorbell = doorbell_, .next = queued_};
+  queued_ = job;
+}
+
+void PoolQueue::hand_over() {
+  if (pool_ == nullptr) pool_ = FilePool::shared();
+  FileJob* in_order = nullptr;
+  while (queued_ != nullptr) {
+    FileJob* job = queued_;
+    queued_ = std::exchange(job->next, in_order);
+    in_order = job;
+  }
+  if (pool_->submit(in_order)) return;
+  while (in_order != nullptr) {
+    FileJob* job = std::exchange(in_order, in_order->next);
+    job->result = -EAGAIN;
+    finished_.push(job);
+  }
+}
+
+bool PoolQueue::reap() {
+  FileJob* job = finished_.take_all();
+  const bool any = job != nullptr;
+  while (job != nullptr) {
+    FileJob* const ended = std::exchange(job, job->next);
+    FileRequest& request = *ended->request;
+    const int64_t result = ended->result;
+    ended->next = std::exchange(free_jobs_, ended);
+    --in_flight_;
+    request.done(request, result);
+  }
+  return any;
 }
 
 }  // namespace ringway::loop

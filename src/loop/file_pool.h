@@ -1,5 +1,6 @@
-// FilePool: threads that carry out file requests where io_uring may not. One pool for all loops of the
-// process; its threads come with the first requests and end with the last loop. Any thread.
+// FilePool: threads that carry out file requests where io_uring may not, or cannot. One pool for all loops of
+// the process; its threads come with the first requests and end with the last loop. Any thread. PoolQueue: a
+// loop's way to it.
 #pragma once
 
 #include <condition_variable>
@@ -48,6 +49,35 @@ class FilePool {
   size_t idle_ = 0;  // threads that wait
   bool stopping_ = false;
   std::vector<std::jthread> threads_;
+};
+
+// One loop's requests on their way through the pool and back. The loop's thread.
+class PoolQueue {
+ public:
+  explicit PoolQueue(std::shared_ptr<Doorbell> doorbell) : doorbell_(std::move(doorbell)) {}
+
+  // To be handed over by the next flush().
+  void submit(FileRequest& request);
+  void flush() {
+    if (queued_ != nullptr) hand_over();
+  }
+  // Something to reap is there. Requests that no thread can be had for are there at once, with EAGAIN.
+  [[nodiscard]] bool pending() const { return !finished_.empty(); }
+  // Calls done() of all that have ended; false if there are none.
+  bool reap();
+  [[nodiscard]] size_t in_flight() const { return in_flight_; }
+
+ private:
+  void hand_over();
+  FileJob* take_job();
+
+  const std::shared_ptr<Doorbell> doorbell_;
+  std::shared_ptr<FilePool> pool_;
+  size_t in_flight_ = 0;
+  FileJob* queued_ = nullptr;  // the newest first
+  Stack<FileJob> finished_;
+  std::vector<std::unique_ptr<FileJob>> jobs_;
+  FileJob* free_jobs_ = nullptr;
 };
 
 // Blocks. Bytes or 0, or a negative errno.

@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -118,6 +119,16 @@ TEST_P(FileRequestTest, SyncAndAllocateWork) {
   EXPECT_EQ(status.st_blocks, 0);
   EXPECT_EQ(carry_out(*loop, {.operation = Operation::sync, .fd = fd.get()}), 0);
   EXPECT_EQ(carry_out(*loop, {.operation = Operation::sync, .fd = fd.get(), .flags = 1}), 0);
+}
+
+TEST_P(FileRequestTest, WhatIsNoBlockDeviceHasNoRangesToControl) {
+  auto loop = start();
+  const UniqueFd fd = temporary_file();
+  EXPECT_EQ(
+      carry_out(*loop, {.operation = Operation::control, .fd = fd.get(), .length = 512, .flags = BLKDISCARD}),
+      -ENOTTY);
+  EXPECT_EQ(carry_out(*loop, {.operation = Operation::control, .fd = -1, .length = 512, .flags = BLKDISCARD}),
+            -EBADF);
 }
 
 TEST_P(FileRequestTest, MoreRequestsThanAnyQueueHoldsMayBeSubmittedInOneTurn) {

@@ -58,13 +58,15 @@ class Source {
 
 // One file operation, owned by the caller and untouched by it until `done` is called (on the loop's thread).
 struct FileRequest {
-  enum class Operation : uint8_t { read, write, sync, allocate };
+  enum class Operation : uint8_t { read, write, sync, allocate, control };
   Operation operation = Operation::read;
   int fd = -1;
   std::span<const iovec> pieces;  // read, write
   uint64_t offset = 0;            // bytes
-  uint64_t length = 0;            // bytes; allocate
-  int flags = 0;                  // read, write: RWF_*; sync: 1 for data only; allocate: FALLOC_FL_*
+  uint64_t length = 0;            // bytes; allocate, control
+  // read, write: RWF_*; sync: 1 for data only; allocate: FALLOC_FL_*; control: an ioctl that takes a range,
+  // such as BLKDISCARD
+  int flags = 0;
   // `result`: bytes or 0, or a negative errno.
   void (*done)(FileRequest& request, int64_t result) = nullptr;
 };

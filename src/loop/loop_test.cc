@@ -1,11 +1,8 @@
 #include "ringway/loop/loop.h"
 
 #include <fcntl.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 
 #include <algorithm>
@@ -13,6 +10,7 @@
 #include <fstream>
 #include <vector>
 
+#include "ringway/base/failing_call_test.h"
 #include "ringway/loop/loop_testing.h"
 
 namespace ringway::loop {
@@ -459,22 +457,9 @@ TEST_P(LoopTest, ABrokenPipeDoesNotEndTheProcess) {
 
 // Where io_uring is forbidden.
 
-// Makes one system call fail with EPERM in this thread and those that it starts.
-void forbid(long call) {
-  std::array<sock_filter, 4> program = {{
-      {BPF_LD | BPF_W | BPF_ABS, 0, 0, offsetof(seccomp_data, nr)},
-      {BPF_JMP | BPF_JEQ | BPF_K, 0, 1, static_cast<uint32_t>(call)},
-      {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ERRNO | EPERM},
-      {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW},
-  }};
-  const sock_fprog filter{.len = program.size(), .filter = program.data()};
-  ASSERT_EQ(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-  ASSERT_EQ(::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter), 0);
-}
-
 void expect_fallback_without(long call) {
   std::jthread([call] {
-    forbid(call);
+    make_fail(call, EPERM);
     auto loop = start_or_fail({});
     EXPECT_FALSE(loop->uses_io_uring());
     int ran = 0;
@@ -485,6 +470,15 @@ void expect_fallback_without(long call) {
 
 TEST(LoopFallback, WhereIoUringCannotBeSetUpEpollIsUsed) { expect_fallback_without(SYS_io_uring_setup); }
 TEST(LoopFallback, WhereIoUringCannotBeEnteredEpollIsUsed) { expect_fallback_without(SYS_io_uring_enter); }
+
+TEST(LoopThread, H317_a_worker_that_cannot_have_a_thread_is_an_error) {
+  std::jthread([] {
+    make_fail(SYS_clone3, EAGAIN);
+    const auto loop = Loop::start({});
+    ASSERT_FALSE(loop);
+    EXPECT_EQ(loop.error().os_error, EAGAIN);
+  });
+}
 
 TEST(LoopFallback, IoUringIsUsedWhereItMayBe) {
   std::ifstream disabled("/proc/sys/kernel/io_uring_disabled");

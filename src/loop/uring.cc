@@ -6,12 +6,14 @@
 
 #include <algorithm>
 #include <array>
+#include <cassert>
 #include <climits>
 #include <deque>
 #include <unordered_set>
 #include <vector>
 
 #include "ringway/base/log.h"
+#include "ringway/loop/file_pool.h"
 #include "ringway/loop/poller.h"
 
 namespace ringway::loop {
@@ -65,6 +67,9 @@ void prepare(io_uring_sqe* sqe, FileRequest& request) {
       io_uring_prep_fallocate(sqe, request.fd, request.flags, static_cast<off_t>(request.offset),
                               static_cast<off_t>(request.length));
       break;
+    case FileRequest::Operation::control:
+      assert(false);  // PoolQueue
+      break;
   }
   io_uring_sqe_set_data64(sqe, tagged(&request, file_tag));
 }
@@ -79,10 +84,11 @@ class UringPoller final : public Poller {
   Result<Watch*> watch(const Signal& signal, SourceState& source) override;
   void unwatch(Watch* watch) override;
   void submit(FileRequest& request) override;
-  [[nodiscard]] size_t in_flight() const override { return in_flight_; }
+  [[nodiscard]] size_t in_flight() const override { return in_flight_ + controls_.in_flight(); }
   bool reap() override;
   void flush() override;
   void sleep(std::optional<Loop::Clock::time_point> until) override;
+  [[nodiscard]] bool pending() const override { return controls_.pending(); }
 
  private:
   Result<> set_up();
@@ -107,6 +113,7 @@ class UringPoller final : public Poller {
       waiting_;  // for room in the submission queue: only when the kernel refuses to take more
   std::unordered_set<UringWatch*> watches_;  // all that are not freed
   std::vector<UringWatch*> changes_;
+  PoolQueue controls_{doorbell_};  // what io_uring has no operation for
 };
 
 UringPoller::~UringPoller() {
@@ -165,6 +172,7 @@ io_uring_sqe* UringPoller::entry() {
 }
 
 void UringPoller::submit(FileRequest& request) {
+  if (request.operation == FileRequest::Operation::control) return controls_.submit(request);
   ++in_flight_;
   io_uring_sqe* sqe = waiting_.empty() ? entry() : nullptr;
   if (sqe == nullptr) {
@@ -251,13 +259,16 @@ bool UringPoller::kernel_has_completions() const {
 }
 
 void UringPoller::flush() {
+  controls_.flush();
   if (!doorbell_armed_ || !changes_.empty() || !waiting_.empty()) prepare_all();
   if (io_uring_sq_ready(&ring_) == 0 && !kernel_has_completions()) return;
   io_uring_submit_and_get_events(&ring_);
 }
 
 void UringPoller::sleep(std::optional<Loop::Clock::time_point> until) {
+  controls_.flush();
   prepare_all();
+  if (controls_.pending()) return;
   __kernel_timespec time{};
   if (until) {
     const auto left = std::max(*until - Loop::Clock::now(), Loop::Clock::duration::zero());
@@ -280,7 +291,8 @@ bool UringPoller::reap() {
     complete(copy);
     ++count;
   }
-  return count > 0;
+  const bool controls = controls_.in_flight() > 0 && controls_.reap();
+  return count > 0 || controls;
 }
 
 void UringPoller::complete(const io_uring_cqe& cqe) {

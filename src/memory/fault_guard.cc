@@ -2,6 +2,7 @@
 
 #include <signal.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <mutex>
 #include <utility>
@@ -9,67 +10,126 @@
 namespace ringway::memory {
 
 struct FaultGuard::Range {
+  struct Bounds {
+    uintptr_t begin = 0;
+    uintptr_t end = 0;
+    bool borrowed = false;
+  };
+
   std::atomic<uint64_t> version = 0;  // changes with begin and end, and is odd while they do
   std::atomic<uintptr_t> begin = 0;
   std::atomic<uintptr_t> end = 0;  // 0: free for reuse
+  std::atomic<bool> borrowed = false;
   std::atomic<bool> broken = false;
 
-  void set(uintptr_t from, uintptr_t to) {
+  void set(const Bounds& bounds) {
     version.fetch_add(1);
-    begin.store(from);
-    end.store(to);
+    begin.store(bounds.begin);
+    end.store(bounds.end);
+    borrowed.store(bounds.borrowed);
     version.fetch_add(1);
+  }
+  // False while it changes, or if the address is not in it. A range that changes meanwhile is not the one:
+  // that is held by whoever has just touched it.
+  bool holds(uintptr_t address, Bounds& bounds) const {
+    const uint64_t before = version.load();
+    bounds = {.begin = begin.load(), .end = end.load(), .borrowed = borrowed.load()};
+    if (before % 2 != 0 || version.load() != before) return false;
+    return address >= bounds.begin && address < bounds.end;
   }
   Range* next = nullptr;  // set before the range is published; ranges are never freed
 };
 
 namespace {
 
+// The static TLS block: a signal handler must not be the first to touch it.
+[[gnu::tls_model("initial-exec")]] constinit thread_local unsigned works_here = 0;
+
 std::atomic<FaultGuard::Range*> ranges = nullptr;
 std::atomic<uint64_t> fault_count = 0;
+uintptr_t page_size = 0;
 std::mutex registration;
-struct sigaction previous_action;
+struct sigaction previous_bus;
+struct sigaction previous_segv;
 
-bool absorb(uintptr_t address) {
+using Bounds = FaultGuard::Range::Bounds;
+
+bool place_zeros(uintptr_t begin, uintptr_t end, int flags) {
+  flags |= MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+  void* at = reinterpret_cast<void*>(begin);  // NOLINT(performance-no-int-to-ptr)
+  return ::mmap(at, end - begin, PROT_READ | PROT_WRITE, flags, -1, 0) != MAP_FAILED;
+}
+
+// In the program's memory only the page that was touched changes.
+bool repair_page(uintptr_t address, int number, int code) {
+  const uintptr_t page = address - address % page_size;
+  if (number == SIGBUS) return code == BUS_ADRERR && place_zeros(page, page + page_size, MAP_FIXED);
+  if (code == SEGV_ACCERR) {
+    void* at = reinterpret_cast<void*>(page);  // NOLINT(performance-no-int-to-ptr)
+    return ::mprotect(at, page_size, PROT_READ | PROT_WRITE) == 0;
+  }
+  // Where somebody maps something at this very moment, the access is simply tried again.
+  return code == SEGV_MAPERR && (place_zeros(page, page + page_size, MAP_FIXED_NOREPLACE) || errno == EEXIST);
+}
+
+void note(FaultGuard::Range& range) {
+  range.broken.store(true, std::memory_order_release);
+  fault_count.fetch_add(1, std::memory_order_release);
+}
+
+bool absorb(uintptr_t address, int number, int code) {
+  bool repaired = false;
   for (auto* range = ranges.load(std::memory_order_acquire); range != nullptr; range = range->next) {
-    // A range that changes meanwhile is not the one: that is held by whoever has just touched it.
-    const uint64_t version = range->version.load();
-    const uintptr_t begin = range->begin.load();
-    const uintptr_t end = range->end.load();
-    if (version % 2 != 0 || range->version.load() != version) continue;
-    if (address < begin || address >= end) continue;
-    void* at = reinterpret_cast<void*>(begin);  // NOLINT
-    const int flags = MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-    if (::mmap(at, end - begin, PROT_READ | PROT_WRITE, flags, -1, 0) == MAP_FAILED) return false;
-    range->broken.store(true, std::memory_order_release);
-    fault_count.fetch_add(1, std::memory_order_release);
-    return true;
+    Bounds bounds;
+    if (!range->holds(address, bounds)) continue;
+    if (!bounds.borrowed) {
+      if (number != SIGBUS || !place_zeros(bounds.begin, bounds.end, MAP_FIXED)) return false;
+      note(*range);
+      return true;
+    }
+    // Several devices may have borrowed the same memory: each is told.
+    if (works_here == 0) continue;
+    if (!repaired && !repair_page(address, number, code)) return false;
+    repaired = true;
+    note(*range);
   }
-  return false;
+  return repaired;
 }
 
-void on_sigbus(int number, siginfo_t* info, void* context) {
+void pass_on(const struct sigaction& previous, int number, siginfo_t* info, void* context) {
+  if ((previous.sa_flags & SA_SIGINFO) != 0 && previous.sa_sigaction != nullptr) {
+    previous.sa_sigaction(number, info, context);
+  } else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) {
+    previous.sa_handler(number);
+  } else {
+    ::sigaction(number, &previous, nullptr);  // the access faults again under it
+  }
+}
+
+void on_fault(int number, siginfo_t* info, void* context) {
   const int saved_errno = errno;
-  const bool absorbed = absorb(reinterpret_cast<uintptr_t>(info->si_addr));
+  // Positive codes are the kernel's: a fault, not somebody's kill().
+  const bool absorbed =
+      info->si_code > 0 && absorb(reinterpret_cast<uintptr_t>(info->si_addr), number, info->si_code);
   errno = saved_errno;
-  if (absorbed) return;
-  if ((previous_action.sa_flags & SA_SIGINFO) != 0 && previous_action.sa_sigaction != nullptr) {
-    previous_action.sa_sigaction(number, info, context);
-    return;
-  }
-  // Not ours: the access faults again under the previous disposition.
-  ::sigaction(SIGBUS, &previous_action, nullptr);
+  if (!absorbed) pass_on(number == SIGBUS ? previous_bus : previous_segv, number, info, context);
 }
 
-void install_handler_once() {
-  static const bool installed = [] {
-    struct sigaction action{};
-    action.sa_sigaction = on_sigbus;
-    action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
-    ::sigemptyset(&action.sa_mask);
-    return ::sigaction(SIGBUS, &action, &previous_action) == 0;
-  }();
-  (void)installed;
+bool install(int number, struct sigaction& previous) {
+  page_size = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  struct sigaction action{};
+  action.sa_sigaction = on_fault;
+  action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
+  ::sigemptyset(&action.sa_mask);
+  return ::sigaction(number, &action, &previous) == 0;
+}
+
+void install_once(bool borrowed) {
+  static const bool bus = install(SIGBUS, previous_bus);
+  if (!borrowed) return;
+  static const bool segv = install(SIGSEGV, previous_segv);
+  (void)bus;
+  (void)segv;
 }
 
 FaultGuard::Range* free_range() {
@@ -84,13 +144,20 @@ FaultGuard::Range* free_range() {
 
 }  // namespace
 
-FaultGuard::FaultGuard(std::byte* base, size_t size) {
-  install_handler_once();
+FaultGuard::FaultGuard(std::byte* base, size_t size) : FaultGuard(base, size, Owner::us) {}
+
+FaultGuard FaultGuard::of_borrowed(std::byte* base, size_t size) {
+  return FaultGuard(base, size, Owner::program);
+}
+
+FaultGuard::FaultGuard(std::byte* base, size_t size, Owner owner) {
+  const bool borrowed = owner == Owner::program;
+  install_once(borrowed);
   const std::scoped_lock lock(registration);
   range_ = free_range();
   const auto begin = reinterpret_cast<uintptr_t>(base);
   range_->broken.store(false);
-  range_->set(begin, begin + size);
+  range_->set({.begin = begin, .end = begin + size, .borrowed = borrowed});
 }
 
 FaultGuard::FaultGuard(FaultGuard&& other) noexcept : range_(std::exchange(other.range_, nullptr)) {}
@@ -103,7 +170,7 @@ FaultGuard& FaultGuard::operator=(FaultGuard&& other) noexcept {
 FaultGuard::~FaultGuard() {
   if (range_ == nullptr) return;
   const std::scoped_lock lock(registration);
-  range_->set(0, 0);
+  range_->set({});
 }
 
 bool FaultGuard::broken() const {
@@ -111,5 +178,10 @@ bool FaultGuard::broken() const {
 }
 
 uint64_t FaultGuard::faults() { return fault_count.load(std::memory_order_acquire); }
+
+FaultGuard::Work::Work() { ++works_here; }
+FaultGuard::Work::~Work() { --works_here; }
+
+void FaultGuard::work_on_this_thread() { works_here |= 1U << 31U; }
 
 }  // namespace ringway::memory

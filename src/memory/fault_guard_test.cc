@@ -138,6 +138,58 @@ TEST(FaultGuard, guards_of_other_threads_come_and_go_while_one_faults) {
   EXPECT_TRUE(intact);
 }
 
+// ---- borrowed memory: it belongs to the program that we live in
+
+struct Borrowed {
+  Borrowed() { std::memset(mapping.data(), 0x55, mapping.size()); }
+  Mapping mapping = Mapping::anonymous(4 * test_page).value();
+  FaultGuard guard = FaultGuard::of_borrowed(mapping.data(), mapping.size());
+  [[nodiscard]] std::byte* page(size_t number) const { return mapping.data() + number * test_page; }
+  [[nodiscard]] uint8_t at(size_t number) const { return load<uint8_t>(page(number)); }
+};
+
+TEST(FaultGuardBorrowed, a_page_that_was_unmapped_reads_as_zeros_and_its_neighbours_stay) {
+  const Borrowed borrowed;
+  const FaultGuard::Work work;
+  ASSERT_EQ(::munmap(borrowed.page(1), test_page), 0);
+  EXPECT_EQ(borrowed.at(1), 0);
+  EXPECT_TRUE(borrowed.guard.broken());
+  EXPECT_EQ(borrowed.at(0), 0x55);
+  EXPECT_EQ(borrowed.at(2), 0x55);
+}
+
+TEST(FaultGuardBorrowed, a_page_that_was_protected_is_accessible_and_keeps_what_is_in_it) {
+  const Borrowed borrowed;
+  const FaultGuard::Work work;
+  ASSERT_EQ(::mprotect(borrowed.page(0), 4 * test_page, PROT_NONE), 0);
+  EXPECT_EQ(borrowed.at(1), 0x55);
+  EXPECT_TRUE(borrowed.guard.broken());
+}
+
+TEST(FaultGuardBorrowed, a_file_that_is_truncated_costs_one_page) {
+  const UniqueFd fd = test_file(2 * test_page);
+  const auto mapping = Mapping::of_file(fd.get(), 2 * test_page, 0).value();
+  const FaultGuard guard = FaultGuard::of_borrowed(mapping.data(), mapping.size());
+  const FaultGuard::Work work;
+  store<uint8_t>(mapping.data(), 0x44);
+  ASSERT_EQ(::ftruncate(fd.get(), test_page), 0);
+  EXPECT_EQ(load<uint8_t>(mapping.data() + test_page), 0);
+  EXPECT_TRUE(guard.broken());
+  EXPECT_EQ(load<uint8_t>(mapping.data()), 0x44);
+}
+
+TEST(FaultGuardBorrowed, all_who_have_borrowed_it_are_told) {
+  const Borrowed borrowed;
+  const FaultGuard other = FaultGuard::of_borrowed(borrowed.page(1), test_page);
+  const FaultGuard elsewhere = FaultGuard::of_borrowed(borrowed.page(2), test_page);
+  const FaultGuard::Work work;
+  ASSERT_EQ(::munmap(borrowed.page(1), test_page), 0);
+  EXPECT_EQ(borrowed.at(1), 0);
+  EXPECT_TRUE(borrowed.guard.broken());
+  EXPECT_TRUE(other.broken());
+  EXPECT_FALSE(elsewhere.broken());
+}
+
 class FaultGuardDeathTest : public testing::Test {
  protected:
   FaultGuardDeathTest() { testing::FLAGS_gtest_death_test_style = "threadsafe"; }
@@ -165,6 +217,20 @@ TEST_F(FaultGuardDeathTest, a_fault_after_the_guard_has_ended_ends_the_process) 
         (void)shared.at(0);
       },
       testing::KilledBySignal(SIGBUS), "");
+}
+
+TEST_F(FaultGuardDeathTest, the_programs_own_threads_fault_in_borrowed_memory_as_ever) {
+  EXPECT_EXIT(
+      {
+        struct sigaction action{};
+        action.sa_sigaction = [](int, siginfo_t*, void*) { ::_exit(35); };
+        action.sa_flags = SA_SIGINFO;
+        ::sigaction(SIGSEGV, &action, nullptr);
+        const Borrowed borrowed;
+        ::munmap(borrowed.page(0), test_page);
+        (void)borrowed.at(0);
+      },
+      testing::ExitedWithCode(35), "");
 }
 
 TEST_F(FaultGuardDeathTest, a_handler_that_was_there_before_gets_what_is_not_guarded) {

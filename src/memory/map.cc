@@ -94,6 +94,16 @@ Result<std::shared_ptr<const Region>> Region::open(const RegionLayout& layout, U
   return region;
 }
 
+Result<std::shared_ptr<const Region>> Region::borrow(const RegionLayout& layout) {
+  TRY(check_ranges(layout));
+  auto region = std::make_shared<Region>();
+  region->page_size_ = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  region->data_ = reinterpret_cast<std::byte*>(layout.front_end.value);  // NOLINT(performance-no-int-to-ptr)
+  region->guard_ = FaultGuard::of_borrowed(region->data_, layout.size);
+  region->layout_ = layout;
+  return region;
+}
+
 std::shared_ptr<const Map> Map::empty() { return std::make_shared<const Map>(); }
 
 Result<std::shared_ptr<const Map>> Map::of(std::vector<std::shared_ptr<const Region>> regions) {

@@ -30,10 +30,14 @@ class Region {
  public:
   // Refuses size 0, ranges that wrap, and a file shorter than the region. The fd is kept.
   static Result<std::shared_ptr<const Region>> open(const RegionLayout& layout, UniqueFd fd);
+  // Memory of this process at the front-end address, for a front-end that lives in it: nothing is mapped, and
+  // it may be unmapped under us (see FaultGuard). Only for who asks for it by name: a peer's address must
+  // never come here. Refuses size 0 and ranges that wrap.
+  static Result<std::shared_ptr<const Region>> borrow(const RegionLayout& layout);
 
   [[nodiscard]] const RegionLayout& layout() const { return layout_; }
   [[nodiscard]] std::byte* data() const { return data_; }  // of the first guest byte
-  [[nodiscard]] int fd() const { return fd_.get(); }
+  [[nodiscard]] int fd() const { return fd_.get(); }  // -1: borrowed
   [[nodiscard]] size_t page_size() const { return page_size_; }
   [[nodiscard]] bool broken() const { return guard_.broken(); }
 

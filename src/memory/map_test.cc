@@ -3,10 +3,12 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 
 #include <array>
 #include <string>
+#include <vector>
 
 #include "ringway/memory/file_test.h"
 #include "ringway/memory/shared_bytes.h"
@@ -33,6 +35,69 @@ TEST(Region, shows_the_file_from_its_offset_which_need_not_be_aligned) {
   const auto region = Region::open(layout_at(0x1000, test_page, offset), copy_of(fd));
   ASSERT_TRUE(region);
   EXPECT_EQ(load<uint64_t>((*region)->data()), value);
+}
+
+constexpr unsigned huge_2_mb = 21U << 26U;  // MFD_HUGE_2MB, which linux/memfd.h has
+
+// Nothing has to be reserved to map these; there are none at all on most machines.
+UniqueFd huge_pages(uint64_t size) {
+  UniqueFd fd(::memfd_create("ringway_test", MFD_CLOEXEC | MFD_HUGETLB | huge_2_mb));
+  if (fd && ::ftruncate(fd.get(), static_cast<off_t>(size)) != 0) fd.reset();
+  return fd;
+}
+
+TEST(Region, H101_of_huge_pages_may_begin_anywhere_in_one) {
+  constexpr uint64_t huge = 2 << 20;
+  const UniqueFd fd = huge_pages(4 * huge);
+  if (!fd) GTEST_SKIP() << "this kernel has no huge pages";
+  for (const uint64_t offset : {uint64_t{0}, test_page, huge + 3 * test_page, 2 * huge - test_page}) {
+    const auto region = Region::open(layout_at(0x1000, huge, offset), copy_of(fd));
+    ASSERT_TRUE(region) << region.error().to_string();
+    EXPECT_EQ(reinterpret_cast<uintptr_t>((*region)->data()) % huge, offset % huge);
+    EXPECT_FALSE((*region)->broken());
+  }
+}
+
+TEST(Region, H116_of_huge_pages_that_are_not_there_breaks_at_the_first_touch) {
+  constexpr uint64_t huge = 2 << 20;
+  constexpr uint64_t size = uint64_t{1} << 40;  // more than any machine has
+  const UniqueFd fd = huge_pages(size);
+  if (!fd) GTEST_SKIP() << "this kernel has no huge pages";
+  const auto region = Region::open(layout_at(0, size), copy_of(fd));
+  ASSERT_TRUE(region) << region.error().to_string();
+  uint64_t touched = 0;
+  for (; touched < size && !(*region)->broken(); touched += huge)
+    EXPECT_EQ(load<uint8_t>((*region)->data() + touched), 0);
+  EXPECT_TRUE((*region)->broken());
+  store<uint8_t>((*region)->data() + touched, 1);  // goes nowhere, and does not fault again
+}
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool sanitized = true;  // their run-time libraries need mappings of their own
+#else
+constexpr bool sanitized = false;
+#endif
+
+TEST(Region, H316_that_finds_no_mapping_left_is_an_error_and_later_ones_work) {
+  if (sanitized) GTEST_SKIP() << "a sanitizer cannot do without mappings";
+  const auto exhaust = [] {
+    const UniqueFd fd = test_file(test_page);
+    std::vector<void*> pages;
+    pages.reserve(1 << 21);
+    while (pages.size() < pages.capacity()) {
+      // Neighbours of different kinds are not merged.
+      const int protection = pages.size() % 2 == 0 ? PROT_READ : PROT_NONE;
+      void* page = ::mmap(nullptr, test_page, protection, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      if (page == MAP_FAILED) break;
+      pages.push_back(page);
+    }
+    const auto region = Region::open(layout_at(0x1000, test_page), copy_of(fd));
+    const bool refused = !region && region.error().os_error == ENOMEM;
+    for (void* page : pages) ::munmap(page, test_page);
+    const bool works = Region::open(layout_at(0x1000, test_page), copy_of(fd)).has_value();
+    ::_exit(refused && works ? 0 : 1);
+  };
+  EXPECT_EXIT(exhaust(), testing::ExitedWithCode(0), "");  // in a child, which has mappings of its own
 }
 
 TEST(Region, that_is_empty_or_wraps_is_refused) {

@@ -22,6 +22,7 @@ const Region* region_of(const Map& map, const std::byte* at) {
 Result<> alias(const Map& map, const std::byte* at, size_t length, std::byte* place) {
   const Region* region = region_of(map, at);
   if (region == nullptr) return refused("ring lies outside the memory table");
+  if (region->fd() < 0) return refused("ring is scattered over borrowed memory");
   const uint64_t offset = region->layout().file_offset + static_cast<uint64_t>(at - region->data());
   if (offset % region->page_size() != 0 || length % region->page_size() != 0) {
     return refused("ring is scattered over pieces of huge pages");

@@ -12,6 +12,16 @@ namespace {
 constexpr uint64_t max_block_bytes = uint64_t{64} << 20;
 constexpr uint64_t smallest_page = 4096;
 
+// Word by word: they have just been written so, and a load of both words at once would wait for the stores.
+void copy(std::span<const iovec> pieces, iovec* to) {
+  for (const iovec& piece : pieces) {
+    to->iov_base = piece.iov_base;
+    __asm__ volatile("" ::: "memory");
+    to->iov_len = piece.iov_len;
+    ++to;
+  }
+}
+
 }  // namespace
 
 Result<Chains> Chains::create(uint32_t size, bool in_order, memory::View view) {
@@ -54,7 +64,7 @@ void Chains::make_ready(uint16_t index, const Gatherer& gathered, uint32_t descr
   slot.index = index;
   slot.state = Slot::ready;
   if (pieces.size() <= Slot::inline_pieces) [[likely]] {
-    std::ranges::copy(pieces, slot.place);
+    copy(pieces, slot.place);
   } else {
     slot.spilled = true;
     slot.place[0].iov_base = std::exchange(scratch_, new_block());

@@ -81,18 +81,21 @@ Verdict SplitRing::walk(const Ahead& first, Gatherer& gather) {
   return verdict;
 }
 
-Verdict SplitRing::follow(Descriptor descriptor, Gatherer& gather, uint32_t& steps) const {
+Verdict SplitRing::follow(const Descriptor& first, Gatherer& gather, uint32_t& steps) const {
+  const Descriptor* at = &first;
+  Descriptor next;
   for (steps = 1;; ++steps) {
-    if (descriptor.indirect()) {
-      if (!indirect_) return {Flaw::indirect_feature, descriptor.address};
-      if (descriptor.continues()) return {Flaw::indirect_next, descriptor.last};
-      return gather.add_linked_table(descriptor, order_);
+    if (at->indirect()) {
+      if (!indirect_) return {Flaw::indirect_feature, at->address};
+      if (at->continues()) return {Flaw::indirect_next, at->last};
+      return gather.add_linked_table(*at, order_);
     }
-    if (const Verdict added = gather.add(descriptor); !added.ok()) return added;
-    if (!descriptor.continues()) return {};
-    if (descriptor.last > mask_) return {Flaw::next_range, descriptor.last};
-    if (steps == size()) return {Flaw::loop, descriptor.last};
-    descriptor = order_.load_descriptor(desc_ + descriptor.last * descriptor_bytes);
+    if (const Verdict added = gather.add(*at); !added.ok()) return added;
+    if (!at->continues()) return {};
+    if (at->last > mask_) return {Flaw::next_range, at->last};
+    if (steps == size()) return {Flaw::loop, at->last};
+    next = order_.load_descriptor(desc_ + at->last * descriptor_bytes);
+    at = &next;
   }
 }
 

@@ -47,7 +47,7 @@ class SplitRing {
   Result<> fill();
   uint32_t look_ahead(std::span<Ahead> ahead);
   Verdict walk(const Ahead& first, Gatherer& gather);
-  Verdict follow(Descriptor descriptor, Gatherer& gather, uint32_t& steps) const;
+  Verdict follow(const Descriptor& first, Gatherer& gather, uint32_t& steps) const;
   void use(Slot& slot, uint32_t written) {
     std::byte* const entry = device_ + entries_at + (used_++ & mask_) * used_entry_bytes;
     order_.store<uint32_t>(entry, slot.index);

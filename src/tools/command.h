@@ -15,6 +15,10 @@ using Run = std::function<int()>;
 void add_serve(CLI::App& app, Run& run);
 void add_probe(CLI::App& app, Run& run);
 void add_bench(CLI::App& app, Run& run);
+void add_bridge(CLI::App& app, Run& run);
+void add_cuse(CLI::App& app, Run& run);
+void add_proxy(CLI::App& app, Run& run);
+void add_trace(CLI::App& app, Run& run);
 void add_check(CLI::App& app, Run& run);
 
 }  // namespace ringway::tools

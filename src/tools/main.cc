@@ -36,6 +36,10 @@ int run(std::vector<std::string> words) {
   ringway::tools::add_serve(app, chosen);
   ringway::tools::add_probe(app, chosen);
   ringway::tools::add_bench(app, chosen);
+  ringway::tools::add_bridge(app, chosen);
+  ringway::tools::add_cuse(app, chosen);
+  ringway::tools::add_proxy(app, chosen);
+  ringway::tools::add_trace(app, chosen);
   ringway::tools::add_check(app, chosen);
   try {
     app.parse(std::vector<std::string>(words.rbegin(), words.rend()));  // CLI11 takes them last first

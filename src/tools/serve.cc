@@ -1,7 +1,6 @@
 #include "ringway/tools/serve.h"
 
 #include <fmt/format.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -13,6 +12,7 @@
 #include "ringway/base/log.h"
 #include "ringway/tools/serve_config.h"
 #include "ringway/tools/served_device.h"
+#include "ringway/tools/until_signal.h"
 
 namespace ringway::tools {
 namespace {
@@ -88,25 +88,6 @@ void refresh(const std::vector<std::unique_ptr<ServedDevice>>& devices) {
   }
 }
 
-// Waits for SIGTERM or SIGINT; `on_hangup` is called at each SIGHUP.
-void wait_for_end(int signals, const std::function<void()>& on_hangup) {
-  signalfd_siginfo info{};
-  while (true) {
-    if (::read(signals, &info, sizeof info) != static_cast<ssize_t>(sizeof info)) continue;
-    if (info.ssi_signo != SIGHUP) return;
-    on_hangup();
-  }
-}
-
-// Blocked before the first thread starts, so that no thread is interrupted by them.
-UniqueFd take_signals() {
-  sigset_t set;
-  ::sigemptyset(&set);
-  for (const int number : {SIGTERM, SIGINT, SIGHUP}) ::sigaddset(&set, number);
-  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
-  return UniqueFd(::signalfd(-1, &set, SFD_CLOEXEC));
-}
-
 int serve(const ServeConfig& config) {
   const auto options = worker_options(config.process);
   if (!options) return fail(options.error());
@@ -127,7 +108,7 @@ int serve(const ServeConfig& config) {
     devices.push_back(*std::move(device));
   }
   log::info("serving {} {}", devices.size(), devices.size() == 1 ? "device" : "devices");
-  wait_for_end(signals.get(), [&] { refresh(devices); });
+  wait_for_end(signals, [&] { refresh(devices); });
   (*listener)->stop();
   return 0;
 }

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <array>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -45,9 +46,9 @@ class Listener::Impl {
         stop_(std::move(stop)),
         epoll_(std::move(epoll)),
         wake_signal_(std::move(wake_signal)),
-        wake_(std::move(wake)),
-        thread_([this] { run(); }) {}
+        wake_(std::move(wake)) {}
 
+  Result<> start();
   Result<> add(std::unique_ptr<Place> place, UniqueFd connected = {});
   void stop();
   [[nodiscard]] const ListenerOptions& options() const { return options_; }
@@ -78,6 +79,15 @@ class Listener::Impl {
 
 // ---- control, any thread
 
+Result<> Listener::Impl::start() {
+  try {
+    thread_ = std::thread([this] { run(); });
+  } catch (const std::system_error& error) {
+    return os_failure("cannot start a thread that waits for connections", error.code().value());
+  }
+  return {};
+}
+
 Result<> Listener::Impl::add(std::unique_ptr<Place> place, UniqueFd connected) {
   const std::scoped_lock lock(mutex_);
   if (stop_->requested()) return gone("stopping");
@@ -97,7 +107,7 @@ void Listener::Impl::stop() {
   std::call_once(stopped_, [this] {
     stop_->request();
     wake_.signal();
-    thread_.join();
+    if (thread_.joinable()) thread_.join();
     for (const auto& place : take_places()) {
       place->session.reset();
       if (place->file) place->file->remove();
@@ -232,8 +242,10 @@ Result<std::unique_ptr<Listener>> Listener::start(ListenerOptions options) {
   epoll_event wake{.events = EPOLLIN, .data = {.ptr = nullptr}};
   if (::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, signal.fd(), &wake) != 0)
     return os_failure("cannot wait for connections");
-  return std::unique_ptr<Listener>(new Listener(std::make_unique<Impl>(
-      std::move(options), std::move(stop), std::move(epoll), std::move(signal), std::move(notifier))));
+  auto impl = std::make_unique<Impl>(std::move(options), std::move(stop), std::move(epoll), std::move(signal),
+                                     std::move(notifier));
+  TRY(impl->start());
+  return std::unique_ptr<Listener>(new Listener(std::move(impl)));
 }
 
 Result<> Listener::listen(const std::string& path, SessionOwner& owner) {

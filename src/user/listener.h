@@ -15,6 +15,7 @@
 #include "ringway/base/result.h"
 #include "ringway/base/unique_fd.h"
 #include "ringway/user/connection.h"
+#include "ringway/user/negotiation.h"
 #include "ringway/vhost/handler.h"
 
 namespace ringway::user {
@@ -29,6 +30,10 @@ class SessionOwner {
   virtual Result<vhost::Device*> connected() = 0;
   // It has left, for whatever reason: stop all rings before returning. Not called if connected() has failed.
   virtual void disconnected() = 0;
+  // For owners whose device is behind another connection, which may end first: before connected(), to close()
+  // this session from any thread; and after it, what the device's connection can do.
+  virtual void arrived(const std::shared_ptr<Connection>& /*front_end*/) {}
+  virtual SocketFeatures socket_features() { return {}; }
 };
 
 struct ListenerOptions {

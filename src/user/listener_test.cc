@@ -2,11 +2,13 @@
 
 #include <gmock/gmock.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 
 #include <condition_variable>
 #include <fstream>
 
+#include "ringway/base/failing_call_test.h"
 #include "ringway/user/peer_test.h"
 #include "ringway/user/place.h"
 #include "ringway/user/sockets.h"
@@ -194,6 +196,22 @@ TEST_F(ListenerTest, H040_a_long_request_holds_up_nobody_else) {
   listener->stop();  // before the owner ends
 }
 
+TEST_F(ListenerTest, H317_a_session_or_a_listener_that_cannot_have_a_thread_is_an_error) {
+  std::jthread([&] {
+    make_fail(SYS_clone3, EAGAIN);
+    const auto started = Listener::start(options());
+    ASSERT_FALSE(started);
+    EXPECT_EQ(started.error().os_error, EAGAIN);
+    auto ends = socket_pair();
+    ASSERT_TRUE(ends);
+    const Peer front_end(std::move((*ends)[0]));
+    ASSERT_TRUE(listener->adopt(std::move((*ends)[1]), owner));
+    EXPECT_TRUE(front_end.closed());
+  }).join();
+  ASSERT_TRUE(listener->listen(path, owner));
+  EXPECT_EQ(connect().ask(empty_frame(1)).header.request, 1U);
+}
+
 // ---- the socket path
 
 TEST_F(ListenerTest, H041_a_stale_socket_is_replaced) {
@@ -249,6 +267,72 @@ TEST_F(ListenerTest, a_path_of_107_bytes_is_used) {
   ASSERT_EQ(long_path.size(), 107U);
   ASSERT_TRUE(listener->listen(long_path, owner));
   EXPECT_EQ(connect(long_path).ask(empty_frame(1)).header.request, 1U);
+}
+
+TEST_F(ListenerTest, a_path_of_107_bytes_whose_last_part_is_short_is_used_and_nothing_is_left_beside_it) {
+  const std::filesystem::path deep = directory_ / std::string(104 - directory_.string().size(), 'x');
+  std::filesystem::create_directory(deep);
+  const std::string long_path = deep / "s";
+  ASSERT_EQ(long_path.size(), 107U);
+  ASSERT_TRUE(listener->listen(long_path, owner));
+  EXPECT_EQ(connect(long_path).ask(empty_frame(1)).header.request, 1U);
+  EXPECT_EQ(std::ranges::distance(std::filesystem::directory_iterator(deep)), 1);
+}
+
+TEST_F(ListenerTest, a_socket_that_can_be_seen_can_be_connected_to) {
+  for (int round = 0; round < 500; ++round) {
+    std::atomic<bool> watching = false;
+    auto watcher = std::async(std::launch::async, [&] {
+      watching = true;
+      struct stat status{};
+      while (::lstat(path.c_str(), &status) != 0) {
+      }
+      return connect_to(path).has_value();
+    });
+    while (!watching) std::this_thread::yield();
+    const auto listening = listen_at(path);
+    ASSERT_TRUE(listening);
+    ASSERT_TRUE(watcher.get()) << round;
+    std::filesystem::remove(path);
+  }
+}
+
+TEST_F(ListenerTest, while_a_stale_socket_is_replaced_the_path_is_never_empty) {
+  {
+    ASSERT_TRUE(listen_at(path));
+  }
+  std::atomic<bool> done = false;
+  auto watcher = std::async(std::launch::async, [&] {
+    struct stat status{};
+    while (!done) {
+      if (::lstat(path.c_str(), &status) != 0) return false;
+    }
+    return true;
+  });
+  for (int round = 0; round < 500; ++round) ASSERT_TRUE(listen_at(path));
+  done = true;
+  EXPECT_TRUE(watcher.get());
+  EXPECT_EQ(std::ranges::distance(std::filesystem::directory_iterator(directory_)), 1) << "nothing is left";
+}
+
+TEST_F(ListenerTest, of_many_who_replace_a_stale_socket_at_once_one_listens_there) {
+  for (int round = 0; round < 50; ++round) {
+    {
+      ASSERT_TRUE(listen_at(path));
+    }
+    std::vector<std::future<Result<UniqueFd>>> all(4);
+    for (auto& one : all) one = std::async(std::launch::async, [&] { return listen_at(path); });
+    std::vector<UniqueFd> listening;
+    for (auto& one : all) {
+      auto result = one.get();
+      if (result) listening.push_back(*std::move(result));
+    }
+    ASSERT_EQ(listening.size(), 1U) << round;
+    const auto front_end = connect_to(path);
+    ASSERT_TRUE(front_end);
+    EXPECT_TRUE(UniqueFd(::accept(listening[0].get(), nullptr, nullptr)));
+    std::filesystem::remove(path);
+  }
 }
 
 TEST_F(ListenerTest, stop_removes_the_socket_it_has_made_and_no_other) {

@@ -32,22 +32,26 @@ Result<DeviceReply> BackEndNegotiation::answer(Other request) {
 }
 
 Result<DeviceReply> BackEndNegotiation::answer(GetFeatures request) {
-  return TRY(call(next_, request)) | protocol_features_bit;
+  return TRY(call(next_, request)) | (offered_.protocol_features ? protocol_features_bit : 0);
 }
 
 Result<DeviceReply> BackEndNegotiation::answer(SetFeatures request) {
+  if (!offered_.protocol_features && has_all(request.features, protocol_features_bit))
+    return violation("features that were not offered", protocol_features_bit);
   TRY(call(next_, request));
   negotiated_.set_features(request.features);
   return Done{};
 }
 
 Result<DeviceReply> BackEndNegotiation::answer(GetProtocolFeatures request) {
-  return Capabilities{TRY(call(next_, request)).bits | transport_protocol_features};
+  return Capabilities{TRY(call(next_, request)).bits | offered_.capabilities};
 }
 
 Result<DeviceReply> BackEndNegotiation::answer(SetProtocolFeatures request) {
   const uint64_t all = request.capabilities.bits;
   if (is_fatal(all)) return gone("in-band notifications without BACKEND_REQ and REPLY_ACK");
+  const uint64_t strange = all & transport_protocol_features & ~offered_.capabilities;
+  if (strange != 0) return violation("protocol features that were not offered", strange);
   request.capabilities.bits &= ~transport_protocol_features;
   TRY(call(next_, request));
   negotiated_.set_capabilities(all);
@@ -80,6 +84,12 @@ Result<uint64_t> FrontEndNegotiation::offered_capabilities() {
   return offered_capabilities_;
 }
 
+Result<SocketFeatures> FrontEndNegotiation::offered_by_socket() {
+  if (!has_all(TRY(offered_features()), protocol_features_bit))
+    return SocketFeatures{.protocol_features = false, .capabilities = 0};
+  return SocketFeatures{.capabilities = TRY(offered_capabilities()) & transport_protocol_features};
+}
+
 Result<DeviceReply> FrontEndNegotiation::answer(GetFeatures) {
   knows_features_ = false;
   return TRY(offered_features()) & ~protocol_features_bit;
@@ -89,6 +99,7 @@ Result<DeviceReply> FrontEndNegotiation::answer(SetFeatures request) {
   if (!has_all(TRY(offered_features()), protocol_features_bit)) request.features &= ~protocol_features_bit;
   TRY(call(next_, request));
   negotiated_.set_features(request.features);
+  features_set_ = true;
   return Done{};
 }
 
@@ -117,9 +128,15 @@ Result<DeviceReply> FrontEndNegotiation::answer(GetQueueNum request) {
   return next_.handle(request);
 }
 
+// QEMU enables the rings of network devices before it sets features: what is offered counts then.
+Result<bool> FrontEndNegotiation::can_enable_rings() {
+  if (features_set_) return negotiated_.get().has_feature(VHOST_USER_F_PROTOCOL_FEATURES);
+  return has_all(TRY(offered_features()), protocol_features_bit);
+}
+
 // Without bit 30 rings are enabled as they start, and there is no way to say anything else.
 Result<DeviceReply> FrontEndNegotiation::answer(SetVringEnable request) {
-  if (negotiated_.get().has_feature(VHOST_USER_F_PROTOCOL_FEATURES)) return next_.handle(request);
+  if (TRY(can_enable_rings())) return next_.handle(request);
   if (request.enable == 0) return refused("the back-end cannot disable rings");
   return Done{};
 }

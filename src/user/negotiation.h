@@ -25,12 +25,20 @@ class Negotiated {
   std::atomic<uint64_t> capabilities_ = 0;
 };
 
+// What a socket offers of its own. A device that is itself behind a socket can do no more than that socket
+// does.
+struct SocketFeatures {
+  bool protocol_features = true;                               // bit 30
+  uint64_t capabilities = vhost::transport_protocol_features;  // nothing without bit 30
+};
+
 // In front of a device that is served over a socket: adds the socket's features to what the device offers,
 // and keeps them when they come back. Bit 30 in SetFeatures is passed on: it decides how rings are enabled.
 // Used on the session's thread.
 class BackEndNegotiation final : public vhost::Device {
  public:
-  BackEndNegotiation(vhost::Device& next, Negotiated& negotiated) : next_(next), negotiated_(negotiated) {}
+  BackEndNegotiation(vhost::Device& next, Negotiated& negotiated, SocketFeatures offered = {})
+      : next_(next), negotiated_(negotiated), offered_(offered) {}
   Result<vhost::DeviceReply> handle(vhost::DeviceRequest request) override;
 
  private:
@@ -43,6 +51,7 @@ class BackEndNegotiation final : public vhost::Device {
 
   vhost::Device& next_;
   Negotiated& negotiated_;
+  const SocketFeatures offered_;
 };
 
 // In front of a device that is reached over a socket: takes the socket's features out of what the peer
@@ -52,6 +61,8 @@ class FrontEndNegotiation final : public vhost::Device {
  public:
   FrontEndNegotiation(vhost::Device& next, Negotiated& negotiated) : next_(next), negotiated_(negotiated) {}
   Result<vhost::DeviceReply> handle(vhost::DeviceRequest request) override;
+  // What the peer's socket offers. The peer is asked if it has not been.
+  Result<SocketFeatures> offered_by_socket();
 
  private:
   Result<vhost::DeviceReply> answer(vhost::GetFeatures request);
@@ -65,6 +76,7 @@ class FrontEndNegotiation final : public vhost::Device {
 
   Result<uint64_t> offered_features();
   Result<uint64_t> offered_capabilities();
+  Result<bool> can_enable_rings();
 
   vhost::Device& next_;
   Negotiated& negotiated_;
@@ -72,6 +84,7 @@ class FrontEndNegotiation final : public vhost::Device {
   uint64_t offered_capabilities_ = 0;
   bool knows_features_ = false;
   bool knows_capabilities_ = false;
+  bool features_set_ = false;
 };
 
 }  // namespace ringway::user

@@ -33,13 +33,14 @@ void Session::run() {
 
 void Session::serve() {
   const std::string& name = connection_->options().name;
+  owner_.arrived(connection_);
   const Result<vhost::Device*> device = owner_.connected();
   if (!device) {
     limited_.warning("{}: front-end sent away: {}", name, device.error().to_string());
     return connection_->close();
   }
   log::info("{}: front-end connected", name);
-  const Error why = DeviceServer(connection_, **device).serve();
+  const Error why = DeviceServer(connection_, **device, owner_.socket_features()).serve();
   owner_.disconnected();
   if (why.fault == Fault::gone) return log::info("{}: front-end disconnected: {}", name, why.to_string());
   limited_.warning("{}: connection closed: {}", name, why.to_string());

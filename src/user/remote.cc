@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 
 #include <array>
+#include <system_error>
 #include <utility>
 
 #include "ringway/base/log.h"
@@ -106,17 +107,22 @@ template class Remote<FrontEndRequest>;
 
 // ---- FrontEndService
 
-FrontEndService::FrontEndService(std::shared_ptr<Connection> connection,
-                                 std::shared_ptr<vhost::FrontEnd> front_end,
-                                 std::shared_ptr<const Negotiated> negotiated)
-    : connection_(std::move(connection)),
-      front_end_(std::move(front_end)),
-      negotiated_(std::move(negotiated)),
-      thread_([this] { run(); }) {}
+Result<std::unique_ptr<FrontEndService>> FrontEndService::start(
+    std::shared_ptr<Connection> connection, std::shared_ptr<vhost::FrontEnd> front_end,
+    std::shared_ptr<const Negotiated> negotiated) {
+  std::unique_ptr<FrontEndService> service(
+      new FrontEndService(std::move(connection), std::move(front_end), std::move(negotiated)));
+  try {
+    service->thread_ = std::thread([self = service.get()] { self->run(); });
+  } catch (const std::system_error& error) {
+    return os_failure("cannot start a thread for the back-end channel", error.code().value());
+  }
+  return service;
+}
 
 FrontEndService::~FrontEndService() {
   close();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
 }
 
 void FrontEndService::run() {
@@ -151,6 +157,11 @@ Result<vhost::DeviceReply> RemoteDevice::handle(DeviceRequest request) {
   return reply;
 }
 
+Result<SocketFeatures> RemoteDevice::offered_by_socket() {
+  const std::scoped_lock lock(mutex_);
+  return device_.offered_by_socket();
+}
+
 // The old front-end stays if the back-end has refused the new one. The thread of the one that goes may be
 // waiting for us, so it is only closed, and joined once it has ended.
 void RemoteDevice::settle_front_end(bool accepted) {
@@ -169,7 +180,7 @@ Result<std::shared_ptr<vhost::FrontEnd>> RemoteDevice::reach(UniqueFd) {
 Result<UniqueFd> RemoteDevice::serve(std::shared_ptr<vhost::FrontEnd> front_end) {
   std::array<UniqueFd, 2> ends = TRY(socket_pair());
   auto connection = TRY(Connection::adopt(std::move(ends[0]), connection_->options()));
-  offered_ = std::make_unique<FrontEndService>(std::move(connection), std::move(front_end), negotiated_);
+  offered_ = TRY(FrontEndService::start(std::move(connection), std::move(front_end), negotiated_));
   return std::move(ends[1]);
 }
 

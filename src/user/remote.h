@@ -59,13 +59,19 @@ class Remote final : public vhost::Handler<Request> {
 // A front-end handler served on a thread of its own over a socket, until it ends.
 class FrontEndService {
  public:
-  FrontEndService(std::shared_ptr<Connection> connection, std::shared_ptr<vhost::FrontEnd> front_end,
-                  std::shared_ptr<const Negotiated> negotiated);
+  static Result<std::unique_ptr<FrontEndService>> start(std::shared_ptr<Connection> connection,
+                                                        std::shared_ptr<vhost::FrontEnd> front_end,
+                                                        std::shared_ptr<const Negotiated> negotiated);
   ~FrontEndService();  // closes and joins; not on its own thread
   void close() { connection_->close(); }
   [[nodiscard]] bool ended() const { return ended_; }
 
  private:
+  FrontEndService(std::shared_ptr<Connection> connection, std::shared_ptr<vhost::FrontEnd> front_end,
+                  std::shared_ptr<const Negotiated> negotiated)
+      : connection_(std::move(connection)),
+        front_end_(std::move(front_end)),
+        negotiated_(std::move(negotiated)) {}
   void run();
   const std::shared_ptr<Connection> connection_;
   const std::shared_ptr<vhost::FrontEnd> front_end_;
@@ -88,6 +94,8 @@ class RemoteDevice final : public vhost::Device, private BackChannel {
   ~RemoteDevice() override;
 
   Result<vhost::DeviceReply> handle(vhost::DeviceRequest request) override;
+  // What the back-end's socket offers of its own; it is asked if it has not been.
+  Result<SocketFeatures> offered_by_socket();
   // Ends a request under way, and both channels. Any thread.
   void close() { remote_.close(); }
   // Including the socket's own features, for those who want to show them.

@@ -367,7 +367,7 @@ TEST_P(ChainTest, requests_of_the_device_reach_the_front_end_and_come_back) {
     ASSERT_TRUE(reply) << reply.error().to_string();
     EXPECT_TRUE(front_end->saw(message_name<FrontEndRequest>(id)));
   }
-  front_end->failure = refused("no").error();
+  front_end->fail_with(refused("no").error());
   EXPECT_EQ(call(*at_device, ConfigChange{}).error().fault, Fault::refused);
 }
 

@@ -92,9 +92,10 @@ template class Server<FrontEndRequest>;
 
 // ---- DeviceServer
 
-DeviceServer::DeviceServer(std::shared_ptr<Connection> connection, vhost::Device& device)
+DeviceServer::DeviceServer(std::shared_ptr<Connection> connection, vhost::Device& device,
+                           SocketFeatures offered)
     : connection_(connection),
-      device_(device, *negotiated_),
+      device_(device, *negotiated_, offered),
       server_(std::move(connection), device_, *negotiated_, this) {}
 
 Error DeviceServer::serve() {

@@ -56,7 +56,7 @@ class Server {
 // back-end channel.
 class DeviceServer final : private BackChannel {
  public:
-  DeviceServer(std::shared_ptr<Connection> connection, vhost::Device& device);
+  DeviceServer(std::shared_ptr<Connection> connection, vhost::Device& device, SocketFeatures offered = {});
   // As Server::serve. The back-end channel is closed as well.
   Error serve();
 

@@ -663,6 +663,24 @@ TEST_F(FrontEndServerTest, H343_what_was_not_negotiated_is_refused) {
   EXPECT_TRUE(front_end.names().empty());
 }
 
+TEST_F(FrontEndServerTest, H344_a_flood_of_IOTLB_messages_is_answered_one_by_one_and_nonsense_refused) {
+  auto frame = encode<FrontEndRequest>(some_front_end_request(1));
+  ASSERT_TRUE(frame);
+  frame->header.flags |= need_reply_flag;
+  std::thread flood([&] {
+    for (int i = 0; i < 10'000; ++i) peer.send(*frame);
+  });
+  for (int i = 0; i < 10'000; ++i) ASSERT_EQ(u64_of(peer.receive()), 0U) << i;
+  flood.join();
+  EXPECT_EQ(front_end.names().size(), 10'000U);
+  constexpr size_t type_at = 25;
+  for (const int type : {0, 2, 3, 5, 6, 255}) {  // update, invalidate, batches and what is none
+    frame->payload.at(type_at) = static_cast<std::byte>(type);
+    EXPECT_EQ(u64_of(peer.ask(*frame)), 1U) << type;
+  }
+  EXPECT_EQ(front_end.names().size(), 10'000U);
+}
+
 TEST_F(FrontEndServerTest, N076_H347_nine_files_are_refused_and_closed) {
   auto files = some_fds(9);
   const size_t before = open_fds();

@@ -13,8 +13,9 @@
 
 namespace ringway::user {
 
-// Listens at `path` without blocking. A stale socket there is replaced; one that somebody serves, or anything
-// else, is not. `mode`: permissions of the socket; none: what the umask leaves.
+// Listens at `path` without blocking. The socket appears there when it listens already, so whoever sees it
+// can connect. A stale socket there is replaced; one that somebody serves, or anything else, is not. `mode`:
+// permissions of the socket; none: what the umask leaves.
 Result<UniqueFd> listen_at(const std::string& path, std::optional<mode_t> mode = {});
 // Without blocking: a listener whose queue is full is an error like one that is not there.
 Result<UniqueFd> connect_to(const std::string& path);

@@ -63,8 +63,9 @@ class Writer {
  private:
   template <Number T>
   void put(const T& value) {
-    const auto* from = reinterpret_cast<const std::byte*>(&value);
-    frame_.payload.insert(frame_.payload.end(), from, from + sizeof value);
+    const size_t at = frame_.payload.size();
+    frame_.payload.resize(at + sizeof value);
+    std::memcpy(&frame_.payload[at], &value, sizeof value);
   }
   template <class Space>
   void put(const memory::Address<Space>& address) {

@@ -74,7 +74,13 @@ class Recorder : public Handler<Request> {
     return std::find(all.begin(), all.end(), name) != all.end();
   }
 
-  std::optional<Error> failure;
+  // While another thread may be asking.
+  void fail_with(const Error& error) {
+    std::scoped_lock lock(mutex_);
+    failure = error;
+  }
+
+  std::optional<Error> failure;  // before another thread asks, or from the hook
   std::function<void(Request&)> hook;
   uint64_t features = 0;
   uint64_t capabilities = 0;

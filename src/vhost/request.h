@@ -80,8 +80,13 @@ struct CryptoSession {
 };
 
 struct MemoryRegion {
+  // Memory of this very process, at the front-end address: for a front-end that lives in it. It has no fd, so
+  // that no socket can carry it, and none can ask for it.
+  enum class Origin : uint8_t { file, own_process };
+
   memory::RegionLayout layout;
   UniqueFd fd;
+  Origin origin = Origin::file;
 };
 
 // Reply in postcopy: the regions as they were sent, with the back-end's own addresses for the front-end's.

@@ -53,6 +53,11 @@ TEST_F(SessionTest, negotiates_what_is_both_wanted_and_offered) {
   EXPECT_THAT(given, ElementsAre(bit(VHOST_USER_PROTOCOL_F_CONFIG), 0xfU | bit(30)));
 }
 
+TEST_F(SessionTest, N090_SET_OWNER_comes_first) {
+  agree_on(0);
+  EXPECT_EQ(device.names().front(), "SET_OWNER");
+}
+
 TEST_F(SessionTest, the_number_of_queues_is_1_if_the_back_end_does_not_tell) {
   agree_on(0);
   EXPECT_EQ(session.queue_count(), 1U);

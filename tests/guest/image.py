@@ -25,8 +25,13 @@ HERE = Path(__file__).resolve().parent
 CACHE = Path(os.environ.get("RINGWAY_GUEST_DIR", HERE.parents[1] / "build" / "guest"))
 
 KERNEL = "linux-image-amd64"
-MODULES = ["virtio_pci", "virtio_blk", "crc32c_generic", "ext4"]
-MODULE_FOLDERS = ("/drivers/virtio/", "/drivers/block/", "/fs/", "/lib/", "/crypto/")
+# What a guest loads, by the file that has the names in loading order.
+MODULES = {"order": ["virtio_pci", "virtio_blk", "crc32c_generic", "ext4"],
+           "vhost": ["configfs", "crc32c_generic", "tun", "vhost_net", "vhost_vsock", "vhost_scsi"],
+           "vdpa": ["vhost", "irqbypass"]}
+MODULE_FOLDERS = ("/drivers/virtio/", "/drivers/block/", "/fs/", "/lib/", "/crypto/", "/block/", "/drivers/vhost/",
+                  "/drivers/net/tun.ko", "/drivers/net/tap.ko", "/drivers/target/target_core_mod", "/drivers/scsi/scsi_",
+                  "/net/vmw_vsock/", "/virt/lib/")
 TOOLS = ["mke2fs", "e2fsck", "resize2fs", "blkdiscard", "lsblk"]
 SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -104,15 +109,19 @@ def kernel_offered():
     return found[1], found[2] or ""
 
 
+def complete(folder):
+    return all((folder / name).exists() for name in ["vmlinux", *MODULES])
+
+
 def newest_kernel():
     kept = sorted(CACHE.glob("kernel-*/vmlinux"), key=lambda path: path.stat().st_mtime)
-    return kept[-1].parent if kept else None
+    return kept[-1].parent if kept and complete(kept[-1].parent) else None
 
 
 def fetch_kernel(say):
     package, version = kernel_offered()
     folder = CACHE / f"kernel-{package.removeprefix('linux-image-')}_{version}"
-    if (folder / "vmlinux").exists():
+    if complete(folder):
         return folder
     say(f"downloading Debian's kernel: {package} {version}")
     with tempfile.TemporaryDirectory(dir=CACHE) as work:
@@ -139,10 +148,11 @@ def unpack_kernel(package, folder):
     if deb.returncode or not compressed:
         raise ImageError(f"{package.name} holds no kernel")
     folder.mkdir()
-    order = module_order(modules)
-    for name in order:
-        (folder / f"{name}.ko").write_bytes(modules[name])
-    (folder / "order").write_text("\n".join(order) + "\n")
+    for file, wanted in MODULES.items():
+        order = module_order(modules, wanted)
+        for name in order:
+            (folder / f"{name}.ko").write_bytes(modules[name])
+        (folder / file).write_text("\n".join(order) + "\n")
     (folder / "vmlinux").write_bytes(uncompressed(compressed))
 
 
@@ -150,7 +160,7 @@ def module_name(path):
     return os.path.basename(path).removesuffix(".ko").replace("-", "_")
 
 
-def module_order(modules):
+def module_order(modules, wanted):
     order = []
 
     def add(name):
@@ -163,7 +173,7 @@ def module_order(modules):
             add(needed.replace("-", "_"))
         order.append(name)
 
-    for name in MODULES:
+    for name in wanted:
         add(name)
     return order
 
@@ -198,9 +208,10 @@ def initramfs(kernel):
     archive.file("bin/busybox", busybox.read_bytes())
     for applet in run(busybox, "--list-full").split():
         archive.link(applet, "/bin/busybox")
-    for module in kernel.glob("*.ko"):
-        archive.file(f"modules/{module.name}", module.read_bytes(), 0o644)
-    archive.file("modules/order", (kernel / "order").read_bytes(), 0o644)
+    order = (kernel / "order").read_text()
+    for name in order.split():
+        archive.file(f"modules/{name}.ko", (kernel / f"{name}.ko").read_bytes(), 0o644)
+    archive.file("modules/order", order.encode(), 0o644)
     return archive.finish()
 
 

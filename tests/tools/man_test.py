@@ -34,8 +34,14 @@ class ManPage(peers.Case):
     def test_probe(self):
         self.check("probe")
 
+    def test_cuse(self):
+        self.check("cuse")
+
     def test_bench(self):
         self.check("bench blk")
+
+    def test_bridge(self):
+        self.check("bridge")
 
 
 if __name__ == "__main__":

@@ -122,6 +122,90 @@ class Serve(peers.Case):
         self.assertLess(resident() - before, 4 << 20)
 
 
+class ServeHungDisk(peers.Case):
+    """A disk whose storage answers no more: a FUSE file whose daemon is stopped."""
+
+    def setUp(self):
+        super().setUp()
+        if not os.access("/dev/fuse", os.R_OK | os.W_OK) or os.geteuid() != 0:
+            self.skipTest("may not mount FUSE files")
+        image, disk = self.directory / "image", self.directory / "disk"
+        for path in image, disk:
+            path.touch()
+        os.truncate(image, 64 << 20)
+        self.daemon = subprocess.Popen(
+            ["qemu-storage-daemon", "--blockdev", f"driver=file,node-name=disk,filename={image}", "--export",
+             f"type=fuse,id=export,node-name=disk,mountpoint={disk},writable=on"], stdin=subprocess.DEVNULL)
+        self.addCleanup(self.end_daemon, disk)
+        deadline = time.monotonic() + 20
+        while disk.stat().st_size == 0:
+            self.assertLess(time.monotonic(), deadline, "the FUSE file does not come")
+            time.sleep(0.02)
+        self.healthy = self.directory / "healthy"
+        config = self.directory / "config.toml"
+        config.write_text(f'[[device]]\nsocket-path = "{self.socket}"\nblk-file = "{disk}"\n'
+                          f'[[device]]\nsocket-path = "{self.healthy}"\nmemory = "1M"\n')
+        self.process = self.start(peers.RINGWAY, "serve", f"--config={config}")
+        self.addCleanup(self.daemon.send_signal, signal.SIGCONT)
+
+    def end_daemon(self, disk):
+        subprocess.run(["umount", "--lazy", disk], check=False)
+        self.end(self.daemon)
+
+    def hang(self):
+        """Requests are under way that do not end."""
+        front_end = subprocess.Popen([peers.RINGWAY, "bench", "blk", str(self.socket), "--rw=randwrite", "--runtime=100"],
+                                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.addCleanup(self.end, front_end)
+        time.sleep(1)
+        self.daemon.send_signal(signal.SIGSTOP)
+        time.sleep(0.3)
+
+    def test_others_are_served_and_it_ends_when_the_disk_comes_back(self):
+        self.hang()
+        self.json_of("bench", "blk", self.healthy, "--runtime=0.5")
+        self.process.send_signal(signal.SIGTERM)
+        time.sleep(1)
+        self.assertIsNone(self.process.poll(), "it ended before its requests had")
+        self.daemon.send_signal(signal.SIGCONT)
+        self.assertEqual(self.process.wait(10), 0)
+
+
+@unittest.skipUnless("JUMPING_CLOCK" in os.environ, "needs the library of tests/tools/jumping_clock.cc")
+class ServeJumpingClock(peers.Case):
+    """The wall clock jumps by years, back and forth, at every look."""
+
+    def setUp(self):
+        super().setUp()
+        os.environ["LD_PRELOAD"] = os.environ["JUMPING_CLOCK"]
+        self.addCleanup(os.environ.pop, "LD_PRELOAD")
+
+    def test_the_clock_does_jump(self):
+        code = "import time; print(int(abs(time.time() - time.time()) > 1e7))"
+        done = subprocess.run(["python3", "-c", code], capture_output=True, text=True, check=True)
+        self.assertEqual(done.stdout, "1\n")
+
+    def test_serving_measuring_and_ending_take_the_time_that_they_should(self):
+        for poller in [], ["--no-io-uring"]:
+            process = self.start_ringway("--memory=4M", *poller)
+            begin = time.monotonic()
+            result = self.json_of("bench", "blk", self.socket, "--rw=randrw", "--iodepth=4", "--runtime=1", "--verify")
+            self.assertLess(time.monotonic() - begin, 15)
+            self.assertTrue(0.9 < result["seconds"] < 5, result)
+            process.send_signal(signal.SIGTERM)
+            self.assertEqual(process.wait(10), 0)
+
+    def test_a_message_that_is_never_completed_is_waited_for_neither_too_short_nor_for_ever(self):
+        self.start_ringway("--memory=1M")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.connect(str(self.socket))
+            connection.sendall(b"abc")
+            begin = time.monotonic()
+            connection.settimeout(60)
+            self.assertEqual(connection.recv(1), b"")
+            self.assertTrue(5 < time.monotonic() - begin < 20)
+
+
 class ServeErrors(peers.Case):
 
     def test_a_disk_that_is_not_there(self):
@@ -147,7 +231,8 @@ class ServeErrors(peers.Case):
         self.assertNotEqual(done.returncode, 0)
 
     def test_capabilities_are_printed_whatever_else_is_said(self):
-        for options in [], ["--memory=1M"], [f"--socket-path={self.socket}", "--fd=99"]:
+        for options in ([], ["--memory=1M"], [f"--socket-path={self.socket}", "--fd=99"], ["--no-such-option=1", "word", "--="],
+                        ["--help"], ["--blk-file=/nowhere", "--queues=many"]):
             done = self.run_ringway("serve", "blk", "--print-capabilities", *options)
             self.assertEqual(done.returncode, 0, done.stderr)
             self.assertEqual(json.loads(done.stdout)["type"], "block")

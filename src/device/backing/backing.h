@@ -7,6 +7,7 @@
 #include <sys/uio.h>
 
 #include <atomic>
+#include <cassert>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -69,6 +70,21 @@ struct Request {
   std::byte* bounce = nullptr;
 };
 
+// What submit() says: a result (0, or a negative errno), or nothing, for the request is under way. It is what
+// std::optional<int> would be, in one register: that type is written to the stack in parts and read back
+// whole, which waits for every store before it, also those to memory that the driver's CPU holds.
+class Outcome {
+ public:
+  Outcome(int result) : value_(result) { assert(result <= 0); }  // NOLINT(google-explicit-constructor)
+  Outcome(std::nullopt_t) : value_(under_way) {}                 // NOLINT(google-explicit-constructor)
+  explicit operator bool() const { return value_ != under_way; }
+  int operator*() const { return value_; }
+
+ private:
+  static constexpr int under_way = 1;
+  int value_;
+};
+
 // One queue's way to a backing. Destroyed when none of its requests is under way.
 class Lane {
  public:
@@ -77,7 +93,7 @@ class Lane {
   // called, never from inside submit). A range that is not whole sectors or not all inside the capacity ends
   // in -EINVAL, a change of a read-only backing in -EROFS, what the backing cannot do in -EOPNOTSUPP. What is
   // submitted in one turn of the loop goes to the kernel together.
-  virtual std::optional<int> submit(Request& request) = 0;
+  virtual Outcome submit(Request& request) = 0;
 };
 
 class Backing {

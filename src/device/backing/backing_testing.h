@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "ringway/base/failing_call_test.h"
 #include "ringway/base/unique_fd.h"
 #include "ringway/device/backing/backing.h"
 
@@ -146,9 +147,6 @@ class LoopDevice {
   UniqueFd fd_;
   std::string path_;
 };
-
-// Makes one system call fail in this thread and those that it starts from now on.
-void make_fail(long call, int error);
 
 inline std::string poller_name(bool io_uring) { return io_uring ? "io_uring" : "epoll"; }
 

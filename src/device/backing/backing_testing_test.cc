@@ -3,17 +3,12 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <linux/filter.h>
 #include <linux/loop.h>
-#include <linux/seccomp.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
-#include <array>
-#include <cstddef>
 #include <filesystem>
 
 namespace ringway::backing::testing {
@@ -62,18 +57,6 @@ LoopDevice::LoopDevice(const std::string& file, uint32_t block_size, bool read_o
 
 LoopDevice::~LoopDevice() {
   if (fd_) ::ioctl(fd_.get(), LOOP_CLR_FD);
-}
-
-void make_fail(long call, int error) {
-  std::array<sock_filter, 4> program = {{
-      {BPF_LD | BPF_W | BPF_ABS, 0, 0, offsetof(seccomp_data, nr)},
-      {BPF_JMP | BPF_JEQ | BPF_K, 0, 1, static_cast<uint32_t>(call)},
-      {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ERRNO | static_cast<uint32_t>(error)},
-      {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW},
-  }};
-  const sock_fprog filter{.len = program.size(), .filter = program.data()};
-  ASSERT_EQ(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-  ASSERT_EQ(::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter), 0);
 }
 
 }  // namespace ringway::backing::testing

@@ -22,6 +22,7 @@ namespace {
 // for it.
 constexpr uint64_t max_discard = uint64_t{1} << 30;
 constexpr uint64_t max_write_zeroes = uint64_t{256} << 20;
+constexpr uint64_t max_secure_erase = uint64_t{256} << 20;
 constexpr uint32_t safe_alignment = 4096;  // where the kernel does not say
 
 // QEMU's way of sharing images (its "permissions"): who may do X holds a read lock on byte 100 + x, and who
@@ -72,6 +73,10 @@ uint64_t number_in(const std::string& path) {
 
 uint32_t bounded(uint64_t value) { return static_cast<uint32_t>(std::min<uint64_t>(value, UINT32_MAX)); }
 
+// Asked without a range, a device that cannot (since Linux 5.19) says so before it looks for one. Nothing is
+// erased.
+bool erases_securely(int fd) { return ::ioctl(fd, BLKSECDISCARD, nullptr) != 0 && errno == EFAULT; }
+
 void describe_block_device(DiskFile& file, dev_t device) {
   Geometry& geometry = file.geometry;
   const int fd = file.fd.get();
@@ -92,10 +97,11 @@ void describe_block_device(DiskFile& file, dev_t device) {
   const std::string sys = fmt::format("/sys/dev/block/{}:{}", major(device), minor(device));
   std::string queue = sys + "/queue/";
   if (number_in(queue + "logical_block_size") == 0) queue = sys + "/../queue/";  // a partition
-  // Both are done by punching holes, which needs a device that zeroes by unmapping.
-  if (number_in(queue + "write_zeroes_max_bytes") > 0 && number_in(queue + "discard_max_bytes") > 0) {
+  if (file.options.read_only) return;
+  if (erases_securely(fd)) geometry.max_secure_erase = max_secure_erase;
+  if (number_in(queue + "discard_max_bytes") > 0) {
+    file.punches = geometry.unmapping_zeroes = number_in(queue + "write_zeroes_max_bytes") > 0;
     geometry.max_discard = max_discard;
-    geometry.unmapping_zeroes = true;
     geometry.discard_granularity =
         std::max(bounded(number_in(queue + "discard_granularity")), geometry.logical_block_size);
     geometry.discard_alignment = bounded(number_in(sys + "/discard_alignment"));

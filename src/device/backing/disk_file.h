@@ -24,6 +24,9 @@ struct DiskFile {
   uint32_t memory_alignment = 1;      // of each piece, address and length, with O_DIRECT
   uint32_t offset_alignment = 1;      // of offset and length, with O_DIRECT
   uint32_t allocation_alignment = 1;  // of the ranges that fallocate takes
+  // Of a block device: it zeroes by unmapping, so punching holes discards. Else an ioctl does, which says
+  // nothing of what is read afterwards.
+  bool punches = true;
   Geometry geometry;
 };
 

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/falloc.h>
+#include <linux/fs.h>
 
 #include <algorithm>
 #include <array>
@@ -67,7 +68,7 @@ FileLane::FileLane(const Backing& backing, const DiskFile& file, std::atomic<boo
 
 FileLane::~FileLane() { assert(under_way_ == 0); }
 
-std::optional<int> FileLane::submit(Request& request) {
+Outcome FileLane::submit(Request& request) {
   if (const int error = backing_.check(request); error != 0) return error;
   if (open_error_ != 0) return open_error_;
   if (request.operation != Operation::read && failed_.load(std::memory_order_relaxed)) return -EIO;
@@ -75,12 +76,12 @@ std::optional<int> FileLane::submit(Request& request) {
   request.step.request = &request;
   request.finished = 0;
   ++under_way_;
-  const std::optional<int> ended = begin(request);
+  const Outcome ended = begin(request);
   if (ended) --under_way_;
   return ended;
 }
 
-std::optional<int> FileLane::begin(Request& request) {
+Outcome FileLane::begin(Request& request) {
   switch (request.operation) {
     case Operation::read:
     case Operation::write:
@@ -96,7 +97,7 @@ std::optional<int> FileLane::begin(Request& request) {
       continue_zeroing(request);
       return std::nullopt;
     case Operation::secure_erase:
-      return -EOPNOTSUPP;
+      return begin_erase(request);
   }
   return -EOPNOTSUPP;
 }
@@ -131,7 +132,7 @@ int FileLane::fd_for(const Request& request) const {
   return is_aligned(request) ? fd_.get() : buffered_.get();
 }
 
-std::optional<int> FileLane::begin_transfer(Request& request) {
+Outcome FileLane::begin_transfer(Request& request) {
   if (request.length == 0) return 0;
   request.step.operation = request.operation == Operation::read ? Step::read : Step::write;
   request.step.flags = 0;
@@ -143,7 +144,7 @@ std::optional<int> FileLane::begin_transfer(Request& request) {
 }
 
 // io_uring would hand this to a thread of the kernel, which costs many times the copy.
-std::optional<int> FileLane::transfer_now(Request& request) {
+Outcome FileLane::transfer_now(Request& request) {
   while (request.finished < request.length) {
     prepare_transfer(request);
     const int64_t result = loop::carry_out(request.step);
@@ -197,7 +198,7 @@ void FileLane::written(Request& request) {
 
 // Through a buffer, a part at a time.
 
-std::optional<int> FileLane::begin_bounced(Request& request) {
+Outcome FileLane::begin_bounced(Request& request) {
   if (bounces_ == nullptr) bounces_ = BouncePool::of_this_thread();
   if (bounces_ == nullptr) return -ENOMEM;
   request.bounce = bounces_->take();
@@ -245,14 +246,23 @@ void FileLane::allocate(Request& request, int mode, Handler handler) {
   submit_step(request, handler);
 }
 
-std::optional<int> FileLane::begin_discard(Request& request) {
+// Of a block device, by the holder as above.
+void FileLane::control(Request& request, int command, Handler handler) {
+  request.step.operation = Step::control;
+  request.step.fd = file_.fd.get();
+  request.step.flags = command;
+  submit_step(request, handler);
+}
+
+Outcome FileLane::begin_discard(Request& request) {
   const uint64_t unit = file_.allocation_alignment;
   const uint64_t begin = (request.offset + unit - 1) / unit * unit;
   const uint64_t end = (request.offset + request.length) / unit * unit;
-  if (!can_punch_ || begin >= end) return 0;  // it is only a hint
+  if (!can_discard_ || begin >= end) return 0;  // it is only a hint
   request.step.offset = begin;
   request.step.length = end - begin;
-  allocate(request, FALLOC_FL_PUNCH_HOLE, on_discarded);
+  file_.punches ? allocate(request, FALLOC_FL_PUNCH_HOLE, on_discarded)
+                : control(request, BLKDISCARD, on_discarded);
   return std::nullopt;
 }
 
@@ -261,10 +271,27 @@ void FileLane::on_discarded(loop::FileRequest& step, int64_t result) {
   FileLane& lane = lane_of(request);
   if (interrupted(result)) return lane.submit_step(request, on_discarded);
   if (result == -EOPNOTSUPP) {
-    lane.can_punch_ = false;
+    lane.can_discard_ = false;
     result = 0;
   }
   lane.end(request, static_cast<int>(result));
+}
+
+// Only block devices can. Of a file's old bytes the file system may keep copies, and so may the medium below.
+Outcome FileLane::begin_erase(Request& request) {
+  if (backing_.geometry().max_secure_erase == 0) return -EOPNOTSUPP;
+  if (request.length == 0) return 0;
+  request.step.offset = request.offset;
+  request.step.length = request.length;
+  control(request, BLKSECDISCARD, on_erased);
+  return std::nullopt;
+}
+
+void FileLane::on_erased(loop::FileRequest& step, int64_t result) {
+  Request& request = request_of(step);
+  FileLane& lane = lane_of(request);
+  if (interrupted(result)) return lane.submit_step(request, on_erased);
+  result == 0 ? lane.written(request) : lane.end(request, static_cast<int>(result));
 }
 
 // By the best means that is left.

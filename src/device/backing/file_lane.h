@@ -17,7 +17,7 @@ class FileLane final : public Lane {
   // `failed` is shared by all lanes of a backing: a sync has failed, and nothing is written any more.
   FileLane(const Backing& backing, const DiskFile& file, std::atomic<bool>& failed, loop::Loop& loop);
   ~FileLane() override;
-  std::optional<int> submit(Request& request) override;
+  Outcome submit(Request& request) override;
 
  private:
   using Handler = void (*)(loop::FileRequest& step, int64_t result);
@@ -25,11 +25,12 @@ class FileLane final : public Lane {
     FileLane* lane = nullptr;
   };
 
-  std::optional<int> begin(Request& request);
-  std::optional<int> begin_transfer(Request& request);
-  std::optional<int> begin_bounced(Request& request);
-  std::optional<int> begin_discard(Request& request);
-  std::optional<int> transfer_now(Request& request);
+  Outcome begin(Request& request);
+  Outcome begin_transfer(Request& request);
+  Outcome begin_bounced(Request& request);
+  Outcome begin_discard(Request& request);
+  Outcome begin_erase(Request& request);
+  Outcome transfer_now(Request& request);
   void continue_transfer(Request& request);
   void continue_bounced(Request& request);
   void continue_zeroing(Request& request);
@@ -39,6 +40,7 @@ class FileLane final : public Lane {
   void end_sync(int64_t result);
 
   void allocate(Request& request, int mode, Handler handler);
+  void control(Request& request, int command, Handler handler);
   void submit_step(Request& request, Handler handler);
   void written(Request& request);
   void end_bounced(Request& request, int result);
@@ -48,6 +50,7 @@ class FileLane final : public Lane {
   static void on_transferred(loop::FileRequest& step, int64_t result);
   static void on_bounced(loop::FileRequest& step, int64_t result);
   static void on_discarded(loop::FileRequest& step, int64_t result);
+  static void on_erased(loop::FileRequest& step, int64_t result);
   static void on_punched(loop::FileRequest& step, int64_t result);
   static void on_zeroed(loop::FileRequest& step, int64_t result);
   static void on_zeros_written(loop::FileRequest& step, int64_t result);
@@ -63,6 +66,7 @@ class FileLane final : public Lane {
   UniqueFd fd_;
   UniqueFd buffered_;   // direct only: for requests smaller than O_DIRECT can do
   int open_error_ = 0;  // negative errno: a description is missing, and every request ends in this
+  bool can_discard_ = true;
   bool can_punch_ = true;
   bool can_zero_ = true;
   size_t under_way_ = 0;

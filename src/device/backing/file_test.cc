@@ -1,11 +1,15 @@
 #include "ringway/device/backing/file.h"
 
 #include <fcntl.h>
+#include <linux/fs.h>
+#include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 
 #include <algorithm>
@@ -13,9 +17,12 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <future>
 
 #include "ringway/device/backing/backing_testing.h"
 #include "ringway/device/backing/bounce.h"
+#include "ringway/device/backing/disk_file.h"
+#include "ringway/device/backing/file_lane.h"
 
 namespace ringway::backing {
 namespace {
@@ -105,6 +112,29 @@ TEST(FileOpen, QemuAndWeKeepOutOfEachOthersDisks) {
   EXPECT_NE(refusal(path).find("another process"), std::string::npos);
   ::pclose(qemu);
   EXPECT_EQ(refusal(path), "");
+}
+
+TEST(FileOpen, A163_WhatLooksLikeAnImageOfAnotherFormatIsServedAsTheBytesItHas) {
+  const TemporaryDirectory directory;
+  const std::string secret = directory.file("secret", 4096);
+  for (const std::string magic : {"QFI\xfb", "KDMV", "conectix", "vhdxfile", "OOOM", "<<< Oracle VM"}) {
+    std::string start = magic + std::string(512 - magic.size(), '\0');
+    start.replace(64, secret.size(), secret);  // as the name of a file that lies below
+    const std::string path = directory.file("disk", 8192);
+    {
+      std::fstream file(path);
+      file << start;
+    }
+    auto backing = value_of(open_file(path, {}));
+    EXPECT_EQ(backing->capacity(), 8192U);
+    Queue disk(*backing, true);
+    std::string sector(512, '-');
+    EXPECT_EQ(disk.read(0, sector), 0);
+    EXPECT_EQ(sector, start);
+    EXPECT_EQ(disk.write(0, start), 0) << "what a guest writes makes it no image either";
+    EXPECT_TRUE(value_of(backing->refresh()) == false);
+    EXPECT_EQ(backing->capacity(), 8192U);
+  }
 }
 
 TEST(FileOpen, ADirectDiskNeedsAFileSystemThatCan) {
@@ -371,6 +401,31 @@ TEST_P(FileTroubleTest, UnalignedMemoryIsBouncedThroughBoundedMemory) {
     EXPECT_TRUE(buffers[i].substr(1) == std::string(length, static_cast<char>('a' + i)));
 }
 
+// Kibibytes, the most that there ever was.
+size_t peak() {
+  std::ifstream status("/proc/self/status");
+  size_t kib = 0;
+  for (std::string word; status >> word;) {
+    if (word == "VmHWM:") status >> kib;
+  }
+  return kib;
+}
+
+TEST_P(FileTroubleTest, H251_ARequestOfFourGiBTakesNoMoreMemoryThanAnother) {
+  constexpr uint64_t length = (uint64_t{4} << 30) - 512;
+  auto backing = value_of(open_file(directory_.file("disk", uint64_t{8} << 30), {.direct = true}));
+  auto disk = queue(*backing);
+  // Many descriptors may name the same memory.
+  constexpr size_t part = size_t{32} << 20;
+  std::string memory(part + 1, '-');
+  std::vector<iovec> pieces(length / part + 1, {memory.data() + 1, part});
+  pieces.back().iov_len = length % part;
+  const size_t before = peak();
+  EXPECT_EQ(disk->transfer(Operation::read, 0, pieces), 0);
+  EXPECT_LT(peak(), before + 16'384);
+  EXPECT_EQ(memory[1], '\0');
+}
+
 TEST_P(FileTroubleTest, ABouncedRequestThatFailsGivesItsBufferBack) {
   const std::string path = directory_.file("disk", 4 << 20);
   auto backing = value_of(open_file(path, {.direct = true}));
@@ -426,6 +481,125 @@ TEST_P(FileTroubleTest, ABlockDeviceDiscardsByPunchingHoles) {
   std::string bytes(4096, '-');
   EXPECT_EQ(disk->read(4 << 20, bytes), 0);
   EXPECT_EQ(bytes, std::string(4096, 'x'));
+}
+
+// A block device of which the kernel would say that it does not zero by unmapping.
+class WithoutZeroing final : public Backing {
+ public:
+  explicit WithoutZeroing(DiskFile file) : file_(std::move(file)) {
+    file_.punches = false;
+    capacity_ = value_of(file_.size());
+  }
+  std::unique_ptr<Lane> open_lane(loop::Loop& loop) override {
+    return std::make_unique<FileLane>(*this, file_, failed_, loop);
+  }
+
+ private:
+  DiskFile file_;
+  std::atomic<bool> failed_ = false;
+};
+
+TEST_P(FileTroubleTest, ABlockDeviceThatDoesNotZeroByUnmappingDiscardsAllTheSame) {
+  const std::string image = directory_.file("image", 8 << 20);
+  const LoopDevice device(image, 512);
+  if (!device) GTEST_SKIP() << "no loop devices";
+  DiskFile file = value_of(DiskFile::open(device.path(), {}));
+  if (file.geometry.max_discard == 0) GTEST_SKIP() << "no discard here";
+  WithoutZeroing backing(std::move(file));
+  auto disk = queue(backing);
+  ASSERT_EQ(disk->write(0, std::string(8 << 20, 'x'), true), 0);
+  const uint64_t full = allocated(image);
+  EXPECT_EQ(disk->range(Operation::discard, 1 << 20, 4 << 20), 0);
+  EXPECT_EQ(disk->range(Operation::discard, 8 << 20, 512), -EINVAL);
+  EXPECT_EQ(disk->flush(), 0);
+  EXPECT_LE(allocated(image), full - (4 << 20));
+  for (const uint64_t kept : {0U, 5U << 20}) {
+    std::string bytes(1 << 20, '-');
+    EXPECT_EQ(disk->read(kept, bytes), 0);
+    EXPECT_TRUE(bytes == std::string(1 << 20, 'x')) << kept;
+  }
+}
+
+TEST_P(FileTroubleTest, NeitherAFileNorADeviceThatCannotOffersToEraseSecurely) {
+  const std::string image = directory_.file("image", 8 << 20);
+  const LoopDevice device(image, 512);
+  for (const std::string& path : {directory_.file("disk", 1 << 20), device.path()}) {
+    if (path.empty()) continue;
+    auto backing = value_of(open_file(path, {}));
+    EXPECT_EQ(backing->geometry().max_secure_erase, 0U);
+    EXPECT_EQ(queue(*backing)->range(Operation::secure_erase, 0, 4096), -EOPNOTSUPP);
+  }
+}
+
+// Has one ioctl of this thread, and of those that it starts, answered by whoever reads the notifications from
+// the returned fd.
+UniqueFd intercept_ioctl(uint32_t command) {
+  std::array<sock_filter, 6> program = {{
+      {BPF_LD | BPF_W | BPF_ABS, 0, 0, offsetof(seccomp_data, nr)},
+      {BPF_JMP | BPF_JEQ | BPF_K, 0, 3, SYS_ioctl},
+      {BPF_LD | BPF_W | BPF_ABS, 0, 0, offsetof(seccomp_data, args[1])},
+      {BPF_JMP | BPF_JEQ | BPF_K, 0, 1, command},
+      {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_USER_NOTIF},
+      {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW},
+  }};
+  const sock_fprog filter{.len = program.size(), .filter = program.data()};
+  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return {};
+  return UniqueFd(static_cast<int>(
+      ::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &filter)));
+}
+
+// Answers BLKSECDISCARD as the driver of a device that can does, until all who may ask have ended.
+std::vector<std::array<uint64_t, 2>> erase_securely(const UniqueFd& listener, const std::string& device) {
+  std::vector<std::array<uint64_t, 2>> erased;
+  const UniqueFd medium(::open(device.c_str(), O_RDWR | O_CLOEXEC));
+  pollfd entry{.fd = listener.get(), .events = POLLIN, .revents = 0};
+  while (::poll(&entry, 1, 30'000) == 1 && (entry.revents & POLLIN) != 0) {
+    seccomp_notif asked{};
+    if (::ioctl(listener.get(), SECCOMP_IOCTL_NOTIF_RECV, &asked) != 0) break;
+    seccomp_notif_resp answer{.id = asked.id, .val = 0, .error = 0, .flags = 0};
+    if (asked.data.args[2] == 0) {
+      answer.error = -EFAULT;
+    } else {
+      std::array<uint64_t, 2> range{};
+      const iovec to{range.data(), sizeof range};
+      const iovec from{reinterpret_cast<void*>(asked.data.args[2]), sizeof range};  // NOLINT
+      // By the kernel, which is who reads it otherwise.
+      EXPECT_EQ(::process_vm_readv(::getpid(), &to, 1, &from, 1, 0), static_cast<ssize_t>(sizeof range));
+      const std::string zeros(range[1], '\0');
+      EXPECT_EQ(::pwrite(medium.get(), zeros.data(), zeros.size(), static_cast<off_t>(range[0])),
+                static_cast<ssize_t>(zeros.size()));
+      erased.push_back(range);
+    }
+    EXPECT_EQ(::ioctl(listener.get(), SECCOMP_IOCTL_NOTIF_SEND, &answer), 0);
+  }
+  return erased;
+}
+
+TEST_P(FileTroubleTest, ABlockDeviceThatErasesSecurelyIsAskedTo) {
+  const std::string image = directory_.file("image", 8 << 20);
+  const LoopDevice device(image, 512);
+  if (!device) GTEST_SKIP() << "no loop devices";
+  std::promise<UniqueFd> listening;
+  std::jthread user([&] {
+    UniqueFd fd = intercept_ioctl(BLKSECDISCARD);
+    const bool intercepted = static_cast<bool>(fd);
+    listening.set_value(std::move(fd));
+    if (!intercepted) return;
+    auto backing = value_of(open_file(device.path(), {}));
+    ASSERT_GT(backing->geometry().max_secure_erase, 1U << 20);
+    auto disk = queue(*backing);
+    ASSERT_EQ(disk->write(0, std::string(8 << 20, 'x'), true), 0);
+    EXPECT_EQ(disk->range(Operation::secure_erase, 1 << 20, 1 << 20), 0);
+    EXPECT_EQ(disk->range(Operation::secure_erase, 4 << 20, 512), 0);
+    EXPECT_EQ(disk->range(Operation::secure_erase, 0, 0), 0);
+    EXPECT_EQ(disk->range(Operation::secure_erase, 8 << 20, 512), -EINVAL);
+    EXPECT_EQ(disk->range(Operation::flush, 0, 0), 0);
+  });
+  const UniqueFd listener = listening.get_future().get();
+  if (!listener) GTEST_SKIP() << "may not intercept system calls";
+  const auto erased = erase_securely(listener, device.path());
+  using Range = std::array<uint64_t, 2>;
+  EXPECT_EQ(erased, (std::vector<Range>{{1 << 20, 1 << 20}, {4 << 20, 512}}));
 }
 
 TEST(FileBlockDevice, AMountedOneIsNotWritten) {

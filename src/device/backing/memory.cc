@@ -41,7 +41,7 @@ class MemoryLane final : public Lane {
  public:
   MemoryLane(const Backing& backing, std::byte* data) : backing_(backing), data_(data) {}
 
-  std::optional<int> submit(Request& request) override {
+  Outcome submit(Request& request) override {
     if (const int error = backing_.check(request); error != 0) return error;
     const std::span range(data_ + request.offset, request.length);
     switch (request.operation) {

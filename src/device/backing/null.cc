@@ -20,7 +20,7 @@ class NullBacking final : public Backing {
   class NullLane final : public Lane {
    public:
     explicit NullLane(const NullBacking& backing) : backing_(backing) {}
-    std::optional<int> submit(Request& request) override { return backing_.check(request); }
+    Outcome submit(Request& request) override { return backing_.check(request); }
 
    private:
     const NullBacking& backing_;

@@ -1,0 +1,443 @@
+#include "ringway/kernel/ioctl_server.h"
+
+#include <linux/virtio_config.h>
+#include <linux/virtio_ring.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <utility>
+
+#include "ringway/base/log.h"
+#include "ringway/base/notifier.h"
+#include "ringway/kernel/net_backend.h"
+#include "ringway/vhost/features.h"
+
+namespace ringway::kernel {
+namespace {
+
+using vhost::bit;
+
+// What a device may offer and this interface cannot carry.
+constexpr uint64_t not_carried =
+    bit(VIRTIO_F_RING_PACKED) | bit(VHOST_F_LOG_ALL) | bit(vhost::VHOST_USER_F_PROTOCOL_FEATURES);
+constexpr uint64_t backend_features = bit(VHOST_BACKEND_F_IOTLB_MSG_V2);
+constexpr uint32_t max_ring_entries = 0xffff;  // what SET_VRING_NUM and SET_VRING_BASE can say
+constexpr uint64_t user_space_end = uint64_t{1} << 47U;
+
+std::unexpected<Error> no(int error, const char* why) { return os_failure(why, error); }
+
+// What a device has said, as the kernel would: what it refuses without an errno of its own gets `otherwise`.
+template <class T>
+Result<T> as_errno(Result<T> result, int otherwise) {
+  if (result || result.error().fault == Fault::os) return result;
+  Error error = result.error();
+  error.fault = Fault::os;
+  error.os_error = otherwise;
+  return std::unexpected(error);
+}
+
+bool is_user_range(uint64_t address, uint64_t size) {
+  return size <= user_space_end && address <= user_space_end - size;
+}
+
+}  // namespace
+
+const std::array<IoctlServer::Row, 21> IoctlServer::rows{{
+    {VHOST_GET_FEATURES, Rule::anybody, &IoctlServer::get_features},
+    {VHOST_SET_FEATURES, Rule::anybody, &IoctlServer::set_features},
+    {VHOST_GET_BACKEND_FEATURES, Rule::anybody, &IoctlServer::get_backend_features},
+    {VHOST_SET_BACKEND_FEATURES, Rule::anybody, &IoctlServer::set_backend_features},
+    {VHOST_SET_OWNER, Rule::anybody, &IoctlServer::set_owner},
+    {VHOST_RESET_OWNER, Rule::owner, &IoctlServer::reset_owner},
+    {VHOST_SET_MEM_TABLE, Rule::owner, &IoctlServer::set_mem_table},
+    {VHOST_SET_LOG_BASE, Rule::owner, &IoctlServer::set_log_base},
+    {VHOST_SET_LOG_FD, Rule::owner, &IoctlServer::set_log_fd},
+    {VHOST_SET_VRING_NUM, Rule::ring, &IoctlServer::set_vring_num},
+    {VHOST_SET_VRING_ADDR, Rule::ring, &IoctlServer::set_vring_addr},
+    {VHOST_SET_VRING_BASE, Rule::ring, &IoctlServer::set_vring_base},
+    {VHOST_GET_VRING_BASE, Rule::ring, &IoctlServer::get_vring_base},
+    {VHOST_SET_VRING_ENDIAN, Rule::ring, &IoctlServer::set_vring_endian},
+    {VHOST_GET_VRING_ENDIAN, Rule::ring, &IoctlServer::get_vring_endian},
+    {VHOST_SET_VRING_KICK, Rule::ring, &IoctlServer::set_vring_kick},
+    {VHOST_SET_VRING_CALL, Rule::ring, &IoctlServer::set_vring_call},
+    {VHOST_SET_VRING_ERR, Rule::ring, &IoctlServer::set_vring_err},
+    {VHOST_SET_VRING_BUSYLOOP_TIMEOUT, Rule::ring, &IoctlServer::set_busyloop_timeout},
+    {VHOST_GET_VRING_BUSYLOOP_TIMEOUT, Rule::ring, &IoctlServer::get_busyloop_timeout},
+    {VHOST_NET_SET_BACKEND, Rule::anybody, &IoctlServer::net_set_backend},
+}};
+
+const IoctlServer::Row* IoctlServer::find(unsigned long request) {
+  const auto* found = std::ranges::find(rows, request & 0xffff'ffff, &Row::request);
+  return found == rows.end() || found->serve == nullptr ? nullptr : found;
+}
+
+// ---- life
+
+Result<std::unique_ptr<IoctlServer>> IoctlServer::open(const Options& options, MakeDevice make_device) {
+  std::unique_ptr<IoctlServer> server(new IoctlServer(options, std::move(make_device)));
+  TRY(server->open_device());
+  return server;
+}
+
+IoctlServer::IoctlServer(const Options& options, MakeDevice make_device)
+    : options_(options), make_device_(std::move(make_device)), rings_(options.rings) {}
+
+IoctlServer::~IoctlServer() { messages_->on_change(nullptr); }
+
+Result<> IoctlServer::open_device() {
+  device_.reset();
+  messages_->clear();
+  features_ = 0;
+  owner_ = 0;
+  has_table_ = false;
+  has_memory_ = false;
+  log_.reset();
+  rings_ = std::vector<Ring>(options_.rings);
+  auto device = TRY(make_device_());
+  offered_ = TRY(vhost::call(*device, vhost::GetFeatures{})) & ~not_carried;
+  constexpr uint64_t endian = bit(vhost::VHOST_USER_PROTOCOL_F_CROSS_ENDIAN);
+  const uint64_t capabilities = TRY(vhost::call(*device, vhost::GetProtocolFeatures{})).bits & endian;
+  TRY(vhost::call(*device, vhost::SetProtocolFeatures{{capabilities}}));
+  TRY(vhost::call(*device, vhost::SetFrontEnd{messages_}));
+  TRY(vhost::call(*device, vhost::SetFeatures{0}));  // what a caller has that never says anything
+  swaps_bytes_ = capabilities != 0;
+  device_ = std::move(device);
+  return {};
+}
+
+template <class Request>
+Result<typename Request::Reply> IoctlServer::ask(Request request) {
+  return vhost::call(*device_, std::move(request));
+}
+
+long IoctlServer::ioctl(Caller& caller, unsigned long request, uint64_t argument) {
+  Call call{.caller = caller, .argument = argument};
+  const std::scoped_lock lock(mutex_);
+  const auto done = as_errno(dispatch(call, request), EINVAL);
+  if (done) return 0;
+  const IoctlInfo* info = find_ioctl(request);
+  log::debug("{}: {}", info == nullptr ? "unknown ioctl" : info->name, done.error().to_string());
+  return -done.error().os_error;
+}
+
+Result<> IoctlServer::dispatch(Call& call, unsigned long request) {
+  if (!device_) return no(ENODEV, "the device could not be made again");
+  const Row* row = find(request);
+  const Rule rule = row == nullptr ? Rule::ring : row->rule;
+  // An unknown ioctl is taken for one about a ring until the last moment: what it fails with depends on that.
+  if (rule != Rule::anybody) TRY(check_owner(call));
+  if (rule == Rule::ring) TRY(check_ring(call));
+  if (row == nullptr) return no(ENOTTY, "no such ioctl");
+  return (this->*row->serve)(call);
+}
+
+Result<> IoctlServer::check_owner(const Call& call) const {
+  if (owner_ != call.caller.process()) return no(EPERM, "the caller is not the owner");
+  return {};
+}
+
+Result<> IoctlServer::check_ring(Call& call) const {
+  call.ring = TRY(call.caller.take<uint32_t>(call.argument));
+  if (call.ring >= rings_.size()) return no(ENOBUFS, "no such ring");
+  return {};
+}
+
+// ---- features, owner
+
+Result<> IoctlServer::get_features(Call& call) { return call.caller.give(call.argument, offered_); }
+
+Result<> IoctlServer::set_features(Call& call) {
+  const auto wanted = TRY(call.caller.take<uint64_t>(call.argument));
+  if ((wanted & ~offered_) != 0) return no(EOPNOTSUPP, "features that were not offered");
+  if (wanted == features_) return {};
+  return with_rings_stopped(call.caller, [&]() -> Result<> {
+    TRY(as_errno(ask(vhost::SetFeatures{wanted}), EFAULT));
+    features_ = wanted;
+    return {};
+  });
+}
+
+Result<> IoctlServer::get_backend_features(Call& call) {
+  return call.caller.give(call.argument, backend_features);
+}
+
+Result<> IoctlServer::set_backend_features(Call& call) {
+  const auto wanted = TRY(call.caller.take<uint64_t>(call.argument));
+  if ((wanted & ~backend_features) != 0) return no(EOPNOTSUPP, "features that were not offered");
+  messages_->set_version(wanted != 0 ? 2 : 1);
+  return {};
+}
+
+bool IoctlServer::has_iotlb() const { return (features_ & bit(VIRTIO_F_ACCESS_PLATFORM)) != 0; }
+
+Result<> IoctlServer::set_owner(Call& call) {
+  if (owner_ != 0) return no(EBUSY, "the device has an owner");
+  TRY(ask(vhost::SetOwner{}));
+  owner_ = call.caller.process();
+  return {};
+}
+
+Result<> IoctlServer::reset_owner(Call&) { return as_errno(open_device(), ENOMEM); }
+
+// ---- memory, log
+
+Result<> IoctlServer::set_mem_table(Call& call) {
+  const auto head = TRY(call.caller.take<MemoryTableHead>(call.argument));
+  if (head.padding != 0) return no(EOPNOTSUPP, "memory table is padded");
+  if (head.nregions > options_.max_regions) return no(E2BIG, "too many memory regions");
+  std::vector<vhost_memory_region> told(head.nregions);
+  TRY(call.caller.copy_in(std::as_writable_bytes(std::span(told)), call.argument + sizeof head));
+  vhost::SetMemTable table;
+  bool usable = true;
+  for (const vhost_memory_region& region : told) {
+    const memory::RegionLayout layout{
+        .guest = {region.guest_phys_addr}, .size = region.memory_size, .front_end = {region.userspace_addr}};
+    if (layout.size == 0 || !layout.guest.plus(layout.size - 1)) return no(EFAULT, "memory region wraps");
+    usable = usable && is_user_range(layout.front_end.value, layout.size);
+    if (usable) TRY(as_errno(call.caller.share(layout, table.regions), EFAULT));
+  }
+  // Addresses that are no user's matter to the kernel only when a ring uses the table.
+  if (!usable) {
+    if (any_active()) return no(EFAULT, "memory region is no user's");
+    table.regions.clear();
+  }
+  const bool empty = table.regions.empty();
+  if (auto set = as_errno(ask(std::move(table)), EFAULT); !set) {
+    log::warning("memory table is refused: {}", set.error().to_string());
+    return std::unexpected(set.error());
+  }
+  has_table_ = usable;
+  has_memory_ = !empty;
+  return {};
+}
+
+// Without LOG_ALL, which is not offered, nothing is ever logged: what the kernel takes here is taken too.
+Result<> IoctlServer::set_log_base(Call& call) {
+  TRY(call.caller.take<uint64_t>(call.argument));
+  return {};
+}
+
+Result<> IoctlServer::set_log_fd(Call& call) {
+  const int number = TRY(call.caller.take<int>(call.argument));
+  UniqueFd fd;
+  if (number != VHOST_FILE_UNBIND) {
+    fd = TRY(call.caller.descriptor(number));
+    const auto kind = notify_kind(fd.get());
+    if (!kind || *kind != NotifyKind::eventfd) return no(EINVAL, "not an eventfd");
+  }
+  log_ = std::move(fd);
+  return {};
+}
+
+// ---- rings
+
+Result<> IoctlServer::set_vring_num(Call& call) {
+  Ring& ring = rings_[call.ring];
+  if (ring.active) return no(EBUSY, "the ring is active");
+  const auto state = TRY(call.caller.take<vhost_vring_state>(call.argument));
+  if (!std::has_single_bit(state.num) || state.num > options_.max_size) return no(EINVAL, "ring size");
+  ring.size = state.num;
+  return {};
+}
+
+Result<> IoctlServer::set_vring_addr(Call& call) {
+  const auto told = TRY(call.caller.take<vhost_vring_addr>(call.argument));
+  if ((told.flags & ~(1U << VHOST_VRING_F_LOG)) != 0) return no(EOPNOTSUPP, "undefined ring flags");
+  if (told.avail_user_addr % VRING_AVAIL_ALIGN_SIZE != 0 ||
+      told.used_user_addr % VRING_USED_ALIGN_SIZE != 0 || told.log_guest_addr % VRING_USED_ALIGN_SIZE != 0) {
+    return no(EINVAL, "ring is not aligned");
+  }
+  Ring& ring = rings_[call.ring];
+  const bool was_active = ring.active;
+  const auto before = ring.addresses;
+  const vhost::SetVringAddr fresh{.ring = call.ring,
+                                  .desc = told.desc_user_addr,
+                                  .used = told.used_user_addr,
+                                  .avail = told.avail_user_addr};
+  if (was_active) TRY(stop(call.ring));
+  ring.addresses = fresh;
+  if (!was_active) return {};
+  const auto started = start(call.caller, call.ring);
+  if (started) return {};
+  ring.addresses = before;
+  TRY(start(call.caller, call.ring));
+  return no(EINVAL, "the ring cannot be there");
+}
+
+Result<> IoctlServer::set_vring_base(Call& call) {
+  Ring& ring = rings_[call.ring];
+  if (ring.active) return no(EBUSY, "the ring is active");
+  const auto state = TRY(call.caller.take<vhost_vring_state>(call.argument));
+  if (state.num > max_ring_entries) return no(EINVAL, "ring base");
+  ring.base = state.num;
+  return {};
+}
+
+Result<> IoctlServer::get_vring_base(Call& call) {
+  Ring& ring = rings_[call.ring];
+  if (ring.active) {
+    TRY(stop(call.ring));
+    // Where it cannot go on, its memory has gone: the base is what it was, and the log says why.
+    (void)start(call.caller, call.ring);
+  }
+  return call.caller.give(call.argument, vhost_vring_state{.index = call.ring, .num = ring.base});
+}
+
+Result<> IoctlServer::set_vring_endian(Call& call) {
+  if (!swaps_bytes_) return no(ENOTTY, "no other byte order is served");
+  Ring& ring = rings_[call.ring];
+  if (ring.active) return no(EBUSY, "the ring is active");
+  const auto state = TRY(call.caller.take<vhost_vring_state>(call.argument));
+  if (state.num > VHOST_VRING_BIG_ENDIAN) return no(EINVAL, "byte order");
+  ring.big_endian = state.num;
+  return {};
+}
+
+Result<> IoctlServer::get_vring_endian(Call& call) {
+  if (!swaps_bytes_) return no(ENOTTY, "no other byte order is served");
+  return call.caller.give(call.argument,
+                          vhost_vring_state{.index = call.ring, .num = rings_[call.ring].big_endian});
+}
+
+Result<> IoctlServer::set_busyloop_timeout(Call& call) {
+  rings_[call.ring].busyloop_timeout = TRY(call.caller.take<vhost_vring_state>(call.argument)).num;
+  return {};
+}
+
+Result<> IoctlServer::get_busyloop_timeout(Call& call) {
+  return call.caller.give(call.argument,
+                          vhost_vring_state{.index = call.ring, .num = rings_[call.ring].busyloop_timeout});
+}
+
+// No descriptor: unbind.
+Result<UniqueFd> IoctlServer::take_eventfd(Call& call) {
+  const auto file = TRY(call.caller.take<vhost_vring_file>(call.argument));
+  if (file.fd == VHOST_FILE_UNBIND) return UniqueFd();
+  UniqueFd fd = TRY(call.caller.descriptor(file.fd));
+  const auto kind = notify_kind(fd.get());
+  if (!kind || *kind != NotifyKind::eventfd) return no(EINVAL, "not an eventfd");
+  return fd;
+}
+
+Result<> IoctlServer::set_vring_kick(Call& call) {
+  UniqueFd fd = TRY(take_eventfd(call));
+  // For a device none means polling; for the kernel that nobody kicks.
+  if (!fd) fd = TRY(make_eventfd());
+  Ring& ring = rings_[call.ring];
+  ring.kick = std::move(fd);
+  if (ring.active) TRY(ask(vhost::SetVringKick{call.ring, TRY(ring.kick.duplicate())}));
+  return {};
+}
+
+Result<> IoctlServer::set_vring_call(Call& call) {
+  TRY(ask(vhost::SetVringCall{call.ring, TRY(take_eventfd(call))}));
+  return {};
+}
+
+Result<> IoctlServer::set_vring_err(Call& call) {
+  TRY(ask(vhost::SetVringErr{call.ring, TRY(take_eventfd(call))}));
+  return {};
+}
+
+// ---- start and stop
+
+Result<> IoctlServer::net_set_backend(Call& call) {
+  const auto file = TRY(call.caller.take<vhost_vring_file>(call.argument));
+  TRY(check_owner(call));
+  call.ring = file.index;
+  if (call.ring >= rings_.size()) return no(ENOBUFS, "no such ring");
+  if (!has_table_) return no(EFAULT, "there is no memory table");
+  UniqueFd backend;
+  if (file.fd != VHOST_FILE_UNBIND) {
+    auto fd = call.caller.descriptor(file.fd);
+    if (!fd || !is_net_backend(fd->get())) return no(ENOTSOCK, "neither a tap nor a packet socket");
+    backend = *std::move(fd);
+  }
+  return bind(call, std::move(backend));
+}
+
+Result<> IoctlServer::bind(Call& call, UniqueFd backend) {
+  Ring& ring = rings_[call.ring];
+  if (!backend) {
+    TRY(stop(call.ring));
+  } else if (!ring.active) {
+    TRY(start(call.caller, call.ring));
+  }
+  ring.backend = std::move(backend);
+  return {};
+}
+
+Result<> IoctlServer::start(Caller& caller, uint32_t index) {
+  Ring& ring = rings_[index];
+  if (ring.size == 0 || !ring.addresses || !has_memory_) return no(EFAULT, "the ring is not described");
+  if (!has_iotlb()) TRY(check_areas(caller, ring));
+  if (!ring.kick) ring.kick = TRY(make_eventfd());
+  TRY(as_errno(ask(vhost::SetVringNum{index, ring.size}), EINVAL));
+  TRY(as_errno(ask(vhost::SetVringAddr{*ring.addresses}), EFAULT));
+  TRY(as_errno(ask(vhost::SetVringBase{index, ring.base}), EINVAL));
+  if (swaps_bytes_) TRY(as_errno(ask(vhost::SetVringEndian{index, ring.big_endian}), EINVAL));
+  auto started = as_errno(ask(vhost::SetVringKick{index, TRY(ring.kick.duplicate())}), EFAULT);
+  if (!started) {
+    log::warning("ring {} cannot start: {}", index, started.error().to_string());
+    return std::unexpected(started.error());
+  }
+  ring.active = true;
+  return {};
+}
+
+Result<> IoctlServer::stop(uint32_t index) {
+  Ring& ring = rings_[index];
+  if (!ring.active) return {};
+  ring.active = false;
+  ring.base = TRY(ask(vhost::GetVringBase{index})).value;
+  return {};
+}
+
+bool IoctlServer::any_active() const {
+  return std::ranges::any_of(rings_, [](const Ring& ring) { return ring.active; });
+}
+
+template <class Change>
+Result<> IoctlServer::with_rings_stopped(Caller& caller, Change change) {
+  std::vector<uint32_t> running;
+  for (uint32_t index = 0; index < rings_.size(); ++index) {
+    if (!rings_[index].active) continue;
+    running.push_back(index);
+    TRY(stop(index));
+  }
+  const auto changed = change();
+  for (const uint32_t index : running) TRY(start(caller, index));
+  return changed;
+}
+
+Result<> IoctlServer::check_areas(Caller& caller, const Ring& ring) {
+  using enum memory::Access;
+  const vhost::SetVringAddr& at = *ring.addresses;
+  TRY(caller.probe(at.desc, ring.size * sizeof(vring_desc), read));
+  TRY(caller.probe(at.avail, sizeof(vring_avail) + ring.size * sizeof(__virtio16), read));
+  return caller.probe(at.used, sizeof(vring_used) + ring.size * sizeof(vring_used_elem), read_write);
+}
+
+// ---- IOTLB
+
+Result<size_t> IoctlServer::read(std::span<std::byte> to) {
+  auto result = messages_->read(to);
+  if (result || result.error().os_error != EAGAIN) return result;
+  const std::scoped_lock lock(mutex_);
+  if (!has_iotlb()) return no(EBADFD, "there is no IOTLB");
+  return result;
+}
+
+Result<size_t> IoctlServer::write(std::span<const std::byte> from) {
+  const vhost::IotlbMessage message = TRY(IotlbMessages::decode(from));
+  const std::scoped_lock lock(mutex_);
+  if (!device_) return no(EFAULT, "the device could not be made again");
+  const bool known = message.type == vhost::IotlbType::update || message.type == vhost::IotlbType::invalidate;
+  if (!has_iotlb() || !known) return no(EFAULT, "no IOTLB takes this message");
+  // Whatever is wrong with it, the kernel has one answer.
+  if (const auto done = ask(vhost::UpdateIotlb{message}); !done) return no(EFAULT, done.error().what);
+  return IotlbMessages::size;
+}
+
+}  // namespace ringway::kernel

@@ -1,0 +1,151 @@
+// IoctlServer: the kernel's vhost interface served: one open file of such a device. Decodes ioctls, read and
+// write, holds the kernel's rules and errnos, and asks a vhost::Device to do the rest. linux/vhost.h; the
+// rules are those of Linux 6.1.
+// Thread rule: any thread; one call at a time does something, the others wait.
+//
+// Where the two conversations differ:
+//   - a ring starts when a backend is bound to it and stops when that is unbound; the device is told all
+//   about
+//     a ring when it starts, and SET_VRING_KICK and GET_VRING_BASE make it run and stop;
+//   - GET_VRING_BASE only reads: a running ring is stopped and started for it;
+//   - features, addresses and memory may change under running rings: those are stopped and started;
+//   - kernel rings may lie outside the memory table. Here they may not: EFAULT when they start;
+//   - LOG_ALL, packed rings, workers, feature arrays and the fork owner are not offered.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "ringway/kernel/caller.h"
+#include "ringway/kernel/ioctl_table.h"
+#include "ringway/kernel/iotlb_messages.h"
+#include "ringway/vhost/handler.h"
+
+namespace ringway::kernel {
+
+// The fixed part of vhost_memory, whose flexible array keeps it from being a part of anything.
+struct MemoryTableHead {
+  uint32_t nregions = 0;
+  uint32_t padding = 0;
+};
+static_assert(sizeof(MemoryTableHead) == sizeof(vhost_memory));
+
+class IoctlServer {
+ public:
+  // Makes a fresh device: at open, and again at RESET_OWNER, after the one before it has ended. It must hold
+  // the protocol's contract itself (vhost::Contract).
+  using MakeDevice = std::function<Result<std::unique_ptr<vhost::Device>>()>;
+  struct Options {
+    uint32_t rings = 2;          // what a file of the device has; vhost-net: one pair
+    uint32_t max_regions = 64;   // of a memory table
+    uint32_t max_size = 0x8000;  // of a ring, entries
+  };
+
+  static Result<std::unique_ptr<IoctlServer>> open(const Options& options, MakeDevice make_device);
+  ~IoctlServer();
+
+  // What ioctl() returns, or minus an errno.
+  long ioctl(Caller& caller, unsigned long request, uint64_t argument);
+  // IOTLB messages to the caller. EAGAIN: none waits now; EBADFD: none will.
+  Result<size_t> read(std::span<std::byte> to);
+  // And from it. Takes one message, whatever follows it.
+  Result<size_t> write(std::span<const std::byte> from);
+  // Whether read() would give something; and `told` for whenever that changes (it must not call back).
+  [[nodiscard]] bool readable() const { return messages_->waiting(); }
+  void on_readable(std::function<void(bool)> told) { messages_->on_change(std::move(told)); }
+
+ private:
+  // One ring as the caller has described it.
+  struct Ring {
+    uint32_t size = 0;  // 0: not told
+    std::optional<vhost::SetVringAddr> addresses;
+    uint32_t base = 0;
+    UniqueFd kick;
+    UniqueFd backend;
+    bool active = false;
+    uint32_t busyloop_timeout = 0;  // microseconds
+    uint32_t big_endian = 0;
+  };
+  // One ioctl on its way.
+  struct Call {
+    Caller& caller;
+    uint64_t argument = 0;
+    uint32_t ring = 0;  // checked
+  };
+  enum class Rule : uint8_t {
+    anybody,
+    owner,
+    ring
+  };  // ring: of the owner, with an index that is checked first
+  struct Row {
+    unsigned long request = 0;
+    Rule rule = Rule::owner;
+    Result<> (IoctlServer::*serve)(Call&) = nullptr;
+  };
+  static const Row* find(unsigned long request);
+  static const std::array<Row, 21> rows;
+
+  explicit IoctlServer(const Options& options, MakeDevice make_device);
+  Result<> open_device();
+  Result<> dispatch(Call& call, unsigned long request);
+  [[nodiscard]] Result<> check_owner(const Call& call) const;
+  Result<> check_ring(Call& call) const;
+
+  Result<> get_features(Call& call);
+  Result<> set_features(Call& call);
+  Result<> get_backend_features(Call& call);
+  Result<> set_backend_features(Call& call);
+  Result<> set_owner(Call& call);
+  Result<> reset_owner(Call& call);
+  Result<> set_mem_table(Call& call);
+  Result<> set_log_base(Call& call);
+  Result<> set_log_fd(Call& call);
+  Result<> set_vring_num(Call& call);
+  Result<> set_vring_addr(Call& call);
+  Result<> set_vring_base(Call& call);
+  Result<> get_vring_base(Call& call);
+  Result<> set_vring_endian(Call& call);
+  Result<> get_vring_endian(Call& call);
+  Result<> set_vring_kick(Call& call);
+  Result<> set_vring_call(Call& call);
+  Result<> set_vring_err(Call& call);
+  Result<> set_busyloop_timeout(Call& call);
+  Result<> get_busyloop_timeout(Call& call);
+  Result<> net_set_backend(Call& call);
+
+  Result<UniqueFd> take_eventfd(Call& call);
+  Result<> bind(Call& call, UniqueFd backend);
+  Result<> start(Caller& caller, uint32_t index);
+  Result<> stop(uint32_t index);
+  // Runs `change` while no ring runs, and starts again those that did.
+  template <class Change>
+  Result<> with_rings_stopped(Caller& caller, Change change);
+  static Result<> check_areas(Caller& caller, const Ring& ring);
+  [[nodiscard]] bool has_iotlb() const;
+  [[nodiscard]] bool any_active() const;
+  template <class Request>
+  Result<typename Request::Reply> ask(Request request);
+
+  const Options options_;
+  const MakeDevice make_device_;
+  const std::shared_ptr<IotlbMessages> messages_ = std::make_shared<IotlbMessages>();
+  std::mutex mutex_;                       // guards everything below
+  std::unique_ptr<vhost::Device> device_;  // none: RESET_OWNER could not make another
+  uint64_t offered_ = 0;                   // features
+  bool swaps_bytes_ = false;               // the device serves SET_VRING_ENDIAN
+  uint64_t features_ = 0;
+  pid_t owner_ = 0;          // 0: none
+  bool has_table_ = false;   // that may be used
+  bool has_memory_ = false;  // and it is not empty
+  UniqueFd log_;
+  std::vector<Ring> rings_;
+};
+
+}  // namespace ringway::kernel

@@ -1,0 +1,569 @@
+#include "ringway/kernel/kernel_device.h"
+
+#include <linux/virtio_config.h>
+
+#include <cassert>
+#include <fstream>
+
+#include "ringway/base/log.h"
+
+namespace ringway::kernel {
+namespace {
+
+using vhost::bit;
+using vhost::Done;
+
+constexpr uint64_t protocol_features_bit = bit(vhost::VHOST_USER_F_PROTOCOL_FEATURES);
+constexpr uint64_t log_page = VHOST_PAGE_SIZE;
+
+std::unexpected<Error> not_offered() { return refused("not offered by the kernel"); }
+
+// VIRTIO "Virtqueues": bytes of the three areas.
+uint64_t desc_bytes(uint32_t size) { return uint64_t{16} * size; }
+uint64_t avail_bytes(uint32_t size, bool packed) { return packed ? 4 : 6 + uint64_t{2} * size; }
+uint64_t used_bytes(uint32_t size, bool packed) { return packed ? 4 : 6 + uint64_t{8} * size; }
+
+uint64_t address_of(const memory::Window& window) { return reinterpret_cast<uintptr_t>(window.data()); }
+
+// Guest addresses below this one have a bit in a log of so many bytes.
+uint64_t covered_by(uint64_t log_bytes) {
+  return log_bytes > UINT64_MAX / (8 * log_page) ? UINT64_MAX : log_bytes * 8 * log_page;
+}
+
+template <class F>
+Result<> for_each(const RingSet& rings, F f) {
+  for (uint32_t ring = 0; ring < rings.size(); ++ring) {
+    if (rings[ring]) TRY(f(ring));
+  }
+  return {};
+}
+
+}  // namespace
+
+// ---- beginning and end
+// -----------------------------------------------------------------------------------------------
+
+uint64_t KernelDevice::kernel_mem_slots() {
+  uint64_t slots = 0;
+  std::ifstream("/sys/module/vhost/parameters/max_mem_regions") >> slots;
+  return slots > 0 ? slots : 64;
+}
+
+Result<std::unique_ptr<KernelDevice>> KernelDevice::open(std::unique_ptr<Ioctls> file,
+                                                         std::unique_ptr<Endpoint> endpoint,
+                                                         uint64_t max_mem_slots) {
+  std::unique_ptr<KernelDevice> device(new KernelDevice(std::move(file), std::move(endpoint), max_mem_slots));
+  TRY(device->begin());
+  return device;
+}
+
+Result<> KernelDevice::begin() {
+  TRY(file_->ioctl(VHOST_SET_OWNER, nullptr));
+  TRY(iotlb_.negotiate(bit(VHOST_BACKEND_F_SUSPEND)));
+  shape_ = TRY(endpoint_->open(*file_, iotlb_));
+  vrings_ = std::vector<Vring>(shape_.rings);
+  // A kernel that does not know it may give any errno, so only success says something.
+  can_swap_endian_ =
+      set(*file_, VHOST_SET_VRING_ENDIAN, vhost_vring_state{.index = 0, .num = VHOST_VRING_LITTLE_ENDIAN})
+          .has_value();
+  UniqueFd changes = TRY(make_eventfd());
+  if (endpoint_->set_config_call(*file_, changes.get())) {
+    config_changes_ = TRY(Signal::adopt(std::move(changes)));
+  }
+  return {};
+}
+
+KernelDevice::~KernelDevice() {
+  notices_.reset();
+  if (auto stopped = stop_all(); !stopped) log::warning("{}", stopped.error().to_string());
+}
+
+Result<vhost::DeviceReply> KernelDevice::handle(vhost::DeviceRequest request) {
+  return std::visit(
+      [this](auto& alternative) -> Result<vhost::DeviceReply> {
+        return vhost::DeviceReply(TRY(on(alternative)));
+      },
+      request);
+}
+
+Result<Done> KernelDevice::on(const vhost::SetOwner&) { return Done{}; }
+
+Result<Done> KernelDevice::on(const vhost::ResetOwner&) {
+  for (Vring& vring : vrings_) vring.enabled = false;
+  TRY(stop_all());
+  return Done{};
+}
+
+Result<Done> KernelDevice::on(const vhost::ResetDevice&) {
+  TRY(stop_all());
+  for (uint32_t ring = 0; ring < vrings_.size(); ++ring) {
+    TRY(tell_file(VHOST_SET_VRING_CALL, ring, {}));
+    TRY(tell_file(VHOST_SET_VRING_ERR, ring, {}));
+  }
+  vrings_ = std::vector<Vring>(shape_.rings);
+  features_ = 0;
+  status_ = 0;
+  TRY(endpoint_->reset(*file_));
+  return Done{};
+}
+
+// ---- features
+// --------------------------------------------------------------------------------------------------------
+
+Result<uint64_t> KernelDevice::on(const vhost::GetFeatures&) {
+  const uint64_t features = endpoint_->offered(TRY(get<__u64>(*file_, VHOST_GET_FEATURES)));
+  return features & ~protocol_features_bit;
+}
+
+// A device IOTLB is emptied by the kernel whenever features are set.
+Result<Done> KernelDevice::on(const vhost::SetFeatures& request) {
+  const uint64_t features = request.features & ~protocol_features_bit;
+  TRY(check_log(features, *map_, log_.get()));
+  TRY(endpoint_->set_features(*file_, features));
+  features_ = request.features;
+  if (translates()) TRY(rewrite_iotlb());
+  if (has(vhost::VHOST_USER_F_PROTOCOL_FEATURES)) return Done{};
+  for (Vring& vring : vrings_) vring.enabled = true;
+  TRY(settle());
+  return Done{};
+}
+
+Result<vhost::Capabilities> KernelDevice::on(const vhost::GetProtocolFeatures&) {
+  uint64_t bits = bit(vhost::VHOST_USER_PROTOCOL_F_MQ) | bit(vhost::VHOST_USER_PROTOCOL_F_RESET_DEVICE) |
+                  bit(vhost::VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS);
+  if (can_swap_endian_) bits |= bit(vhost::VHOST_USER_PROTOCOL_F_CROSS_ENDIAN);
+  if (shape_.can_log) bits |= bit(vhost::VHOST_USER_PROTOCOL_F_LOG_SHMFD);
+  if (shape_.config_bytes > 0) bits |= bit(vhost::VHOST_USER_PROTOCOL_F_CONFIG);
+  if (shape_.has_status) bits |= bit(vhost::VHOST_USER_PROTOCOL_F_STATUS);
+  return vhost::Capabilities{bits};
+}
+
+Result<Done> KernelDevice::on(const vhost::SetProtocolFeatures&) { return Done{}; }
+
+Result<uint64_t> KernelDevice::on(const vhost::GetQueueNum&) { return vrings_.size(); }
+
+bool KernelDevice::is_packed() const { return has(VIRTIO_F_RING_PACKED); }
+
+bool KernelDevice::translates() const {
+  return has(VIRTIO_F_ACCESS_PLATFORM) && !shape_.rings_by_guest_address;
+}
+
+// ---- memory
+// ----------------------------------------------------------------------------------------------------------
+
+Result<uint64_t> KernelDevice::on(const vhost::GetMaxMemSlots&) { return max_mem_slots_; }
+
+Result<Done> KernelDevice::on(vhost::SetMemTable& request) {
+  if (request.regions.size() > max_mem_slots_)
+    return refused("more memory regions than the kernel takes", request.regions.size());
+  std::vector<std::shared_ptr<const memory::Region>> regions;
+  for (vhost::MemoryRegion& region : request.regions) {
+    regions.push_back(TRY(memory::Region::open(region.layout, std::move(region.fd))));
+  }
+  TRY(replace_map(TRY(memory::Map::of(std::move(regions)))));
+  return Done{};
+}
+
+// Nothing moves: rings go on.
+Result<Done> KernelDevice::on(vhost::AddMemReg& request) {
+  if (map_->regions().size() >= max_mem_slots_) return refused("all memory slots are taken", max_mem_slots_);
+  auto region = TRY(memory::Region::open(request.region.layout, std::move(request.region.fd)));
+  auto map = TRY(map_->with(std::move(region)));
+  TRY(check_log(features_, *map, log_.get()));
+  TRY(endpoint_->set_memory(*file_, *map));
+  map_ = std::move(map);
+  TRY(settle());
+  return Done{};
+}
+
+Result<Done> KernelDevice::on(const vhost::RemMemReg& request) {
+  TRY(replace_map(TRY(map_->without(request.layout))));
+  return Done{};
+}
+
+Result<> KernelDevice::replace_map(std::shared_ptr<const memory::Map> map) {
+  TRY(check_log(features_, *map, log_.get()));
+  TRY(stop_all());
+  const auto taken = endpoint_->set_memory(*file_, *map);
+  if (taken) std::swap(map_, map);
+  if (taken && translates()) TRY(rewrite_iotlb());
+  // Rings that do not lie in the new table wait for one where they do.
+  if (auto settled = settle(); !settled) log::warning("{}", settled.error().to_string());
+  return taken;
+}
+
+// ---- log
+// -------------------------------------------------------------------------------------------------------------
+
+Result<Done> KernelDevice::on(vhost::SetLogBase& request) {
+  if (!shape_.can_log) return not_offered();
+  if (!request.fd) return refused("a log without a file cannot be shared");
+  auto log =
+      TRY(memory::Region::open({.size = request.size, .file_offset = request.offset}, std::move(request.fd)));
+  TRY(check_log(features_, *map_, log.get()));
+  TRY(set<__u64>(*file_, VHOST_SET_LOG_BASE, reinterpret_cast<uintptr_t>(log->data())));
+  log_ = std::move(log);
+  return Done{};
+}
+
+Result<Done> KernelDevice::on(const vhost::SetLogFd& request) {
+  if (!shape_.can_log) return not_offered();
+  TRY(set<int>(*file_, VHOST_SET_LOG_FD, request.fd.get()));
+  return Done{};
+}
+
+// The kernel adds what it logs to the log's address and looks no further: too short a log, or none, is a
+// write anywhere into this process.
+Result<> KernelDevice::check_log(uint64_t features, const memory::Map& map, const memory::Region* log) const {
+  const uint64_t covered = log == nullptr ? 0 : covered_by(log->layout().size);
+  if ((features & bit(VHOST_F_LOG_ALL)) != 0) {
+    if (log == nullptr) return refused("LOG_ALL without a log");
+    for (const auto& region : map.regions()) {
+      if (region->layout().guest.value + region->layout().size > covered)
+        return refused("the log does not cover the memory table", region->layout().guest.value);
+    }
+  }
+  for (const Vring& vring : vrings_) {
+    if (!vring.addresses || (vring.addresses->flags & (1U << VHOST_VRING_F_LOG)) == 0) continue;
+    const auto end = vhost::GuestAddress{vring.addresses->log}.plus(used_bytes(vring.size, is_packed()));
+    if (!end || end->value > covered) return refused("the log does not cover the ring", vring.addresses->log);
+  }
+  return {};
+}
+
+// ---- IOTLB
+// -----------------------------------------------------------------------------------------------------------
+
+Result<Done> KernelDevice::on(const vhost::UpdateIotlb& request) {
+  if (!translates()) return not_offered();
+  vhost::IotlbMessage message = request.message;
+  if (message.type == vhost::IotlbType::invalidate && message.size == 0) {
+    message.iova = {};  // 2^64 bytes, whose size has no number: everything
+    message.size = UINT64_MAX;
+  }
+  const bool replaces = iotlb_table_->overlaps(message.iova, message.size);
+  if (message.type == vhost::IotlbType::invalidate || replaces) {
+    TRY(iotlb_.invalidate(message.iova.value, message.size));
+    iotlb_table_ = iotlb_table_->without(message.iova, message.size);
+  }
+  if (message.type == vhost::IotlbType::update) {
+    const memory::IotlbEntry entry{.iova = message.iova,
+                                   .size = message.size,
+                                   .front_end = message.front_end,
+                                   .access = static_cast<memory::Access>(message.permission)};
+    TRY(iotlb_.update(*map_, entry));
+    iotlb_table_ = TRY(iotlb_table_->with(entry));
+    TRY(settle());
+  }
+  return Done{};
+}
+
+// Entries that do not lie in memory any more are forgotten: the kernel will ask.
+Result<> KernelDevice::rewrite_iotlb() {
+  TRY(iotlb_.invalidate(0, UINT64_MAX));
+  auto kept = memory::IotlbTable::empty();
+  for (const memory::IotlbEntry& entry : iotlb_table_->entries()) {
+    if (iotlb_.update(*map_, entry)) kept = TRY(kept->with(entry));
+  }
+  iotlb_table_ = std::move(kept);
+  return {};
+}
+
+Result<Done> KernelDevice::on(vhost::SetFrontEnd& request) {
+  notices_.reset();
+  front_end_ = std::move(request.front_end);
+  if (front_end_ == nullptr) return Done{};
+  const uint64_t offered = endpoint_->offered(TRY(get<__u64>(*file_, VHOST_GET_FEATURES)));
+  const bool can_miss = (offered & bit(VIRTIO_F_ACCESS_PLATFORM)) != 0;
+  notices_ = TRY(Notices::start({.misses = can_miss ? file_.get() : nullptr,
+                                 .iotlb = &iotlb_,
+                                 .config = config_changes_ ? &*config_changes_ : nullptr},
+                                front_end_));
+  for (Vring& vring : vrings_) vring.asked.reset();
+  TRY(settle());
+  return Done{};
+}
+
+// ---- rings
+// -----------------------------------------------------------------------------------------------------------
+
+KernelDevice::Vring& KernelDevice::vring(vhost::RingIndex index) {
+  assert(index < vrings_.size());
+  return vrings_[index];
+}
+
+Result<Done> KernelDevice::on(const vhost::SetVringNum& request) {
+  vring(request.ring).size = request.size;
+  TRY(settle());
+  return Done{};
+}
+
+Result<Done> KernelDevice::on(const vhost::SetVringAddr& request) {
+  Vring& vring = this->vring(request.ring);
+  auto before = std::exchange(vring.addresses, request);
+  auto checked = check_log(features_, *map_, log_.get());
+  if (checked && running_[request.ring]) checked = tell_addresses(request.ring);
+  if (!checked) {
+    vring.addresses = before;
+    return std::unexpected(checked.error());
+  }
+  TRY(settle());
+  return Done{};
+}
+
+Result<Done> KernelDevice::on(const vhost::SetVringBase& request) {
+  vring(request.ring).base = request.base;
+  return Done{};
+}
+
+Result<Done> KernelDevice::on(const vhost::SetVringEndian& request) {
+  if (!can_swap_endian_) return not_offered();
+  vring(request.ring).big_endian = request.big;
+  return Done{};
+}
+
+Result<vhost::RingState> KernelDevice::on(const vhost::GetVringBase& request) {
+  Vring& vring = this->vring(request.ring);
+  vring.kick.reset();
+  const auto settled = settle();
+  if (running_[request.ring]) return std::unexpected(settled.error());
+  if (!settled) log::warning("{}", settled.error().to_string());
+  return vhost::RingState{.ring = request.ring, .value = vring.base};
+}
+
+Result<Done> KernelDevice::on(vhost::SetVringKick& request) {
+  if (!request.fd) return refused("the kernel does not poll rings: a kick fd is needed");
+  if (TRY(notify_kind(request.fd.get())) != NotifyKind::eventfd)
+    return refused("the kernel takes kicks from eventfds only");
+  Vring& vring = this->vring(request.ring);
+  vring.kick = std::move(request.fd);
+  if (running_[request.ring]) {
+    TRY(tell_file(VHOST_SET_VRING_KICK, request.ring, vring.kick));
+    return Done{};
+  }
+  if (auto settled = settle(); !settled) {
+    vring.kick.reset();
+    return std::unexpected(settled.error());
+  }
+  return Done{};
+}
+
+Result<Done> KernelDevice::on(vhost::SetVringCall& request) {
+  TRY(tell_file(VHOST_SET_VRING_CALL, request.ring, request.fd));
+  vring(request.ring).call = std::move(request.fd);
+  return Done{};
+}
+
+Result<Done> KernelDevice::on(vhost::SetVringErr& request) {
+  TRY(tell_file(VHOST_SET_VRING_ERR, request.ring, request.fd));
+  vring(request.ring).err = std::move(request.fd);
+  return Done{};
+}
+
+Result<Done> KernelDevice::on(const vhost::SetVringEnable& request) {
+  Vring& vring = this->vring(request.ring);
+  const bool before = std::exchange(vring.enabled, request.enable != 0);
+  if (auto settled = settle(); !settled) {
+    vring.enabled = before;
+    return std::unexpected(settled.error());
+  }
+  return Done{};
+}
+
+RingSet KernelDevice::ready() {
+  RingSet rings;
+  for (uint32_t ring = 0; ring < vrings_.size(); ++ring) {
+    Vring& vring = vrings_[ring];
+    rings[ring] = vring.is_ready() && (running_[ring] || !translates() || is_mapped(vring));
+  }
+  return rings;
+}
+
+// The kernel takes a used area that its IOTLB does not have for a broken ring. All else it asks for by
+// itself.
+bool KernelDevice::is_mapped(Vring& vring) {
+  uint64_t at = vring.addresses->used;
+  uint64_t left = used_bytes(vring.size, is_packed());
+  while (true) {
+    const memory::IotlbEntry* entry = iotlb_table_->find({at});
+    if (entry == nullptr || !memory::permits(entry->access, memory::Access::read_write)) break;
+    const uint64_t here = entry->size - (at - entry->iova.value);
+    if (here >= left) return true;
+    at += here;
+    left -= here;
+  }
+  if (notices_ != nullptr && vring.asked != at) {
+    vring.asked = at;
+    notices_->tell({.iova = {at},
+                    .permission = static_cast<uint8_t>(memory::Access::read_write),
+                    .type = vhost::IotlbType::miss});
+  }
+  return false;
+}
+
+Result<> KernelDevice::settle() {
+  const RingSet wanted = endpoint_->startable(ready());
+  if (wanted == running_) return {};
+  const RingSet staying = shape_.starts_together ? RingSet{} : wanted & running_;
+  TRY(stop(running_ & ~staying));
+  if ((wanted & ~staying).none()) return {};
+  return start(wanted & ~staying);
+}
+
+Result<> KernelDevice::start(RingSet rings) {
+  TRY(endpoint_->prepare(*file_, features_ & ~protocol_features_bit));
+  auto started = for_each(rings, [this](uint32_t ring) { return describe(ring); });
+  if (started) started = endpoint_->start(*file_, rings);
+  if (!started) {
+    abandon(rings);
+    return started;
+  }
+  running_ |= rings;
+  // What was kicked before the kernel listened is lost on it.
+  return for_each(rings, [this](uint32_t ring) {
+    kick(ring);
+    return Result<>{};
+  });
+}
+
+Result<> KernelDevice::stop(RingSet rings) {
+  if (rings.none()) return {};
+  TRY(endpoint_->stop(*file_, rings));
+  running_ &= ~rings;
+  return for_each(rings, [this](uint32_t ring) -> Result<> {
+    TRY(tell_file(VHOST_SET_VRING_KICK, ring, {}));
+    vrings_[ring].base = TRY(get(*file_, VHOST_GET_VRING_BASE, vhost_vring_state{.index = ring})).num;
+    vrings_[ring].areas = {};
+    vrings_[ring].asked.reset();
+    return {};
+  });
+}
+
+// Some of a start that has failed may have happened. Nothing was taken from the rings.
+void KernelDevice::abandon(RingSet rings) {
+  (void)endpoint_->stop(*file_, rings);
+  (void)for_each(rings, [this](uint32_t ring) {
+    vrings_[ring].areas = {};
+    return tell_file(VHOST_SET_VRING_KICK, ring, {});
+  });
+}
+
+Result<> KernelDevice::stop_all() { return stop(running_); }
+
+// In the order that the kernel wants: size and base before it looks at the areas.
+Result<> KernelDevice::describe(vhost::RingIndex index) {
+  const Vring& vring = vrings_[index];
+  TRY(set(*file_, VHOST_SET_VRING_NUM, vhost_vring_state{.index = index, .num = vring.size}));
+  TRY(set(*file_, VHOST_SET_VRING_BASE, vhost_vring_state{.index = index, .num = vring.base}));
+  if (can_swap_endian_)
+    TRY(set(*file_, VHOST_SET_VRING_ENDIAN, vhost_vring_state{.index = index, .num = vring.big_endian}));
+  TRY(check_log(features_, *map_, log_.get()));
+  TRY(tell_addresses(index));
+  TRY(tell_file(VHOST_SET_VRING_CALL, index, vring.call));
+  TRY(tell_file(VHOST_SET_VRING_ERR, index, vring.err));
+  return tell_file(VHOST_SET_VRING_KICK, index, vring.kick);
+}
+
+Result<> KernelDevice::tell_addresses(vhost::RingIndex index) {
+  Vring& vring = vrings_[index];
+  vhost_vring_addr addresses{.index = index,
+                             .flags = vring.addresses->flags,
+                             .desc_user_addr = vring.addresses->desc,
+                             .used_user_addr = vring.addresses->used,
+                             .avail_user_addr = vring.addresses->avail,
+                             .log_guest_addr = vring.addresses->log};
+  Areas areas = TRY(place(vring, addresses));
+  TRY(set(*file_, VHOST_SET_VRING_ADDR, addresses));
+  vring.areas = std::move(areas);
+  return {};
+}
+
+// From what the front-end said to what the kernel understands: pointers, guest addresses for vDPA; behind an
+// IOMMU both say the same.
+Result<KernelDevice::Areas> KernelDevice::place(const Vring& vring, vhost_vring_addr& addresses) const {
+  Areas areas;
+  if (translates()) return areas;
+  const uint64_t desc = desc_bytes(vring.size);
+  const uint64_t avail = avail_bytes(vring.size, is_packed());
+  const uint64_t used = used_bytes(vring.size, is_packed());
+  if (shape_.rings_by_guest_address) {
+    addresses.desc_user_addr = TRY(guest_address(addresses.desc_user_addr, desc));
+    addresses.avail_user_addr = TRY(guest_address(addresses.avail_user_addr, avail));
+    addresses.used_user_addr = TRY(guest_address(addresses.used_user_addr, used));
+    return areas;
+  }
+  areas.desc = TRY(memory::Window::open(map_, vhost::FrontEndAddress{addresses.desc_user_addr}, desc));
+  areas.avail = TRY(memory::Window::open(map_, vhost::FrontEndAddress{addresses.avail_user_addr}, avail));
+  areas.used = TRY(memory::Window::open(map_, vhost::FrontEndAddress{addresses.used_user_addr}, used));
+  addresses.desc_user_addr = address_of(areas.desc);
+  addresses.avail_user_addr = address_of(areas.avail);
+  addresses.used_user_addr = address_of(areas.used);
+  return areas;
+}
+
+Result<uint64_t> KernelDevice::guest_address(uint64_t front_end, uint64_t length) const {
+  const memory::Region* region = map_->find(vhost::FrontEndAddress{front_end});
+  if (region == nullptr) return refused("ring lies outside the memory table", front_end);
+  const memory::RegionLayout& layout = region->layout();
+  const uint64_t offset = front_end - layout.front_end.value;
+  if (length > layout.size - offset) return refused("ring lies in more than one region", front_end);
+  return layout.guest.value + offset;
+}
+
+Result<> KernelDevice::tell_file(unsigned long request, vhost::RingIndex index, const UniqueFd& fd) {
+  return set(*file_, request, vhost_vring_file{.index = index, .fd = fd ? fd.get() : VHOST_FILE_UNBIND});
+}
+
+void KernelDevice::kick(vhost::RingIndex index) const {
+  auto copy = vrings_[index].kick.duplicate();
+  if (!copy) return;
+  if (const auto notifier = Notifier::adopt(*std::move(copy))) notifier->signal();
+}
+
+// ---- configuration, status
+// --------------------------------------------------------------------------------------------
+
+Result<vhost::ConfigBytes> KernelDevice::on(const vhost::GetConfig& request) {
+  return vhost::ConfigBytes{.offset = request.offset,
+                            .flags = request.flags,
+                            .bytes = TRY(endpoint_->read_config(*file_, request.offset, request.size))};
+}
+
+Result<Done> KernelDevice::on(const vhost::SetConfig& request) {
+  TRY(endpoint_->write_config(*file_, request.config.offset, request.config.bytes));
+  return Done{};
+}
+
+// The device's own status follows its rings; what the driver says is remembered for it, and 0 is a reset.
+Result<Done> KernelDevice::on(const vhost::SetStatus& request) {
+  if (!shape_.has_status) return not_offered();
+  if (request.status == 0) return on(vhost::ResetDevice{});
+  status_ = request.status;
+  return Done{};
+}
+
+Result<uint64_t> KernelDevice::on(const vhost::GetStatus&) {
+  return TRY(endpoint_->status(*file_)) | status_;
+}
+
+// ---- what the kernel's vhost does not have
+// ----------------------------------------------------------------------------
+
+Result<Done> KernelDevice::on(const vhost::SendRarp&) { return not_offered(); }
+Result<Done> KernelDevice::on(const vhost::NetSetMtu&) { return not_offered(); }
+Result<vhost::CryptoSession> KernelDevice::on(const vhost::CreateCryptoSession&) { return not_offered(); }
+Result<Done> KernelDevice::on(const vhost::CloseCryptoSession&) { return not_offered(); }
+Result<UniqueFd> KernelDevice::on(const vhost::PostcopyAdvise&) { return not_offered(); }
+Result<Done> KernelDevice::on(const vhost::PostcopyListen&) { return not_offered(); }
+Result<Done> KernelDevice::on(const vhost::PostcopyEnd&) { return not_offered(); }
+Result<vhost::InflightArea> KernelDevice::on(const vhost::GetInflightFd&) { return not_offered(); }
+Result<Done> KernelDevice::on(const vhost::SetInflightFd&) { return not_offered(); }
+Result<Done> KernelDevice::on(const vhost::GpuSetSocket&) { return not_offered(); }
+Result<Done> KernelDevice::on(const vhost::VringKick&) { return not_offered(); }
+Result<vhost::SharedObject> KernelDevice::on(const vhost::GetSharedObject&) { return not_offered(); }
+Result<vhost::StateChannel> KernelDevice::on(const vhost::SetDeviceStateFd&) { return not_offered(); }
+Result<uint64_t> KernelDevice::on(const vhost::CheckDeviceState&) { return not_offered(); }
+Result<vhost::ShmemConfig> KernelDevice::on(const vhost::GetShmemConfig&) { return not_offered(); }
+Result<vhost::RingState> KernelDevice::on(const vhost::GetVringBaseSkipDrain&) { return not_offered(); }
+
+}  // namespace ringway::kernel

@@ -1,0 +1,58 @@
+// OtherProcess: a caller in another process, whose ioctl has come to us by CUSE. What its argument points at
+// has been fetched before and is given back afterwards; the rest is reached through /proc and a pidfd, which
+// takes the rights of a debugger (CAP_SYS_PTRACE, CAP_CHECKPOINT_RESTORE). One thread.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "ringway/kernel/caller.h"
+
+namespace ringway::kernel {
+
+// One line of /proc/PID/maps.
+struct MappedRange {
+  uint64_t begin = 0;
+  uint64_t end = 0;
+  uint64_t offset = 0;  // bytes into the file
+  bool writable = false;
+  bool shared = false;
+  std::string_view name;  // of the file; may be empty
+
+  // Nothing if the line is not of that form.
+  static std::optional<MappedRange> parse(std::string_view line);
+};
+
+class OtherProcess final : public Caller {
+ public:
+  // `argument`: where the ioctl's argument is in its memory; `in` what is there; `out` for what shall be.
+  // They outlive the caller.
+  struct Argument {
+    uint64_t address = 0;
+    std::span<const std::byte> in;
+    std::span<std::byte> out;
+  };
+  // `thread`: any thread of the process. Fails if it has ended.
+  static Result<OtherProcess> of_thread(pid_t thread, const Argument& argument);
+
+  [[nodiscard]] pid_t process() const override { return process_; }
+  Result<> copy_in(std::span<std::byte> to, uint64_t from) override;
+  Result<> copy_out(uint64_t to, std::span<const std::byte> from) override;
+  // What a device is given of its memory is mapped by us, and so it is there.
+  Result<> probe(uint64_t address, uint64_t size, memory::Access access) override;
+  Result<UniqueFd> descriptor(int number) override;
+  // Shared mappings only, by their files: private memory, where we would see a copy, is refused.
+  Result<> share(const memory::RegionLayout& layout, std::vector<vhost::MemoryRegion>& to) override;
+
+ private:
+  OtherProcess(pid_t process, UniqueFd pidfd, const Argument& argument)
+      : process_(process), pidfd_(std::move(pidfd)), argument_(argument) {}
+  Result<UniqueFd> open_file(const MappedRange& range) const;
+
+  pid_t process_ = 0;
+  UniqueFd pidfd_;
+  Argument argument_;
+};
+
+}  // namespace ringway::kernel

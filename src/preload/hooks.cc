@@ -1,0 +1,266 @@
+// The C functions that the preloaded library puts in front of the C library's: those that can open, use,
+// duplicate or close a descriptor of /dev/vhost-net. Any thread, any time: even before constructors have run.
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <cstdarg>
+#include <cstdint>
+#include <vector>
+
+#include "ringway/preload/device_files.h"
+
+#define RINGWAY_HOOK extern "C" [[gnu::visibility("default")]]
+
+namespace {
+
+using ringway::preload::DeviceFile;
+using ringway::preload::DeviceFiles;
+
+// The C library's own function of that name.
+template <class Function>
+Function* real(const char* name, std::atomic<Function*>& known) {
+  Function* function = known.load(std::memory_order_acquire);
+  if (function == nullptr) {
+    function = reinterpret_cast<Function*>(::dlsym(RTLD_NEXT, name));  // NOLINT: what dlsym is for
+    known.store(function, std::memory_order_release);
+  }
+  return function;
+}
+#define RINGWAY_REAL(type, name)                         \
+  ([]() -> type* {                                       \
+    static constinit std::atomic<type*> known = nullptr; \
+    return real<type>(#name, known);                     \
+  }())
+
+using Open = int(const char*, int, ...);
+using OpenAt = int(int, const char*, int, ...);
+using Open2 = int(const char*, int);
+using OpenAt2 = int(int, const char*, int);
+using Control = int(int, int, ...);
+
+template <class T>
+T answer(T result) {
+  if (result >= 0) return result;
+  errno = static_cast<int>(-result);
+  return -1;
+}
+
+bool is_device(const char* path) {
+  return path != nullptr && path[0] == '/' && path[1] == 'd' && DeviceFiles::instance().serves(path);
+}
+
+int open_device(const char* path, int flags) { return answer(DeviceFiles::instance().open(path, flags)); }
+
+std::shared_ptr<DeviceFile> file_of(int fd) {
+  if (!DeviceFiles::may_hold(fd)) return nullptr;
+  return DeviceFiles::instance().find(fd);
+}
+
+bool blocks(int fd) { return (RINGWAY_REAL(Control, fcntl)(fd, F_GETFL) & O_NONBLOCK) == 0; }
+
+// `fd` has just become another descriptor of `file`'s.
+int copied(int fd, const std::shared_ptr<DeviceFile>& file) {
+  if (fd >= 0 && file) DeviceFiles::instance().add(fd, file);
+  return fd;
+}
+
+// The program's vector, which may be anywhere.
+ringway::Result<std::vector<iovec>> pieces(const iovec* vector, int count) {
+  if (count < 0 || count > IOV_MAX) return ringway::os_failure("vector", EINVAL);
+  std::vector<iovec> copy(static_cast<size_t>(count));
+  ringway::kernel::OwnProcess own;
+  TRY(own.copy_in(std::as_writable_bytes(std::span(copy)), reinterpret_cast<uintptr_t>(vector)));
+  return copy;
+}
+
+// The variable argument of open() is there with these flags only.
+#define RINGWAY_MODE(flags, mode)                                       \
+  mode_t mode = 0;                                                      \
+  if (((flags) & O_CREAT) != 0 || ((flags) & O_TMPFILE) == O_TMPFILE) { \
+    va_list list;                                                       \
+    va_start(list, flags);                                              \
+    mode = va_arg(list, mode_t);                                        \
+    va_end(list);                                                       \
+  }
+
+[[gnu::destructor]] void end_of_process() { DeviceFiles::instance().end(); }
+
+}  // namespace
+
+// ---- open
+
+RINGWAY_HOOK int open(const char* path, int flags, ...) {
+  if (is_device(path)) return open_device(path, flags);
+  RINGWAY_MODE(flags, mode)
+  return RINGWAY_REAL(Open, open)(path, flags, mode);
+}
+
+RINGWAY_HOOK int open64(const char* path, int flags, ...) {
+  if (is_device(path)) return open_device(path, flags);
+  RINGWAY_MODE(flags, mode)
+  return RINGWAY_REAL(Open, open64)(path, flags, mode);
+}
+
+RINGWAY_HOOK int openat(int folder, const char* path, int flags, ...) {
+  if (is_device(path)) return open_device(path, flags);
+  RINGWAY_MODE(flags, mode)
+  return RINGWAY_REAL(OpenAt, openat)(folder, path, flags, mode);
+}
+
+RINGWAY_HOOK int openat64(int folder, const char* path, int flags, ...) {
+  if (is_device(path)) return open_device(path, flags);
+  RINGWAY_MODE(flags, mode)
+  return RINGWAY_REAL(OpenAt, openat64)(folder, path, flags, mode);
+}
+
+// What programs call that were compiled with _FORTIFY_SOURCE.
+RINGWAY_HOOK int __open_2(const char* path, int flags) {  // NOLINT(bugprone-reserved-identifier)
+  return is_device(path) ? open_device(path, flags) : RINGWAY_REAL(Open2, __open_2)(path, flags);
+}
+
+RINGWAY_HOOK int __open64_2(const char* path, int flags) {  // NOLINT(bugprone-reserved-identifier)
+  return is_device(path) ? open_device(path, flags) : RINGWAY_REAL(Open2, __open64_2)(path, flags);
+}
+
+RINGWAY_HOOK int __openat_2(int folder, const char* path,
+                            int flags) {  // NOLINT(bugprone-reserved-identifier)
+  return is_device(path) ? open_device(path, flags) : RINGWAY_REAL(OpenAt2, __openat_2)(folder, path, flags);
+}
+
+RINGWAY_HOOK int __openat64_2(int folder, const char* path,
+                              int flags) {  // NOLINT(bugprone-reserved-identifier)
+  return is_device(path) ? open_device(path, flags)
+                         : RINGWAY_REAL(OpenAt2, __openat64_2)(folder, path, flags);
+}
+
+// ---- use
+
+RINGWAY_HOOK int ioctl(int fd, unsigned long request, ...) noexcept {
+  va_list list;
+  va_start(list, request);
+  void* argument = va_arg(list, void*);
+  va_end(list);
+  if (const auto file = file_of(fd))
+    return answer(static_cast<int>(file->ioctl(request, reinterpret_cast<uintptr_t>(argument))));
+  using Ioctl = int(int, unsigned long, ...);
+  return RINGWAY_REAL(Ioctl, ioctl)(fd, request, argument);
+}
+
+RINGWAY_HOOK ssize_t read(int fd, void* to, size_t size) {
+  if (const auto file = file_of(fd)) {
+    const iovec piece{.iov_base = to, .iov_len = size};
+    return answer(file->read({&piece, 1}, blocks(fd)));
+  }
+  using Read = ssize_t(int, void*, size_t);
+  return RINGWAY_REAL(Read, read)(fd, to, size);
+}
+
+RINGWAY_HOOK ssize_t __read_chk(int fd, void* to, size_t size,
+                                size_t room) {  // NOLINT(bugprone-reserved-identifier)
+  if (size <= room && DeviceFiles::may_hold(fd)) return read(fd, to, size);
+  using ReadChecked = ssize_t(int, void*, size_t, size_t);
+  return RINGWAY_REAL(ReadChecked, __read_chk)(fd, to, size, room);
+}
+
+RINGWAY_HOOK ssize_t write(int fd, const void* from, size_t size) {
+  if (const auto file = file_of(fd)) {
+    const iovec piece{.iov_base = const_cast<void*>(from),
+                      .iov_len = size};  // NOLINT: iovec serves both ways
+    return answer(file->write({&piece, 1}));
+  }
+  using Write = ssize_t(int, const void*, size_t);
+  return RINGWAY_REAL(Write, write)(fd, from, size);
+}
+
+using Vector = ssize_t(int, const iovec*, int);
+
+RINGWAY_HOOK ssize_t readv(int fd, const iovec* vector, int count) {
+  if (const auto file = file_of(fd)) {
+    const auto copy = pieces(vector, count);
+    return answer(copy ? file->read(*copy, blocks(fd)) : -copy.error().os_error);
+  }
+  return RINGWAY_REAL(Vector, readv)(fd, vector, count);
+}
+
+RINGWAY_HOOK ssize_t writev(int fd, const iovec* vector, int count) {
+  if (const auto file = file_of(fd)) {
+    const auto copy = pieces(vector, count);
+    return answer(copy ? file->write(*copy) : -copy.error().os_error);
+  }
+  return RINGWAY_REAL(Vector, writev)(fd, vector, count);
+}
+
+// ---- duplicate, close
+
+RINGWAY_HOOK int dup(int fd) noexcept {
+  using Dup = int(int);
+  const auto file = file_of(fd);
+  return copied(RINGWAY_REAL(Dup, dup)(fd), file);
+}
+
+// What was behind `to` ends after it has been replaced.
+RINGWAY_HOOK int dup2(int from, int to) noexcept {
+  using Dup2 = int(int, int);
+  const auto file = file_of(from);
+  if (from == to || (!file && !DeviceFiles::may_hold(to))) return RINGWAY_REAL(Dup2, dup2)(from, to);
+  if (RINGWAY_REAL(Control, fcntl)(from, F_GETFD) < 0) return -1;
+  const auto replaced = DeviceFiles::may_hold(to) ? DeviceFiles::instance().remove(to) : nullptr;
+  return copied(RINGWAY_REAL(Dup2, dup2)(from, to), file);
+}
+
+RINGWAY_HOOK int dup3(int from, int to, int flags) noexcept {
+  using Dup3 = int(int, int, int);
+  const auto file = file_of(from);
+  if (from == to || (!file && !DeviceFiles::may_hold(to))) return RINGWAY_REAL(Dup3, dup3)(from, to, flags);
+  if (RINGWAY_REAL(Control, fcntl)(from, F_GETFD) < 0) return -1;
+  const auto replaced = DeviceFiles::may_hold(to) ? DeviceFiles::instance().remove(to) : nullptr;
+  return copied(RINGWAY_REAL(Dup3, dup3)(from, to, flags), file);
+}
+
+namespace {
+
+int control(Control* real_one, int fd, int command, void* argument) {
+  if (command != F_DUPFD && command != F_DUPFD_CLOEXEC) return real_one(fd, command, argument);
+  const auto file = file_of(fd);
+  return copied(real_one(fd, command, argument), file);
+}
+
+}  // namespace
+
+RINGWAY_HOOK int fcntl(int fd, int command, ...) {
+  va_list list;
+  va_start(list, command);
+  void* argument = va_arg(list, void*);
+  va_end(list);
+  return control(RINGWAY_REAL(Control, fcntl), fd, command, argument);
+}
+
+RINGWAY_HOOK int fcntl64(int fd, int command, ...) {
+  va_list list;
+  va_start(list, command);
+  void* argument = va_arg(list, void*);
+  va_end(list);
+  return control(RINGWAY_REAL(Control, fcntl64), fd, command, argument);
+}
+
+// The number is given back first: when another thread gets it, it is not ours any more. Then the device ends.
+RINGWAY_HOOK int close(int fd) {
+  using Close = int(int);
+  const auto file = DeviceFiles::may_hold(fd) ? DeviceFiles::instance().remove(fd) : nullptr;
+  return RINGWAY_REAL(Close, close)(fd);
+}
+
+RINGWAY_HOOK int close_range(unsigned first, unsigned last, int flags) noexcept {
+  using CloseRange = int(unsigned, unsigned, int);
+  if ((flags & CLOSE_RANGE_CLOEXEC) == 0) DeviceFiles::instance().remove_range(first, last);
+  return RINGWAY_REAL(CloseRange, close_range)(first, last, flags);
+}
+
+RINGWAY_HOOK void closefrom(int first) noexcept {
+  using CloseFrom = void(int);
+  DeviceFiles::instance().remove_range(first < 0 ? 0 : static_cast<unsigned>(first), UINT32_MAX);
+  RINGWAY_REAL(CloseFrom, closefrom)(first);
+}

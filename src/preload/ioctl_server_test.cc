@@ -1,0 +1,536 @@
+// kernel::IoctlServer over a real device, by whole sequences of ioctls.
+#include <sys/resource.h>
+
+#include <array>
+#include <atomic>
+
+#include "ringway/preload/ioctl_rig_test.h"
+
+namespace ringway::preload {
+namespace {
+
+class IoctlServer : public IoctlRig {};
+
+TEST_F(IoctlServer, frames_come_back) {
+  start();
+  for (int i = 0; i < 100; ++i) echoes("frame number " + std::to_string(i));
+}
+
+TEST_F(IoctlServer, frames_come_back_with_every_offered_feature_of_rings) {
+  uint64_t offered = 0;
+  ASSERT_EQ(call(VHOST_GET_FEATURES, offered), 0);
+  start(offered & ~vhost::bit(VIRTIO_F_ACCESS_PLATFORM));
+  for (int i = 0; i < 100; ++i) echoes("frame number " + std::to_string(i));
+}
+
+TEST_F(IoctlServer, frames_that_nobody_has_room_for_yet_are_kept) {
+  start();
+  for (const char* text : {"one", "two", "three"}) send(text);
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(take_used(transmit));
+  for (const char* text : {"one", "two", "three"}) {
+    add_receive_buffer();
+    EXPECT_EQ(received(), text);
+  }
+}
+
+TEST_F(IoctlServer, a_merged_frame_says_in_how_many_buffers_it_lies) {
+  start(modern | vhost::bit(VIRTIO_NET_F_MRG_RXBUF));
+  constexpr uint32_t small = 1024;
+  for (int i = 0; i < 4; ++i) add_receive_buffer(small);
+  send(std::string(3 * small - header - 1, 'x'));
+  EXPECT_EQ(take_used(receive), small);
+  EXPECT_EQ(take_used(receive), small);
+  EXPECT_EQ(take_used(receive), small - 1);
+  loopback::Header head;
+  std::memcpy(&head, buffer(receive, 0), sizeof head);
+  EXPECT_EQ(head.num_buffers, 3);
+}
+
+TEST_F(IoctlServer, an_unmerged_frame_that_is_too_long_for_its_buffer_is_dropped) {
+  start();
+  add_receive_buffer(64);
+  send(std::string(200, 'x'));
+  EXPECT_TRUE(take_used(transmit));
+  send("short");
+  EXPECT_EQ(received(), "short");
+}
+
+TEST_F(IoctlServer, drivers_are_called) {
+  start();
+  for (const UniqueFd& call : calls_) {
+    eventfd_t count = 0;
+    ASSERT_EQ(::eventfd_read(call.get(), &count), 0);  // the one that says: look whether you missed something
+  }
+  echoes("ring, ring");
+  EXPECT_TRUE(signalled(calls_[receive]));
+  EXPECT_TRUE(signalled(calls_[transmit]));
+}
+
+// ---- owner
+
+TEST_F(IoctlServer, there_is_one_owner) {
+  EXPECT_EQ(call(VHOST_SET_OWNER), 0);
+  EXPECT_EQ(call(VHOST_SET_OWNER), -EBUSY);
+  caller_.process_ += 1;
+  EXPECT_EQ(call(VHOST_SET_OWNER), -EBUSY);
+}
+
+TEST_F(IoctlServer, who_is_not_the_owner_may_only_ask_for_features) {
+  const std::array<unsigned long, 15> of_owner{
+      VHOST_RESET_OWNER,    VHOST_SET_MEM_TABLE,   VHOST_SET_LOG_BASE,
+      VHOST_SET_LOG_FD,     VHOST_SET_VRING_NUM,   VHOST_SET_VRING_ADDR,
+      VHOST_SET_VRING_BASE, VHOST_GET_VRING_BASE,  VHOST_SET_VRING_KICK,
+      VHOST_SET_VRING_CALL, VHOST_SET_VRING_ERR,   VHOST_SET_VRING_BUSYLOOP_TIMEOUT,
+      VHOST_NEW_WORKER,     VHOST_NET_SET_BACKEND, 0xaffe};
+  std::array<std::byte, 64> argument{};
+  for (const bool owned : {false, true}) {
+    if (owned) {
+      EXPECT_EQ(call(VHOST_SET_OWNER), 0);
+      caller_.process_ += 1;
+    }
+    for (const unsigned long request : of_owner) EXPECT_EQ(call(request, argument), -EPERM) << request;
+    uint64_t features = 0;
+    EXPECT_EQ(call(VHOST_GET_FEATURES, features), 0);
+    EXPECT_NE(features & modern, 0U);
+    features = modern;
+    EXPECT_EQ(call(VHOST_SET_FEATURES, features), 0);
+    EXPECT_EQ(call(VHOST_GET_BACKEND_FEATURES, features), 0);
+    EXPECT_EQ(features, vhost::bit(VHOST_BACKEND_F_IOTLB_MSG_V2));
+    EXPECT_EQ(call(VHOST_SET_BACKEND_FEATURES, features), 0);
+  }
+}
+
+TEST_F(IoctlServer, reset_owner_makes_the_device_new) {
+  start();
+  echoes("before");
+  EXPECT_EQ(call(VHOST_RESET_OWNER), 0);
+  EXPECT_EQ(call(VHOST_RESET_OWNER), -EPERM);
+  add_receive_buffer();
+  send("meanwhile");
+  EXPECT_FALSE(take_used(transmit, std::chrono::milliseconds(50)));
+  EXPECT_EQ(call(VHOST_SET_OWNER), 0);
+  EXPECT_EQ(base(transmit), 0U);
+  EXPECT_EQ(unbind(transmit), -EFAULT);  // the memory table is gone too
+}
+
+TEST(IoctlServerLife, a_device_that_cannot_be_made_again_is_gone) {
+  const auto workers = *engine::Workers::start({.count = 1, .use_io_uring = false});
+  bool may_open = true;
+  const auto make = [&]() -> Result<std::unique_ptr<vhost::Device>> {
+    if (!may_open) return refused("the test says so");
+    return make_device("loopback", *workers);
+  };
+  const auto server = *kernel::IoctlServer::open({}, make);
+  kernel::OwnProcess caller;
+  EXPECT_EQ(server->ioctl(caller, VHOST_SET_OWNER, 0), 0);
+  may_open = false;
+  EXPECT_EQ(server->ioctl(caller, VHOST_RESET_OWNER, 0), -ENOMEM);
+  EXPECT_EQ(server->ioctl(caller, VHOST_SET_OWNER, 0), -ENODEV);
+  const vhost_msg_v2 message{.type = VHOST_IOTLB_MSG_V2};
+  EXPECT_FALSE(server->write(std::as_bytes(std::span(&message, 1))));
+  EXPECT_FALSE(kernel::IoctlServer::open({}, make));
+}
+
+// ---- features
+
+TEST_F(IoctlServer, features_that_are_not_offered_are_refused) {
+  for (const unsigned number : {unsigned{VIRTIO_F_RING_PACKED}, unsigned{VHOST_F_LOG_ALL}, 30U, 63U}) {
+    uint64_t features = 0;
+    EXPECT_EQ(call(VHOST_GET_FEATURES, features), 0);
+    EXPECT_EQ(features & vhost::bit(number), 0U) << number;
+    EXPECT_EQ(call(VHOST_SET_FEATURES, vhost::bit(number)), -EOPNOTSUPP) << number;
+  }
+  EXPECT_EQ(call(VHOST_SET_BACKEND_FEATURES, uint64_t{1}), -EOPNOTSUPP);
+}
+
+TEST_F(IoctlServer, features_may_change_under_running_rings) {
+  start();
+  echoes("before");
+  EXPECT_EQ(call(VHOST_SET_FEATURES, modern | vhost::bit(VIRTIO_NET_F_MRG_RXBUF)), 0);
+  echoes("after");
+}
+
+// ---- memory
+
+TEST_F(IoctlServer, memory_tables_are_checked) {
+  ASSERT_EQ(call(VHOST_SET_OWNER), 0);
+  struct {
+    kernel::MemoryTableHead head;
+    std::array<vhost_memory_region, 65> regions;
+  } table{};
+  EXPECT_EQ(call(VHOST_SET_MEM_TABLE, table), 0);
+  table.head.padding = 1;
+  EXPECT_EQ(call(VHOST_SET_MEM_TABLE, table), -EOPNOTSUPP);
+  table.head = {.nregions = 65, .padding = 0};
+  EXPECT_EQ(call(VHOST_SET_MEM_TABLE, table), -E2BIG);
+  table.head.nregions = 1;
+  table.regions[0] = {.guest_phys_addr = 0, .memory_size = 0, .userspace_addr = 4096};
+  EXPECT_EQ(call(VHOST_SET_MEM_TABLE, table), -EFAULT);
+  table.regions[0] = {.guest_phys_addr = UINT64_MAX - 1, .memory_size = 4096, .userspace_addr = 4096};
+  EXPECT_EQ(call(VHOST_SET_MEM_TABLE, table), -EFAULT);
+  table.regions[0] = {.guest_phys_addr = 0, .memory_size = 4096, .userspace_addr = uint64_t{1} << 63U};
+  EXPECT_EQ(call(VHOST_SET_MEM_TABLE, table), 0);  // looked at when a ring is bound
+  EXPECT_EQ(unbind(0), -EFAULT);
+  table.regions[0] = {.guest_phys_addr = 0, .memory_size = 4096, .userspace_addr = 4096};
+  EXPECT_EQ(call(VHOST_SET_MEM_TABLE, table), 0);  // not there yet; the kernel does not look either
+}
+
+TEST_F(IoctlServer, a_table_of_addresses_that_are_no_users_is_refused_under_running_rings) {
+  start();
+  struct {
+    kernel::MemoryTableHead head;
+    vhost_memory_region region;
+  } table{};
+  table.head.nregions = 1;
+  table.region = {.guest_phys_addr = 0, .memory_size = 4096, .userspace_addr = uint64_t{1} << 63U};
+  EXPECT_EQ(call(VHOST_SET_MEM_TABLE, table), -EFAULT);
+  echoes("still there");
+}
+
+TEST_F(IoctlServer, the_memory_table_may_change_under_running_rings) {
+  start();
+  echoes("before");
+  EXPECT_EQ(set_memory(memory_size - 4096), 0);
+  echoes("after");
+}
+
+TEST_F(IoctlServer, memory_that_is_unmapped_breaks_the_ring_and_not_the_process) {
+  start();
+  echoes("before");
+  const ring::Buffer gone{.address = {guest(buffer(transmit, 5))}, .length = 100};
+  ASSERT_EQ(::munmap(buffer(transmit, 4), 4 * buffer_size), 0);
+  ASSERT_TRUE(drivers_[transmit]->add({.readable = {&gone, 1}, .writable = {}}));
+  kick(transmit);
+  EXPECT_TRUE(signalled(errors_[transmit]));
+  EXPECT_EQ(unbind(transmit), 0);
+}
+
+TEST_F(IoctlServer, memory_that_is_protected_breaks_the_ring_and_not_the_process) {
+  start();
+  echoes("before");
+  ASSERT_EQ(::mprotect(buffer(transmit, 4), 4 * buffer_size, PROT_NONE), 0);
+  const ring::Buffer gone{.address = {guest(buffer(transmit, 5))}, .length = 100};
+  ASSERT_TRUE(drivers_[transmit]->add({.readable = {&gone, 1}, .writable = {}}));
+  kick(transmit);
+  EXPECT_TRUE(signalled(errors_[transmit]));
+  EXPECT_EQ(unbind(transmit), 0);
+}
+
+TEST_F(IoctlServer, a_ring_that_is_unmapped_under_the_device_breaks_and_stops) {
+  start();
+  echoes("before");
+  const UniqueFd& err = errors_[transmit];
+  ASSERT_EQ(::munmap(area(transmit), buffers_at), 0);
+  ASSERT_EQ(::eventfd_write(kicks_[transmit].get(), 1), 0);
+  EXPECT_TRUE(signalled(err));
+  EXPECT_EQ(unbind(transmit), 0);
+  EXPECT_EQ(bind(transmit), -EFAULT);
+}
+
+// ---- rings
+
+TEST_F(IoctlServer, there_are_two_rings) {
+  ASSERT_EQ(call(VHOST_SET_OWNER), 0);
+  for (const unsigned long request : {VHOST_SET_VRING_NUM, VHOST_SET_VRING_BASE, VHOST_GET_VRING_BASE,
+                                      VHOST_SET_VRING_ENDIAN, VHOST_SET_VRING_BUSYLOOP_TIMEOUT}) {
+    EXPECT_EQ(call(request, vhost_vring_state{.index = 2, .num = 8}), -ENOBUFS) << request;
+  }
+  for (const unsigned long request :
+       {VHOST_SET_VRING_KICK, VHOST_SET_VRING_CALL, VHOST_SET_VRING_ERR, VHOST_NET_SET_BACKEND}) {
+    EXPECT_EQ(call(request, vhost_vring_file{.index = 2, .fd = -1}), -ENOBUFS) << request;
+  }
+}
+
+TEST_F(IoctlServer, descriptions_of_rings_are_checked) {
+  ASSERT_EQ(call(VHOST_SET_OWNER), 0);
+  for (const unsigned num : {0U, 3U, 0x10000U, 0xffffffffU}) {
+    EXPECT_EQ(call(VHOST_SET_VRING_NUM, vhost_vring_state{.index = 0, .num = num}), -EINVAL) << num;
+  }
+  EXPECT_EQ(call(VHOST_SET_VRING_NUM, vhost_vring_state{.index = 0, .num = 0x8000}), 0);
+  EXPECT_EQ(call(VHOST_SET_VRING_BASE, vhost_vring_state{.index = 0, .num = 0x10000}), -EINVAL);
+  EXPECT_EQ(call(VHOST_SET_VRING_BASE, vhost_vring_state{.index = 0, .num = 0xffff}), 0);
+  EXPECT_EQ(base(0), 0xffffU);
+  vhost_vring_addr addresses{};
+  addresses.flags = 2;
+  EXPECT_EQ(call(VHOST_SET_VRING_ADDR, addresses), -EOPNOTSUPP);
+  addresses = {.avail_user_addr = 1};
+  EXPECT_EQ(call(VHOST_SET_VRING_ADDR, addresses), -EINVAL);
+  addresses = {.used_user_addr = 2};
+  EXPECT_EQ(call(VHOST_SET_VRING_ADDR, addresses), -EINVAL);
+}
+
+TEST_F(IoctlServer, kick_call_and_err_are_eventfds) {
+  ASSERT_EQ(call(VHOST_SET_OWNER), 0);
+  for (const unsigned long request : {VHOST_SET_VRING_KICK, VHOST_SET_VRING_CALL, VHOST_SET_VRING_ERR}) {
+    EXPECT_EQ(call(request, vhost_vring_file{.index = 0, .fd = 9999}), -EBADF) << request;
+    EXPECT_EQ(call(request, vhost_vring_file{.index = 0, .fd = socket_.get()}), -EINVAL) << request;
+    EXPECT_EQ(call(request, vhost_vring_file{.index = 0, .fd = -1}), 0) << request;
+    EXPECT_EQ(call(request, vhost_vring_file{.index = 0, .fd = kicks_[0].get()}), 0) << request;
+  }
+  EXPECT_EQ(call(VHOST_SET_LOG_FD, 9999), -EBADF);
+  EXPECT_EQ(call(VHOST_SET_LOG_FD, socket_.get()), -EINVAL);
+  EXPECT_EQ(call(VHOST_SET_LOG_FD, -1), 0);
+  EXPECT_EQ(call(VHOST_SET_LOG_BASE, uint64_t{0}), 0);
+}
+
+TEST_F(IoctlServer, an_active_ring_keeps_its_size_and_base) {
+  start();
+  EXPECT_EQ(call(VHOST_SET_VRING_NUM, vhost_vring_state{.index = 0, .num = 8}), -EBUSY);
+  EXPECT_EQ(call(VHOST_SET_VRING_BASE, vhost_vring_state{.index = 0, .num = 8}), -EBUSY);
+  EXPECT_EQ(call(VHOST_SET_VRING_ENDIAN, vhost_vring_state{.index = 0, .num = 1}), -EBUSY);
+  EXPECT_EQ(unbind(0), 0);
+  EXPECT_EQ(call(VHOST_SET_VRING_NUM, vhost_vring_state{.index = 0, .num = 8}), 0);
+}
+
+TEST_F(IoctlServer, get_vring_base_only_reads) {
+  start();
+  for (uint32_t i = 1; i <= 5; ++i) {
+    echoes("frame");
+    EXPECT_EQ(base(receive), i);
+    EXPECT_EQ(base(transmit), i);
+  }
+}
+
+TEST_F(IoctlServer, receive_buffers_that_wait_are_no_part_of_the_base) {
+  start();
+  for (int i = 0; i < 3; ++i) add_receive_buffer();
+  EXPECT_EQ(unbind(receive), 0);
+  EXPECT_EQ(base(receive), 0U);
+  EXPECT_EQ(bind(receive), 0);
+  send("late");
+  EXPECT_EQ(received(), "late");
+}
+
+TEST_F(IoctlServer, unbinding_stops_a_ring_and_binding_goes_on_with_it) {
+  start();
+  echoes("before");
+  EXPECT_EQ(unbind(transmit), 0);
+  EXPECT_EQ(unbind(transmit), 0);
+  add_receive_buffer();
+  send("meanwhile");
+  EXPECT_FALSE(take_used(transmit, std::chrono::milliseconds(50)));
+  EXPECT_EQ(bind(transmit), 0);
+  EXPECT_EQ(received(), "meanwhile");
+}
+
+TEST_F(IoctlServer, the_kick_of_an_active_ring_may_be_replaced_and_unbound) {
+  start();
+  echoes("before");
+  kicks_[transmit] = *make_eventfd();
+  EXPECT_EQ(call(VHOST_SET_VRING_KICK, vhost_vring_file{.index = transmit, .fd = kicks_[transmit].get()}), 0);
+  echoes("after");
+  EXPECT_EQ(call(VHOST_SET_VRING_KICK, vhost_vring_file{.index = transmit, .fd = -1}), 0);
+  EXPECT_EQ(unbind(transmit), 0);
+}
+
+TEST_F(IoctlServer, addresses_of_an_active_ring_may_change_to_what_can_be_used) {
+  start();
+  echoes("before");
+  EXPECT_EQ(call(VHOST_SET_VRING_ADDR, addresses(transmit)), 0);
+  echoes("after");
+  vhost_vring_addr bad = addresses(transmit);
+  bad.desc_user_addr = 4096;
+  EXPECT_EQ(call(VHOST_SET_VRING_ADDR, bad), -EINVAL);
+  echoes("still");
+}
+
+TEST_F(IoctlServer, a_ring_that_is_not_described_cannot_be_bound) {
+  ASSERT_EQ(call(VHOST_SET_OWNER), 0);
+  EXPECT_EQ(unbind(0), -EFAULT);
+  ASSERT_EQ(set_memory(), 0);
+  EXPECT_EQ(unbind(0), 0);
+  EXPECT_EQ(bind(0), -EFAULT);
+  make_driver(0, modern);
+  vhost_vring_addr bad = addresses(0);
+  bad.used_user_addr = 4096;
+  ASSERT_EQ(call(VHOST_SET_VRING_NUM, vhost_vring_state{.index = 0, .num = ring_size}), 0);
+  ASSERT_EQ(call(VHOST_SET_VRING_ADDR, bad), 0);
+  EXPECT_EQ(bind(0), -EFAULT);
+}
+
+TEST_F(IoctlServer, a_backend_is_a_tap_or_a_packet_socket) {
+  set_up();
+  const UniqueFd other(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  for (const int fd : {9999, kicks_[0].get(), other.get()}) {
+    EXPECT_EQ(call(VHOST_NET_SET_BACKEND, vhost_vring_file{.index = 0, .fd = fd}), -ENOTSOCK) << fd;
+  }
+  EXPECT_EQ(bind(0), 0);
+}
+
+TEST_F(IoctlServer, the_busy_loop_timeout_is_what_was_set) {
+  ASSERT_EQ(call(VHOST_SET_OWNER), 0);
+  EXPECT_EQ(call(VHOST_SET_VRING_BUSYLOOP_TIMEOUT, vhost_vring_state{.index = 1, .num = 50}), 0);
+  vhost_vring_state state{.index = 1, .num = 0};
+  EXPECT_EQ(call(VHOST_GET_VRING_BUSYLOOP_TIMEOUT, state), 0);
+  EXPECT_EQ(state.num, 50U);
+  EXPECT_EQ(call(VHOST_SET_VRING_ENDIAN, vhost_vring_state{.index = 1, .num = 2}), -EINVAL);
+  EXPECT_EQ(call(VHOST_SET_VRING_ENDIAN, vhost_vring_state{.index = 1, .num = 1}), 0);
+  EXPECT_EQ(call(VHOST_GET_VRING_ENDIAN, state), 0);
+  EXPECT_EQ(state.num, 1U);
+}
+
+// ---- what nobody should do
+
+TEST_F(IoctlServer, bad_pointers_are_noticed) {
+  ASSERT_EQ(call(VHOST_SET_OWNER), 0);
+  void* page = ::mmap(nullptr, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  ASSERT_NE(page, MAP_FAILED);
+  ASSERT_EQ(::munmap(static_cast<std::byte*>(page) + 4096, 4096), 0);
+  const uint64_t edge = address(page) + 4096 - 2;
+  for (const kernel::IoctlInfo& info : kernel::ioctl_table()) {
+    if (info.argument == kernel::Argument::nothing) continue;
+    for (const uint64_t bad : {uint64_t{0}, uint64_t{1}, edge, ~uint64_t{0}, uint64_t{1} << 62U}) {
+      EXPECT_EQ(server_->ioctl(caller_, info.request, bad), -EFAULT) << info.name << ' ' << bad;
+    }
+  }
+  auto* table = static_cast<std::byte*>(page) + 4096 - sizeof(kernel::MemoryTableHead);
+  const kernel::MemoryTableHead head{.nregions = 1};  // which is not there
+  std::memcpy(table, &head, sizeof head);
+  EXPECT_EQ(server_->ioctl(caller_, VHOST_SET_MEM_TABLE, address(table)), -EFAULT);
+  ASSERT_EQ(::munmap(page, 4096), 0);
+}
+
+// The kernel takes what it does not know for an ioctl about a ring until the last moment.
+TEST_F(IoctlServer, unknown_ioctls_are_refused) {
+  ASSERT_EQ(call(VHOST_SET_OWNER), 0);
+  for (const unsigned long request : {0xaffeUL, 0UL, VHOST_VSOCK_SET_RUNNING, VHOST_SCSI_SET_ENDPOINT,
+                                      VHOST_VDPA_GET_DEVICE_ID, VHOST_NEW_WORKER, VHOST_GET_FEATURES_ARRAY}) {
+    std::array<uint32_t, 64> argument{};
+    EXPECT_EQ(call(request, argument), -ENOTTY) << request;
+    argument[0] = 2;
+    EXPECT_EQ(call(request, argument), -ENOBUFS) << request;
+    EXPECT_EQ(call(request), -EFAULT) << request;
+  }
+}
+
+TEST_F(IoctlServer, threads_that_all_call_at_once_wait_for_each_other) {
+  start();
+  std::atomic<bool> stop = false;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 3; ++i) {
+    threads.emplace_back([&] {
+      while (!stop) {
+        EXPECT_EQ(set_memory(), 0);
+        (void)base(receive);
+      }
+    });
+  }
+  for (int i = 0; i < 50; ++i) echoes("frame " + std::to_string(i));
+  stop = true;
+  for (std::thread& thread : threads) thread.join();
+}
+
+// ---- IOTLB
+
+class IoctlServerIotlb : public IoctlRig {
+ protected:
+  static constexpr uint64_t features = modern | vhost::bit(VIRTIO_F_ACCESS_PLATFORM);
+
+  Result<size_t> write(const vhost_msg_v2& message) {
+    return server_->write(std::as_bytes(std::span(&message, 1)));
+  }
+  static vhost_msg_v2 message(uint64_t iova, uint64_t size, uint64_t user, uint8_t type) {
+    vhost_msg_v2 one{};
+    one.type = VHOST_IOTLB_MSG_V2;
+    one.iotlb = {.iova = iova, .size = size, .uaddr = user, .perm = VHOST_ACCESS_RW, .type = type};
+    return one;
+  }
+  // Maps what the device has asked for, page by page.
+  void answer_misses() {
+    for (int i = 0; i < 100; ++i) {
+      vhost_msg_v2 miss{};
+      const auto got = server_->read(std::as_writable_bytes(std::span(&miss, 1)));
+      if (!got) {
+        ASSERT_EQ(got.error().os_error, EAGAIN);
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));
+        continue;
+      }
+      ASSERT_EQ(*got, sizeof miss);
+      ASSERT_EQ(miss.iotlb.type, VHOST_IOTLB_MISS);
+      ++misses_;
+      versions_ |= 1U << static_cast<unsigned>(miss.type);
+      const uint64_t page = miss.iotlb.iova / 4096 * 4096;
+      ASSERT_TRUE(write(message(page, 4096, page - guest_base + address(memory_), VHOST_IOTLB_UPDATE)));
+    }
+  }
+  // With an IOTLB rings are told by I/O virtual addresses.
+  void start_behind_iommu() {
+    ASSERT_EQ(call(VHOST_SET_OWNER), 0);
+    ASSERT_EQ(call(VHOST_SET_FEATURES, features), 0);
+    ASSERT_EQ(set_memory(), 0);
+    for (const uint32_t ring : {receive, transmit}) {
+      make_driver(ring, features);
+      describe(ring);
+      vhost_vring_addr told = addresses(ring);
+      for (__u64* one : {&told.desc_user_addr, &told.used_user_addr, &told.avail_user_addr}) {
+        *one = *one - address(memory_) + guest_base;
+      }
+      ASSERT_EQ(call(VHOST_SET_VRING_ADDR, told), 0);
+      ASSERT_EQ(bind(ring), 0);
+    }
+  }
+  unsigned misses_ = 0;
+  unsigned versions_ = 0;
+};
+
+TEST_F(IoctlServerIotlb, misses_are_read_and_answers_written) {
+  start_behind_iommu();
+  answer_misses();
+  EXPECT_GT(misses_, 0U);
+  EXPECT_EQ(versions_, 1U << VHOST_IOTLB_MSG);
+  add_receive_buffer();
+  send("translated");
+  answer_misses();
+  EXPECT_EQ(received(), "translated");
+}
+
+TEST_F(IoctlServerIotlb, messages_are_of_the_version_that_was_agreed_on) {
+  ASSERT_EQ(call(VHOST_SET_BACKEND_FEATURES, vhost::bit(VHOST_BACKEND_F_IOTLB_MSG_V2)), 0);
+  start_behind_iommu();
+  answer_misses();
+  EXPECT_EQ(versions_, 1U << VHOST_IOTLB_MSG_V2);
+}
+
+TEST_F(IoctlServerIotlb, an_invalidation_is_obeyed) {
+  start_behind_iommu();
+  answer_misses();
+  ASSERT_TRUE(write(message(guest_base, memory_size, 0, VHOST_IOTLB_INVALIDATE)));
+  const unsigned before = misses_;
+  send("again");
+  answer_misses();
+  EXPECT_GT(misses_, before);
+  EXPECT_TRUE(take_used(transmit));
+}
+
+TEST_F(IoctlServerIotlb, wrong_messages_have_the_kernels_errnos) {
+  std::array<std::byte, kernel::IotlbMessages::size> room{};
+  const auto error = [](const Result<size_t>& result) { return result ? 0 : result.error().os_error; };
+  EXPECT_EQ(error(server_->read(room)), EBADFD);
+  EXPECT_EQ(error(write(message(0, 4096, 0, VHOST_IOTLB_UPDATE))), EFAULT);
+  EXPECT_EQ(server_->read(std::span(room).first(71)), size_t{0});
+  ASSERT_EQ(call(VHOST_SET_FEATURES, features), 0);
+  EXPECT_EQ(error(server_->read(room)), EAGAIN);
+  EXPECT_EQ(error(write(message(0, 4096, 0, VHOST_IOTLB_MISS))), EFAULT);
+  EXPECT_EQ(error(write(message(0, 4096, 4096, VHOST_IOTLB_UPDATE))), EFAULT);
+  vhost_msg_v2 unknown = message(0, 4096, 0, VHOST_IOTLB_UPDATE);
+  unknown.type = 7;
+  EXPECT_EQ(error(write(unknown)), EINVAL);
+  EXPECT_EQ(error(server_->write({})), EINVAL);
+  EXPECT_EQ(error(server_->write(std::span(room).first(20))), EINVAL);
+}
+
+TEST_F(IoctlServerIotlb, a_message_that_waits_is_told) {
+  std::atomic<int> told = 0;
+  server_->on_readable([&](bool waiting) { told = waiting ? 1 : 2; });
+  start_behind_iommu();
+  for (int i = 0; i < 2000 && !server_->readable(); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  EXPECT_TRUE(server_->readable());
+  EXPECT_EQ(told, 1);
+  answer_misses();
+  EXPECT_FALSE(server_->readable());
+  EXPECT_EQ(told, 2);
+}
+
+}  // namespace
+}  // namespace ringway::preload

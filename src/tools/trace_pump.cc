@@ -1,0 +1,204 @@
+#include "ringway/tools/trace_pump.h"
+
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+namespace ringway::tools {
+namespace {
+
+constexpr size_t max_read = 16 * 1024;
+constexpr size_t max_at_once = 64 * 1024;
+constexpr size_t kernel_max_fds = 253;  // SCM_MAX_FD
+constexpr uint32_t set_backend_req_fd = user::id_of<vhost::DeviceRequest, vhost::SetFrontEnd>;
+
+struct alignas(cmsghdr) Ancillary {
+  std::array<std::byte, CMSG_SPACE(kernel_max_fds * sizeof(int)) + CMSG_SPACE(sizeof(ucred))> bytes;
+};
+
+std::vector<UniqueFd> take_fds(msghdr& message) {
+  std::vector<UniqueFd> fds;
+  for (cmsghdr* control = CMSG_FIRSTHDR(&message); control != nullptr;
+       control = CMSG_NXTHDR(&message, control)) {
+    if (control->cmsg_level != SOL_SOCKET || control->cmsg_type != SCM_RIGHTS) continue;
+    for (size_t i = 0; i < (control->cmsg_len - CMSG_LEN(0)) / sizeof(int); ++i) {
+      int fd = -1;
+      std::memcpy(&fd, CMSG_DATA(control) + i * sizeof(int), sizeof fd);
+      fds.emplace_back(fd);
+    }
+  }
+  return fds;
+}
+
+bool would_block(int error) { return error == EAGAIN || error == EWOULDBLOCK || error == EINTR; }
+
+}  // namespace
+
+// ---- Framer
+
+size_t Framer::wanted() const {
+  if (position_ < sizeof header_) return sizeof header_ - position_;
+  return std::min<uint64_t>(max_read, sizeof header_ + uint64_t{header_.size} - position_);
+}
+
+void Framer::begin() {
+  message_ = {};
+  message_.time = std::chrono::system_clock::now();
+  message_.began = SeenMessage::Clock::now();
+  told_ = false;
+  header_ = {};
+}
+
+void Framer::feed(std::span<const std::byte> bytes, std::vector<PassedFd> fds, bool fds_lost) {
+  if (position_ == 0) begin();
+  for (PassedFd& fd : fds) {
+    fd.offset = position_;
+    message_.fds.push_back(std::move(fd));
+  }
+  message_.fds_lost |= fds_lost;
+  if (position_ < sizeof header_)
+    std::memcpy(reinterpret_cast<std::byte*>(&header_) + position_, bytes.data(), bytes.size());
+  const size_t room = SeenMessage::max_kept - message_.bytes.size();
+  const auto kept = bytes.first(std::min(room, bytes.size()));
+  message_.bytes.insert(message_.bytes.end(), kept.begin(), kept.end());
+  position_ += bytes.size();
+  const bool complete = position_ >= sizeof header_ && position_ == sizeof header_ + uint64_t{header_.size};
+  if (complete || (message_.bytes.size() == SeenMessage::max_kept && !told_)) {
+    message_.complete = complete;
+    finish();
+  }
+  if (complete) position_ = 0;
+}
+
+void Framer::finish() {
+  if (std::exchange(told_, true)) return;
+  message_.size = position_;
+  message_.ended = SeenMessage::Clock::now();
+  done_ = std::move(message_);
+  message_ = {};
+}
+
+std::optional<SeenMessage> Framer::take() { return std::exchange(done_, std::nullopt); }
+
+std::optional<SeenMessage> Framer::take_unfinished() {
+  if (position_ > 0) finish();
+  return take();
+}
+
+std::optional<SeenMessage::Clock::time_point> Framer::began() const {
+  if (position_ == 0 || told_) return std::nullopt;
+  return message_.began;
+}
+
+// ---- Pump
+
+// What is there of one message goes on in one piece, as most peers send it.
+void Pump::read() {
+  size_t at_once = 0;
+  while (!ended_) {
+    const size_t got = read_piece(at_once > 0);
+    at_once += got;
+    if (got == 0 || framer_.position() == 0 || at_once >= max_at_once) break;
+  }
+  write();
+}
+
+// Returns how many bytes came. `goes_on`: they belong to the piece before.
+size_t Pump::read_piece(bool goes_on) {
+  Piece piece{.bytes = std::vector<std::byte>(framer_.wanted()), .fds = {}};
+  Ancillary ancillary;
+  iovec whole{.iov_base = piece.bytes.data(), .iov_len = piece.bytes.size()};
+  msghdr message{
+      .msg_iov = &whole, .msg_iovlen = 1, .msg_control = &ancillary, .msg_controllen = sizeof ancillary};
+  const ssize_t got = ::recvmsg(from_, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  if (got < 0 && would_block(errno)) return 0;
+  if (got <= 0) {
+    end();
+    return 0;
+  }
+  piece.bytes.resize(static_cast<size_t>(got));
+  piece.fds = take_fds(message);
+  accept(std::move(piece), goes_on, (message.msg_flags & MSG_CTRUNC) != 0);
+  return static_cast<size_t>(got);
+}
+
+void Pump::accept(Piece piece, bool goes_on, bool fds_lost) {
+  std::vector<PassedFd> seen;
+  seen.reserve(piece.fds.size());
+  for (const UniqueFd& fd : piece.fds) seen.push_back({.what = describe_fd(fd.get())});
+  if (intercept_ && !piece.fds.empty() && framer_.position() < sizeof(user::Header) && !undecided_) {
+    undecided_ = true;
+    carrier_ = waiting_.size();  // nothing leaves the queue until it is decided
+  }
+  framer_.feed(piece.bytes, std::move(seen), fds_lost);
+  waiting_bytes_ += piece.bytes.size();
+  if (goes_on && piece.fds.empty()) {
+    std::vector<std::byte>& before = waiting_.back().bytes;
+    before.insert(before.end(), piece.bytes.begin(), piece.bytes.end());
+  } else {
+    waiting_.push_back(std::move(piece));
+  }
+  decide();
+}
+
+// File descriptors wait until the first field of their header says whose they are.
+void Pump::decide() {
+  const bool in_header = framer_.position() > 0 && framer_.header_bytes() < sizeof(uint32_t);
+  if (!undecided_ || in_header) return;
+  undecided_ = false;
+  if (framer_.request() == set_backend_req_fd) intercept_(waiting_.at(carrier_).fds.front());
+}
+
+void Pump::write() {
+  while (wants_to_write()) {
+    Piece& piece = waiting_.front();
+    const Result<size_t> sent = send(piece);
+    if (!sent) {  // nobody is there to read any more
+      waiting_.clear();
+      waiting_bytes_ = 0;
+      return end();
+    }
+    if (*sent == 0) return;
+    piece.fds.clear();
+    piece.sent += *sent;
+    waiting_bytes_ -= *sent;
+    if (piece.sent == piece.bytes.size()) waiting_.pop_front();
+  }
+  if (is_over() && !std::exchange(shut_, true)) ::shutdown(to_, SHUT_WR);
+}
+
+// 0 bytes: the other side takes nothing now.
+Result<size_t> Pump::send(const Piece& piece) const {
+  Ancillary ancillary{};
+  iovec whole{.iov_base = const_cast<std::byte*>(piece.bytes.data()) + piece.sent,
+              .iov_len = piece.bytes.size() - piece.sent};
+  msghdr message{.msg_iov = &whole, .msg_iovlen = 1};
+  if (!piece.fds.empty()) {
+    message.msg_control = &ancillary;
+    message.msg_controllen = CMSG_SPACE(piece.fds.size() * sizeof(int));
+    cmsghdr* control = CMSG_FIRSTHDR(&message);
+    *control = {.cmsg_len = CMSG_LEN(piece.fds.size() * sizeof(int)),
+                .cmsg_level = SOL_SOCKET,
+                .cmsg_type = SCM_RIGHTS};
+    for (size_t i = 0; i < piece.fds.size(); ++i) {
+      const int fd = piece.fds[i].get();
+      std::memcpy(CMSG_DATA(control) + i * sizeof(int), &fd, sizeof fd);
+    }
+  }
+  const ssize_t sent = ::sendmsg(to_, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+  if (sent < 0 && would_block(errno)) return size_t{0};
+  if (sent < 0) return os_failure("cannot pass a message on");
+  return static_cast<size_t>(sent);
+}
+
+void Pump::end() {
+  ended_ = true;
+  undecided_ = false;
+  if (waiting_.empty() && !std::exchange(shut_, true)) ::shutdown(to_, SHUT_WR);
+}
+
+}  // namespace ringway::tools

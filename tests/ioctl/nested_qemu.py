@@ -1,0 +1,48 @@
+#!/usr/bin/env python3
+"""Unmodified QEMU in a guest, on the device that `ringway cuse` makes there: the inner guest's frames come back."""
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from net_lab import Guest, archive, image, lab
+
+FIRMWARE = {"bios-256k.bin": "/usr/share/seabios", "kvmvapic.bin": "/usr/share/qemu", "pvh.bin": "/usr/share/qemu",
+            "linuxboot_dma.bin": "/usr/share/qemu"}
+
+
+def run(ringway, frames, folder):
+    built = image.build()
+    inner = archive("frames.sh")
+    inner.file("tools/frames", frames.read_bytes())
+    (folder / "inner").write_bytes(built.initramfs.read_bytes() + inner.finish())
+    files = {"nested/vmlinux": built.vmlinux, "nested/initramfs": folder / "inner"}
+    files |= {f"firmware/{name}": Path(place) / name for name, place in FIRMWARE.items()}
+    accelerator = Path("/usr/lib/x86_64-linux-gnu/qemu/accel-tcg-x86_64.so")
+    files[str(accelerator)] = accelerator
+    qemu = Path(shutil.which(os.environ.get("QEMU", "qemu-system-x86_64")))
+    with Guest("qemu.sh", [ringway, qemu], verbose="-v" in sys.argv, memory="1G", files=files) as guest:
+        try:
+            told = guest.run(seconds=600)
+        except lab.LabError:
+            print("\n".join(guest.lines[-30:]))
+            raise
+        if told.get("nested") != "ok":
+            raise lab.LabError("the inner machine was not run")
+
+
+def main():
+    ringway, frames = (Path(word) for word in sys.argv[1:] if word != "-v")
+    with tempfile.TemporaryDirectory(prefix="ringway-nested-") as folder:
+        try:
+            run(ringway, frames, Path(folder))
+        except (lab.LabError, image.ImageError) as error:
+            print(f"FAIL: {error}")
+            return 1
+    print("ok   the inner guest's frames came back through ringway cuse")
+    return 0
+
+
+sys.exit(main())

@@ -1,0 +1,74 @@
+# What runs in the guest: prepares what the devices need, then the tests whose names the command line has.
+set -eu
+say() {
+  echo "$*" >/tmp/doing
+  echo "RINGWAY: step $*"
+}
+word() { tr ' ' '\n' </proc/cmdline | sed -n "s/^lab\.$1=//p"; }
+
+say "configuring"
+ifconfig lo up
+ulimit -l unlimited
+
+# A disk of 16 MiB of memory as unit 0 of a target.
+target=/sys/kernel/config/target
+wwpn=naa.5001405000000001
+make_target() {
+  mount -t configfs none /sys/kernel/config
+  mkdir -p $target/core/rd_mcp_0/disk
+  echo rd_pages=4096 >$target/core/rd_mcp_0/disk/control
+  echo 1 >$target/core/rd_mcp_0/disk/enable
+  group=$target/vhost/$wwpn/tpgt_1
+  mkdir $target/vhost
+  mkdir $target/vhost/$wwpn
+  mkdir $group
+  mkdir $group/lun/lun_0
+  ln -s $target/core/rd_mcp_0/disk $group/lun/lun_0/disk
+  echo naa.5001405000000002 >$group/nexus
+}
+
+# The kernel's simulators: files /dev/vhost-vdpa-0 and -1.
+make_vdpa() {
+  /tools/vdpa dev add mgmtdev vdpasim_blk name disk
+  /tools/vdpa dev add mgmtdev vdpasim_net name loop
+}
+
+case $(word device) in
+  scsi) make_target ;;
+  vdpa) make_vdpa ;;
+esac
+
+if [ -n "$(word bridge)" ]; then
+  say "starting a bridge"
+  export RINGWAY_BRIDGE=/tmp/bridge.sock
+  case $(word device) in
+    net) /tools/ringway bridge /dev/vhost-net --tap=tap0 --socket-path=$RINGWAY_BRIDGE & ;;
+    scsi) /tools/ringway bridge /dev/vhost-scsi --wwpn=$wwpn --socket-path=$RINGWAY_BRIDGE & ;;
+    vdpa) /tools/ringway bridge /dev/vhost-vdpa-0 --socket-path=$RINGWAY_BRIDGE & ;;
+    vsock) /tools/ringway bridge /dev/vhost-vsock --guest-cid=42 --socket-path=$RINGWAY_BRIDGE & ;;
+  esac
+  bridge=$!
+  tries=0
+  until [ -S $RINGWAY_BRIDGE ]; do
+    tries=$((tries + 1))
+    [ $tries -lt 100 ]
+    usleep 100000
+  done
+fi
+
+say "running the tests of $(word device)"
+/tools/ringway_kernel_tests --gtest_filter="$(word filter)" --gtest_color=no
+
+if [ "$(word device)" = vdpa ] && [ -n "$(word bridge)" ]; then
+  say "probing and measuring what the bridge serves"
+  /tools/ringway probe $RINGWAY_BRIDGE
+  /tools/ringway bench blk --rw=randrw --verify --size=64M --iodepth=16 --runtime=1 $RINGWAY_BRIDGE
+fi
+
+if [ -n "$(word bridge)" ]; then
+  say "the bridge ends when it is told"
+  kill -TERM $bridge
+  wait $bridge
+  [ ! -e $RINGWAY_BRIDGE ]
+fi
+echo "RINGWAY: PASS"
