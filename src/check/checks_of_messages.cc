@@ -1,6 +1,7 @@
 // vhost-user "Message Specification", "Communication", "REPLY_ACK": what is on the socket.
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/virtio_config.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -100,6 +101,9 @@ class BareRig {
     TRY(rig.describe(rig.ring()));
     TRY(rig.set_kick(rig.ring()));
     if (bit_30_too) TRY(rig.enable(rig.ring()));
+    constexpr uint8_t ready = VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER |
+                              VIRTIO_CONFIG_S_FEATURES_OK | VIRTIO_CONFIG_S_DRIVER_OK;
+    if (agreed(wire, vhost::VHOST_USER_PROTOCOL_F_STATUS)) TRY(rig.must(vhost::SetStatus{ready}));
     return made;
   }
   [[nodiscard]] Rig& rig() { return rig_; }
