@@ -16,16 +16,22 @@ sys.path.insert(0, str(HERE.parent / "guest"))
 
 import image  # noqa: E402
 import lab  # noqa: E402
+import vdpa  # noqa: E402
 
 # Name: the device, whether it is reached through `ringway bridge`, what it shows.
 SCENARIOS = {
     "net": ("net", False, "vhost-net over a tap: ping, a flood both ways, IOTLB, log"),
     "scsi": ("scsi", False, "vhost-scsi on an LIO target: INQUIRY, capacity, write, read back"),
     "vsock": ("vsock", False, "vhost-vsock to a listening socket: connect, echo, reset"),
+    "vdpa": ("vdpa", False, "vhost-vdpa on the kernel's simulated disk and network device"),
     "bridge_net": ("net", True, "the tests of net through ringway bridge"),
     "bridge_scsi": ("scsi", True, "the tests of scsi through ringway bridge"),
     "bridge_vsock": ("vsock", True, "the tests of vsock through ringway bridge"),
+    "bridge_vdpa": ("vdpa", True, "the disk of vdpa through ringway bridge, by tests, probe and bench"),
 }
+# Of all tests: those of a device, directly and through a bridge.
+FILTERS = {"net": ("Net.*", "Net.*"), "scsi": ("Scsi.*", "Scsi.*"), "vsock": ("Vsock.*", "Vsock.*"),
+           "vdpa": ("Vdpa*", "VdpaBlk.*")}
 LIMIT = 300  # seconds for a scenario
 
 
@@ -36,15 +42,24 @@ def program(variable, name):
     return path
 
 
-def initramfs(base, folder):
+def modules(base, device):
+    """The folder of the modules that a device needs, and their names in loading order."""
+    if device == "vdpa":
+        return vdpa.modules(base), vdpa.ORDER
+    kernel = base.vmlinux.parent
+    return kernel, (kernel / "vhost").read_text().split()
+
+
+def initramfs(base, device, folder):
     """The guest lab's image, then what is ours: modules, programs, the script."""
     archive = image.Cpio()
-    kernel = base.vmlinux.parent
-    order = (kernel / "vhost").read_text()
-    for name in order.split():
-        archive.file(f"modules/{name}.ko", (kernel / f"{name}.ko").read_bytes(), 0o644)
-    archive.file("modules/order", order.encode(), 0o644)
+    source, order = modules(base, device)
+    for name in order:
+        archive.file(f"modules/{name}.ko", (source / f"{name}.ko").read_bytes(), 0o644)
+    archive.file("modules/order", "".join(f"{name}\n" for name in order).encode(), 0o644)
     programs = [program("RINGWAY", "ringway"), program("KERNEL_TESTS", "tests/kernel/ringway_kernel_tests")]
+    if device == "vdpa":
+        programs.append(image.tool("vdpa"))
     for path in programs:
         stripped = folder / path.name
         image.run("strip", "-o", stripped, path)
@@ -64,12 +79,12 @@ def boot(device, bridge, options, folder, last):
     if not shutil.which(qemu):
         raise lab.LabError(f"there is no program {qemu}: `./dev setup guest` puts it there")
     processor = ["-accel", "kvm", "-cpu", "host"] if lab.kvm_works(qemu) else ["-accel", "tcg", "-cpu", "max,la57=off"]
-    words = [f"lab.device={device}", f"lab.filter={options.filter or device.capitalize() + '.*'}"]
+    words = [f"lab.device={device}", f"lab.filter={options.filter or FILTERS[device][bridge]}"]
     if bridge:
         words.append("lab.bridge=1")
     process = lab.spawn([qemu, "-nodefaults", "-no-user-config", "-display", "none", *processor, "-machine", "q35",
                          "-m", "512M", "-smp", "2", "-no-reboot", "-serial", "stdio", "-kernel", base.vmlinux,
-                         "-initrd", initramfs(base, folder), "-append",
+                         "-initrd", initramfs(base, device, folder), "-append",
                          "console=ttyS0 loglevel=5 nokaslr mitigations=off tsc=reliable no_timer_check panic=-1 "
                          + " ".join(words)],
                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

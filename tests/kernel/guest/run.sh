@@ -7,7 +7,6 @@ say() {
 word() { tr ' ' '\n' </proc/cmdline | sed -n "s/^lab\.$1=//p"; }
 
 say "configuring"
-mount -t configfs none /sys/kernel/config
 ifconfig lo up
 ulimit -l unlimited
 
@@ -15,6 +14,7 @@ ulimit -l unlimited
 target=/sys/kernel/config/target
 wwpn=naa.5001405000000001
 make_target() {
+  mount -t configfs none /sys/kernel/config
   mkdir -p $target/core/rd_mcp_0/disk
   echo rd_pages=4096 >$target/core/rd_mcp_0/disk/control
   echo 1 >$target/core/rd_mcp_0/disk/enable
@@ -27,8 +27,15 @@ make_target() {
   echo naa.5001405000000002 >$group/nexus
 }
 
+# The kernel's simulators: files /dev/vhost-vdpa-0 and -1.
+make_vdpa() {
+  /tools/vdpa dev add mgmtdev vdpasim_blk name disk
+  /tools/vdpa dev add mgmtdev vdpasim_net name loop
+}
+
 case $(word device) in
   scsi) make_target ;;
+  vdpa) make_vdpa ;;
 esac
 
 if [ -n "$(word bridge)" ]; then
@@ -37,6 +44,7 @@ if [ -n "$(word bridge)" ]; then
   case $(word device) in
     net) /tools/ringway bridge /dev/vhost-net --tap=tap0 --socket-path=$RINGWAY_BRIDGE & ;;
     scsi) /tools/ringway bridge /dev/vhost-scsi --wwpn=$wwpn --socket-path=$RINGWAY_BRIDGE & ;;
+    vdpa) /tools/ringway bridge /dev/vhost-vdpa-0 --socket-path=$RINGWAY_BRIDGE & ;;
     vsock) /tools/ringway bridge /dev/vhost-vsock --guest-cid=42 --socket-path=$RINGWAY_BRIDGE & ;;
   esac
   bridge=$!
@@ -50,6 +58,12 @@ fi
 
 say "running the tests of $(word device)"
 /tools/ringway_kernel_tests --gtest_filter="$(word filter)" --gtest_color=no
+
+if [ "$(word device)" = vdpa ] && [ -n "$(word bridge)" ]; then
+  say "probing and measuring what the bridge serves"
+  /tools/ringway probe $RINGWAY_BRIDGE
+  /tools/ringway bench blk --rw=randrw --verify --size=64M --iodepth=16 --runtime=1 $RINGWAY_BRIDGE
+fi
 
 if [ -n "$(word bridge)" ]; then
   say "the bridge ends when it is told"
