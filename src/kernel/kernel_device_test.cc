@@ -556,9 +556,16 @@ TEST(KernelDevice, OneScsiRingStopsAndTheOthersGoOn) {
 }
 
 TEST(KernelDevice, ATargetThatIsNotThereIsSaidAtOnce) {
-  testing::Kernel kernel;
-  kernel.failures[VHOST_SCSI_SET_ENDPOINT] = EEXIST;
-  EXPECT_FALSE(KernelDevice::open(std::make_unique<testing::FakeFile>(kernel), *scsi(), 4));
+  for (const int error : {ENODEV, EEXIST}) {
+    testing::Kernel kernel;
+    kernel.failures[VHOST_SCSI_SET_ENDPOINT] = error;
+    const auto device = KernelDevice::open(std::make_unique<testing::FakeFile>(kernel), *scsi(), 4);
+    ASSERT_FALSE(device);
+    EXPECT_EQ(device.error().fault, Fault::refused);
+  }
+}
+
+TEST(KernelDevice, NamesAndNumbersThatATargetCannotHaveAreRefused) {
   EXPECT_FALSE(scsi_endpoint("", 1));
   EXPECT_FALSE(scsi_endpoint(std::string(224, 'x'), 1));
   EXPECT_FALSE(scsi_endpoint("naa.5001405000000001", 255));
