@@ -244,7 +244,10 @@ std::string message_text(const SeenMessage& message, const DeviceType* type) {
   const FieldValues values = user::read_fields(layout, message.payload());
   const std::string fields = fields_text(values.fixed, type);
   if (!fields.empty()) text += ": " + fields;
-  if (!values.rest.empty()) {
+  const bool is_zero = std::ranges::all_of(values.rest, [](std::byte one) { return one == std::byte{0}; });
+  if (!values.rest.empty() && is_zero) {
+    text += fmt::format("{} {} bytes of 0", fields.empty() ? ":" : ",", values.rest.size());
+  } else if (!values.rest.empty()) {
     const auto shown = values.rest.first(std::min(values.rest.size(), max_bytes_shown));
     text += fmt::format("{} {} {}{}", fields.empty() ? ":" : ",",
                         *layout.rest != '\0' ? layout.rest : "surplus bytes", hex_of(shown),

@@ -12,6 +12,7 @@ namespace ringway::tools {
 namespace {
 
 constexpr size_t max_read = 16 * 1024;
+constexpr size_t max_at_once = 64 * 1024;
 constexpr size_t kernel_max_fds = 253;  // SCM_MAX_FD
 constexpr uint32_t set_backend_req_fd = user::id_of<vhost::DeviceRequest, vhost::SetFrontEnd>;
 
@@ -95,22 +96,37 @@ std::optional<SeenMessage::Clock::time_point> Framer::began() const {
 
 // ---- Pump
 
+// What is there of one message goes on in one piece, as most peers send it.
 void Pump::read() {
+  size_t at_once = 0;
+  while (!ended_) {
+    const size_t got = read_piece(at_once > 0);
+    at_once += got;
+    if (got == 0 || framer_.position() == 0 || at_once >= max_at_once) break;
+  }
+  write();
+}
+
+// Returns how many bytes came. `goes_on`: they belong to the piece before.
+size_t Pump::read_piece(bool goes_on) {
   Piece piece{.bytes = std::vector<std::byte>(framer_.wanted()), .fds = {}};
   Ancillary ancillary;
   iovec whole{.iov_base = piece.bytes.data(), .iov_len = piece.bytes.size()};
   msghdr message{
       .msg_iov = &whole, .msg_iovlen = 1, .msg_control = &ancillary, .msg_controllen = sizeof ancillary};
   const ssize_t got = ::recvmsg(from_, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-  if (got < 0 && would_block(errno)) return;
-  if (got <= 0) return end();
+  if (got < 0 && would_block(errno)) return 0;
+  if (got <= 0) {
+    end();
+    return 0;
+  }
   piece.bytes.resize(static_cast<size_t>(got));
   piece.fds = take_fds(message);
-  accept(std::move(piece), (message.msg_flags & MSG_CTRUNC) != 0);
-  write();
+  accept(std::move(piece), goes_on, (message.msg_flags & MSG_CTRUNC) != 0);
+  return static_cast<size_t>(got);
 }
 
-void Pump::accept(Piece piece, bool fds_lost) {
+void Pump::accept(Piece piece, bool goes_on, bool fds_lost) {
   std::vector<PassedFd> seen;
   seen.reserve(piece.fds.size());
   for (const UniqueFd& fd : piece.fds) seen.push_back({.what = describe_fd(fd.get())});
@@ -120,7 +136,12 @@ void Pump::accept(Piece piece, bool fds_lost) {
   }
   framer_.feed(piece.bytes, std::move(seen), fds_lost);
   waiting_bytes_ += piece.bytes.size();
-  waiting_.push_back(std::move(piece));
+  if (goes_on && piece.fds.empty()) {
+    std::vector<std::byte>& before = waiting_.back().bytes;
+    before.insert(before.end(), piece.bytes.begin(), piece.bytes.end());
+  } else {
+    waiting_.push_back(std::move(piece));
+  }
   decide();
 }
 

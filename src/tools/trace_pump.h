@@ -1,6 +1,6 @@
 // Pump: one direction of one connection, passed on byte for byte and file descriptor for file descriptor, and
-// cut into messages on the way without changing where one write ended and the next began. Nothing blocks.
-// Owned by the tap's thread.
+// cut into messages on the way. Nothing waits for a message to be whole, and nothing blocks. Owned by the
+// tap's thread.
 #pragma once
 
 #include <array>
@@ -70,7 +70,8 @@ class Pump {
   };
   static constexpr size_t max_waiting = 256 * 1024;  // bytes that the other side has not taken
 
-  void accept(Piece piece, bool fds_lost);
+  size_t read_piece(bool goes_on);
+  void accept(Piece piece, bool goes_on, bool fds_lost);
   void decide();
   Result<size_t> send(const Piece& piece) const;
 

@@ -1,5 +1,7 @@
 """What is tested with a real guest. A scenario is a function on a Lab; its first line says what it shows."""
 
+import json
+
 from lab import MIB
 
 SCENARIOS = {}
@@ -10,13 +12,17 @@ def scenario(function):
     return function
 
 
-def fill(lab, *, queues=1, words="", serve_options=(), **options):
+def fill(lab, *, queues=1, words="", serve_options=(), between=(), **options):
     """Boots a guest that makes, fills and checks the disk, then reads the disk's file on the host."""
     lab.serve(queues=queues, options=serve_options)
+    for kind, *rest in between:
+        lab.put_between(kind, *rest)
     disk_options = f",num-queues={queues}" + options.pop("disk_options", "")
     lab.boot_and_finish("fill.sh", disk_options=disk_options, processors=queues,
                         append=f"lab.queues={queues} {words}", **options)
     lab.check_disk()
+    for one in lab.between:
+        one.stop()
     lab.backend.stop()
 
 
@@ -97,6 +103,78 @@ def iommu_strict(lab):
     lab.only_ringway("has no IOTLB")
     options = IOMMU | {"disk_options": IOMMU["disk_options"] + ",packed=on"}
     fill(lab, queues=2, words="lab.packed lab.iommu intel_iommu=on iommu.strict=1", **options)
+
+
+def traced_messages(lab):
+    """What a tracer with --json has seen, message by message; it must have nothing to object to."""
+    lines = [json.loads(line) for line in lab.between[-1].output.read_text().splitlines()]
+    doubts = [line for line in lines if "finding" in line]
+    lab.require(not doubts, f"the tracer objects: {doubts}")
+    return [line for line in lines if "message" in line]
+
+
+@scenario
+def traced(lab):
+    """a tracer between, which sees the whole conversation and finds nothing wrong with it"""
+    fill(lab, words="lab.split", between=[("trace", "--json", "--explain")])
+    seen = traced_messages(lab)
+    names = {message["name"] for message in seen}
+    needed = {"GET_FEATURES", "SET_FEATURES", "SET_VRING_ADDR", "SET_VRING_KICK", "GET_VRING_BASE"}
+    lab.require(needed <= names, f"the tracer has not seen {needed - names}")
+    lab.require({"SET_MEM_TABLE", "ADD_MEM_REG"} & names, "the tracer has not seen memory")
+    lab.require(all(message["complete"] for message in seen), "the tracer has seen messages that are not whole")
+
+
+@scenario
+def traced_iommu(lab):
+    """the same with a virtual IOMMU, whose misses are asked for on the back-end channel"""
+    lab.only_ringway("has no IOTLB")
+    fill(lab, words="lab.split lab.iommu intel_iommu=on", between=[("trace", "--json", "--explain")], **IOMMU)
+    seen = traced_messages(lab)
+    misses = [one for one in seen if one["channel"] == "back-end" and one.get("name") == "BACKEND_IOTLB_MSG"]
+    lab.require(misses, "the tracer has seen nothing of the back-end channel")
+
+
+@scenario
+def proxied(lab):
+    """a proxy between that takes packed rings and the event index away"""
+    features = "RING_PACKED,EVENT_IDX"
+    fill(lab, words="lab.split", between=[("proxy", f"--mask={features}"), ("trace", "--json")])
+    set_features = [one for one in traced_messages(lab) if one.get("name") == "SET_FEATURES" and not one["reply"]]
+    lab.require(set_features, "nobody has set features")
+    for message in set_features:
+        agreed = message["fields"]["features"]["names"]
+        lab.require(not {"RING_PACKED", "EVENT_IDX"} & set(agreed), f"masked features were agreed on: {agreed}")
+
+
+@scenario
+def proxied_iommu(lab):
+    """two proxies, a virtual IOMMU, packed rings, two queues: misses and updates pass in both directions"""
+    lab.only_ringway("has no IOTLB")
+    options = IOMMU | {"disk_options": IOMMU["disk_options"] + ",packed=on"}
+    fill(lab, queues=2, words="lab.packed lab.iommu intel_iommu=on", between=[("proxy",), ("proxy",)], **options)
+
+
+@scenario
+def proxied_reconnect(lab):
+    """the back-end is stopped and started behind a proxy under a guest that has the disk mounted and is quiet"""
+    lab.serve()
+    proxy = lab.put_between("proxy")
+    machine = lab.boot("reconnect.sh", expected="ring restore failed",
+                       extra=("-chardev", f"socket,id=disk,path={lab.front},reconnect=1"))
+
+    def restart():
+        lab.backend.stop()
+        lab.serve()
+        machine.wait_for_backend()
+        return "yes"
+
+    machine.run(restart=restart)
+    machine.wait_for_end()
+    lab.check_disk()
+    lab.check_disk("more")
+    proxy.stop()
+    lab.backend.stop()
 
 
 @scenario
