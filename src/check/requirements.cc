@@ -324,17 +324,6 @@ constexpr std::array<Requirement, requirement_count> table{{
 }};
 // clang-format on
 
-consteval bool complete() {
-  uint16_t expected = 1;
-  for (const Requirement& one : table) {
-    const bool back_end = one.back_end.on_frames || one.back_end.on_requests || *one.back_end.reason != 0;
-    const bool front_end = one.front_end.judge || *one.front_end.reason != 0;
-    if (one.number != expected++ || !back_end || !front_end) return false;
-  }
-  return true;
-}
-static_assert(complete());
-
 }  // namespace
 
 std::span<const Requirement> requirements() { return table; }
