@@ -58,7 +58,7 @@ class OtherProcessTest : public testing::Test {
     in_.fill(std::byte{7});
     caller_.emplace(*OtherProcess::of_thread(child_, {.address = 0x1000, .in = in_, .out = out_}));
   }
-  ~OtherProcessTest() override {
+  void TearDown() override {
     ::kill(child_, SIGKILL);
     ::waitpid(child_, nullptr, 0);
     ::munmap(shared_, size);
