@@ -100,8 +100,10 @@ Result<Done> KernelDevice::on(const vhost::ResetDevice&) {
     TRY(tell_file(VHOST_SET_VRING_CALL, ring, {}));
     TRY(tell_file(VHOST_SET_VRING_ERR, ring, {}));
   }
-  vrings_ = std::vector<Vring>(shape_.rings);
+  // While the kernel has LOG_ALL the memory table must stay below the log.
+  TRY(endpoint_->set_features(*file_, 0));
   features_ = 0;
+  vrings_ = std::vector<Vring>(shape_.rings);
   status_ = 0;
   TRY(endpoint_->reset(*file_));
   return Done{};

@@ -158,8 +158,8 @@ class KernelDevice final : public vhost::Device {
   const uint64_t max_mem_slots_;
   Shape shape_;
   bool can_swap_endian_ = false;
-  uint64_t features_ = 0;  // as the front-end sent them
-  uint64_t status_ = 0;    // likewise
+  uint64_t features_ = 0;  // as the front-end sent them and the kernel has taken them
+  uint64_t status_ = 0;    // as the front-end sent it
   std::shared_ptr<const memory::IotlbTable> iotlb_table_ = memory::IotlbTable::empty();
   RingSet running_;
   std::shared_ptr<vhost::FrontEnd> front_end_;

@@ -324,6 +324,20 @@ TEST(KernelDevice, TheLogOfARingLiesInTheLog) {
   EXPECT_TRUE(rig.ask(Rig::addresses(0, 0, UINT64_MAX)));
 }
 
+TEST(KernelDevice, AResetTakesLogAllBackFromTheKernelBeforeMemoryMayOutgrowTheLog) {
+  Rig rig(net());
+  ASSERT_TRUE(rig.share());
+  ASSERT_TRUE(rig.ask(log_of(log_bytes_needed)));
+  ASSERT_TRUE(rig.ask(vhost::SetFeatures{bit(VHOST_F_LOG_ALL) | bit30}));
+  rig.kernel.failures[VHOST_SET_FEATURES] = EFAULT;
+  EXPECT_FALSE(rig.ask(vhost::ResetDevice{}));
+  EXPECT_FALSE(rig.share(guest_base + 0x1000'0000));
+  rig.kernel.failures.clear();
+  ASSERT_TRUE(rig.ask(vhost::ResetDevice{}));
+  EXPECT_EQ(rig.kernel.set_features & bit(VHOST_F_LOG_ALL), 0U);
+  EXPECT_TRUE(rig.share(guest_base + 0x1000'0000));
+}
+
 // ---- features
 
 TEST(KernelDevice, Bit27IsNotOfferedAndAsksForHeadersOfASocketWithoutThem) {
