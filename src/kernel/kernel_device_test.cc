@@ -438,6 +438,17 @@ TEST(KernelDevice, AnInvalidationOfNoBytesIsOfEverything) {
   EXPECT_EQ(message.iotlb.size, UINT64_MAX);
 }
 
+// What the last entries say, from the last invalidation of everything on.
+std::vector<vhost_iotlb_msg> entries_of(const testing::Kernel& kernel) {
+  std::vector<vhost_iotlb_msg> entries;
+  for (const auto& bytes : kernel.written) {
+    const vhost_iotlb_msg message = as_v2(bytes).iotlb;
+    if (message.type == VHOST_IOTLB_UPDATE) entries.push_back(message);
+    if (message.type == VHOST_IOTLB_INVALIDATE && message.size == UINT64_MAX) entries.clear();
+  }
+  return entries;
+}
+
 TEST(KernelDevice, ANewMemoryTableFillsTheIotlbAnew) {
   Rig rig(net(), behind_iommu);
   ASSERT_TRUE(rig.ask(vhost::SetFeatures{behind_iommu | bit30}));
@@ -445,9 +456,55 @@ TEST(KernelDevice, ANewMemoryTableFillsTheIotlbAnew) {
   ASSERT_TRUE(rig.ask(update_at(0x5000, 0x1000, front_end_base + 0x3000)));
   rig.kernel.forget();
   ASSERT_TRUE(rig.share());
-  ASSERT_EQ(rig.kernel.written.size(), 2U);
+  EXPECT_EQ(as_v2(rig.kernel.written.at(0)).iotlb.type, VHOST_IOTLB_INVALIDATE);
+  const auto entries = entries_of(rig.kernel);
+  ASSERT_EQ(entries.size(), 1U);
+  EXPECT_EQ(entries[0].uaddr, rig.kernel.memory[0].userspace_addr + 0x3000);
+}
+
+// The kernel keeps its IOTLB when ACCESS_PLATFORM is taken back, and looks up all that it is told.
+TEST(KernelDevice, AnIotlbThatOutlivesAccessPlatformHasMemoryByGuestAddress) {
+  Rig rig(net(), behind_iommu);
+  ASSERT_TRUE(rig.ask(vhost::SetFeatures{behind_iommu | bit30}));
+  ASSERT_TRUE(rig.share());
+  ASSERT_TRUE(rig.ask(update_at(0x5000, 0x1000, front_end_base)));
+  ASSERT_TRUE(rig.ask(update_at(Rig::addresses(0).used, 0x1000, front_end_base)));
+  rig.run(0);
+  EXPECT_EQ(rig.kernel.asked.back(), "NET_SET_BACKEND 0 fd");
+  EXPECT_EQ(rig.kernel.addresses[0].desc_user_addr, Rig::addresses(0).desc);
+  rig.kernel.forget();
+  ASSERT_TRUE(rig.ask(vhost::SetFeatures{bit(VIRTIO_F_VERSION_1) | bit30}));
+  EXPECT_EQ(rig.kernel.asked.front(), "NET_SET_BACKEND 0 none");
+  EXPECT_EQ(rig.kernel.asked.back(), "NET_SET_BACKEND 0 fd");
+  EXPECT_EQ(rig.kernel.addresses[0].desc_user_addr, guest_base + 0x10000);
+  auto entries = entries_of(rig.kernel);
+  ASSERT_EQ(entries.size(), 1U);
+  EXPECT_EQ(entries[0].iova, guest_base);
+  EXPECT_EQ(entries[0].uaddr, rig.kernel.memory[0].userspace_addr);
+  // And it follows the memory table.
+  rig.kernel.forget();
+  ASSERT_TRUE(rig.share());
+  ASSERT_TRUE(rig.ask(vhost::AddMemReg{{layout_at(0x8000'0000, 0x1000), test_file(0x1000)}}));
+  entries = entries_of(rig.kernel);
+  ASSERT_EQ(entries.size(), 2U);
+  EXPECT_EQ(entries[0].uaddr, rig.kernel.memory[0].userspace_addr);
+  EXPECT_EQ(entries[1].iova, 0x8000'0000U);
+  EXPECT_EQ(entries[1].uaddr, rig.kernel.memory[1].userspace_addr);
+}
+
+TEST(KernelDevice, MemoryLeavesTheIotlbBeforeItLeavesTheTable) {
+  Rig rig(net(), behind_iommu);
+  ASSERT_TRUE(rig.ask(vhost::SetFeatures{behind_iommu | bit30}));
+  ASSERT_TRUE(rig.share());
+  ASSERT_TRUE(rig.ask(update_at(0x5000, 0x1000, front_end_base)));
+  ASSERT_TRUE(rig.ask(vhost::ResetDevice{}));
+  EXPECT_EQ(entries_of(rig.kernel).at(0).iova, guest_base);
+  rig.kernel.forget();
+  ASSERT_TRUE(rig.ask(vhost::SetMemTable{}));
+  ASSERT_FALSE(rig.kernel.written.empty());
   EXPECT_EQ(as_v2(rig.kernel.written[0]).iotlb.type, VHOST_IOTLB_INVALIDATE);
-  EXPECT_EQ(as_v2(rig.kernel.written[1]).iotlb.uaddr, rig.kernel.memory[0].userspace_addr + 0x3000);
+  EXPECT_EQ(as_v2(rig.kernel.written[0]).iotlb.size, UINT64_MAX);
+  EXPECT_THAT(entries_of(rig.kernel), IsEmpty());
 }
 
 class Listening final : public vhost::FrontEnd {
