@@ -274,6 +274,10 @@ Result<Done> KernelDevice::on(const vhost::UpdateIotlb& request) {
     iotlb_table_ = TRY(iotlb_table_->with(entry));
     TRY(settle());
   }
+  // After settle(): an answer that does not help is not asked for again at once.
+  for (Vring& vring : vrings_) {
+    if (vring.asked && *vring.asked - message.iova.value < message.size) vring.asked.reset();
+  }
   return Done{};
 }
 

@@ -511,7 +511,10 @@ class Listening final : public vhost::FrontEnd {
  public:
   Result<vhost::FrontEndReply> handle(vhost::FrontEndRequest request) override {
     const std::scoped_lock lock(mutex_);
-    if (const auto* fault = std::get_if<vhost::IotlbFault>(&request)) last_ = fault->message;
+    if (const auto* fault = std::get_if<vhost::IotlbFault>(&request)) {
+      last_ = fault->message;
+      ++count_;
+    }
     told_.notify_all();
     return vhost::Done{};
   }
@@ -520,11 +523,16 @@ class Listening final : public vhost::FrontEnd {
     told_.wait_for(lock, std::chrono::seconds(10), [this] { return last_.has_value(); });
     return last_;
   }
+  bool wait_for_misses(unsigned count) {
+    std::unique_lock lock(mutex_);
+    return told_.wait_for(lock, std::chrono::seconds(10), [&] { return count_ == count; });
+  }
 
  private:
   std::mutex mutex_;
   std::condition_variable told_;
   std::optional<vhost::IotlbMessage> last_;
+  unsigned count_ = 0;
 };
 
 TEST(KernelDevice, MissesOfTheKernelAreToldToTheFrontEnd) {
@@ -566,6 +574,21 @@ TEST(KernelDevice, BehindAnIommuARingStartsWhenItsUsedAreaIsMapped) {
   EXPECT_EQ(rig.kernel.asked.back(), "NET_SET_BACKEND 0 fd");
   EXPECT_EQ(rig.kernel.addresses[0].desc_user_addr, Rig::addresses(0).desc);
   EXPECT_TRUE(rig.was_kicked());
+}
+
+TEST(KernelDevice, WhatWasInvalidatedIsAskedForAgain) {
+  Rig rig(net(), behind_iommu);
+  const auto front_end = std::make_shared<Listening>();
+  ASSERT_TRUE(rig.ask(vhost::SetFrontEnd{front_end}));
+  ASSERT_TRUE(rig.ask(vhost::SetFeatures{behind_iommu | bit30}));
+  ASSERT_TRUE(rig.share());
+  rig.run(0);
+  ASSERT_TRUE(front_end->wait_for_misses(1));
+  const uint64_t used = Rig::addresses(0).used;
+  ASSERT_TRUE(
+      rig.ask(vhost::UpdateIotlb{{.iova = {used}, .size = 0x1000, .type = vhost::IotlbType::invalidate}}));
+  ASSERT_TRUE(rig.ask(update_at(used + 0x10'0000, 0x1000, front_end_base)));
+  EXPECT_TRUE(front_end->wait_for_misses(2));
 }
 
 TEST(KernelDevice, AReadOnlyUsedAreaDoesNotStartTheRing) {
@@ -690,6 +713,19 @@ TEST(KernelDevice, TheMemoryTableIsTheMappingOfAVdpaDevice) {
   ASSERT_TRUE(rig.ask(vhost::SetMemTable{}));
   ASSERT_EQ(rig.kernel.written.size(), 1U);
   EXPECT_EQ(as_v2(rig.kernel.written[0]).iotlb.type, VHOST_IOTLB_INVALIDATE);
+}
+
+TEST(KernelDevice, ATableThatAVdpaDeviceCannotMapLeavesTheOldOneMapped) {
+  Rig rig(vdpa_endpoint(), of_vdpa);
+  ASSERT_TRUE(rig.share());
+  const uint64_t ours = as_v2(rig.kernel.written.at(0)).iotlb.uaddr;
+  rig.kernel.forget();
+  rig.kernel.writes_that_succeed = 1;  // the invalidation
+  EXPECT_FALSE(rig.share());
+  ASSERT_EQ(rig.kernel.written.size(), 2U);
+  EXPECT_EQ(as_v2(rig.kernel.written[0]).iotlb.type, VHOST_IOTLB_INVALIDATE);
+  EXPECT_EQ(as_v2(rig.kernel.written[1]).iotlb.type, VHOST_IOTLB_UPDATE);
+  EXPECT_EQ(as_v2(rig.kernel.written[1]).iotlb.uaddr, ours);
 }
 
 TEST(KernelDevice, AVdpaDeviceIsSuspendedWhereItCanBe) {
