@@ -3,6 +3,7 @@
 //   client sharing DEVICE       fork, dup and close in other threads
 //   client misuse DEVICE        calls that fail, and those of a child that shares our memory
 //   client frames DEVICE COUNT  frames that come back, where the device is a loop
+//   client hold DEVICE          a device whose rings run, until a signal comes
 //   client session DEVICE COUNT the same by Ringway's own client of the interface
 // Exit status 0 if all is as the kernel has it; else every difference is a line.
 #include <fcntl.h>
@@ -495,6 +496,21 @@ void sharing(const char* path) {
   set_up(last, memory);
 }
 
+void hold(const char* path) {
+  const int fd = open_device(path);
+  const int packets = ::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+  std::byte* memory = make_memory();
+  set_up(fd, memory);
+  const Ring receive(fd, 0, memory);
+  const Ring transmit(fd, 1, memory);
+  EXPECT(receive.bind(packets), 0);
+  EXPECT(transmit.bind(packets), 0);
+  if (differences > 0) return;
+  std::puts("held");
+  std::fflush(stdout);
+  ::pause();
+}
+
 // ---- misuse
 
 // Whatever it calls first, its process number is not ours.
@@ -555,6 +571,8 @@ int main(int argc, char** argv) {
     rules(argv[2]);
   } else if (what == "sharing") {
     sharing(argv[2]);
+  } else if (what == "hold") {
+    hold(argv[2]);
   } else if (what == "misuse") {
     misuse(argv[2]);
   } else if (what == "frames" && argc == 4) {
