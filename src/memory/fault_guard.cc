@@ -2,6 +2,7 @@
 
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <mutex>
@@ -96,19 +97,25 @@ bool absorb(uintptr_t address, int number, int code) {
   return repaired;
 }
 
+// As the program would have had it without us. Positive codes are the kernel's: a fault, not somebody's
+// kill().
 void pass_on(const struct sigaction& previous, int number, siginfo_t* info, void* context) {
-  if ((previous.sa_flags & SA_SIGINFO) != 0 && previous.sa_sigaction != nullptr) {
+  const bool is_fault = info->si_code > 0;
+  const bool has_handler = previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN;
+  if (has_handler && (previous.sa_flags & SA_SIGINFO) != 0) {
     previous.sa_sigaction(number, info, context);
-  } else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) {
+  } else if (has_handler) {
     previous.sa_handler(number);
-  } else {
+  } else if (is_fault) {
     ::sigaction(number, &previous, nullptr);  // the access faults again under it
+  } else if (previous.sa_handler == SIG_DFL) {
+    ::sigaction(number, &previous, nullptr);
+    ::syscall(SYS_tgkill, ::getpid(), ::gettid(), number);
   }
 }
 
 void on_fault(int number, siginfo_t* info, void* context) {
   const int saved_errno = errno;
-  // Positive codes are the kernel's: a fault, not somebody's kill().
   const bool absorbed =
       info->si_code > 0 && absorb(reinterpret_cast<uintptr_t>(info->si_addr), number, info->si_code);
   errno = saved_errno;

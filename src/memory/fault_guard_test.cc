@@ -246,6 +246,28 @@ TEST_F(FaultGuardDeathTest, a_handler_that_was_there_before_gets_what_is_not_gua
       testing::ExitedWithCode(33), "");
 }
 
+TEST_F(FaultGuardDeathTest, a_signal_that_was_sent_ends_the_process_as_it_would_without_us) {
+  EXPECT_EXIT(
+      {
+        ::signal(SIGBUS, SIG_DFL);
+        const Shared guarded;
+        ::raise(SIGBUS);
+      },
+      testing::KilledBySignal(SIGBUS), "");
+}
+
+TEST_F(FaultGuardDeathTest, a_signal_that_was_sent_and_is_ignored_leaves_the_guard) {
+  EXPECT_EXIT(
+      {
+        ::signal(SIGBUS, SIG_IGN);
+        const Shared shared;
+        ::raise(SIGBUS);
+        shared.truncate();
+        ::_exit(shared.at(0) == 0 ? 36 : 1);
+      },
+      testing::ExitedWithCode(36), "");
+}
+
 TEST_F(FaultGuardDeathTest, a_plain_handler_that_was_there_before_gets_what_is_not_guarded) {
   EXPECT_EXIT(
       {
