@@ -1,6 +1,7 @@
 #include "ringway/memory/fault_guard.h"
 
 #include <gtest/gtest.h>
+#include <linux/memfd.h>
 #include <signal.h>
 
 #include <atomic>
@@ -174,6 +175,27 @@ TEST(FaultGuardBorrowed, a_file_that_is_truncated_costs_one_page) {
   store<uint8_t>(mapping.data(), 0x44);
   ASSERT_EQ(::ftruncate(fd.get(), test_page), 0);
   EXPECT_EQ(load<uint8_t>(mapping.data() + test_page), 0);
+  EXPECT_TRUE(guard.broken());
+  EXPECT_EQ(load<uint8_t>(mapping.data()), 0x44);
+}
+
+// Nothing if the machine has no huge pages to give.
+Mapping huge_pages(const UniqueFd& fd, size_t size) {
+  if (!fd || ::ftruncate(fd.get(), static_cast<off_t>(size)) != 0) return {};
+  auto mapping = Mapping::of_file(fd.get(), size, 0);
+  return mapping ? *std::move(mapping) : Mapping();
+}
+
+TEST(FaultGuardBorrowed, a_file_of_huge_pages_that_is_truncated_costs_one_of_them) {
+  constexpr size_t huge = 2 << 20;
+  const UniqueFd fd(::memfd_create("huge", MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB));
+  const Mapping mapping = huge_pages(fd, 2 * huge);
+  if (mapping.data() == nullptr) GTEST_SKIP() << "there is no pool of huge pages";
+  const FaultGuard guard = FaultGuard::of_borrowed(mapping.data(), mapping.size());
+  const FaultGuard::Work work;
+  store<uint8_t>(mapping.data(), 0x44);
+  ASSERT_EQ(::ftruncate(fd.get(), huge), 0);
+  EXPECT_EQ(load<uint8_t>(mapping.data() + huge + 5 * test_page), 0);
   EXPECT_TRUE(guard.broken());
   EXPECT_EQ(load<uint8_t>(mapping.data()), 0x44);
 }
