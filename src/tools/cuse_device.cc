@@ -24,6 +24,7 @@ namespace ringway::tools {
 namespace {
 
 using kernel::IoctlInfo;
+using kernel::IoctlServer;
 using kernel::IotlbMessages;
 using kernel::OtherProcess;
 
@@ -132,7 +133,8 @@ void OpenFile::read(fuse_req_t request, size_t size, bool blocking) {
   constexpr auto look_again = std::chrono::milliseconds(100);  // whether the reader, or all, shall end
   std::array<std::byte, IotlbMessages::size> message{};
   while (true) {
-    const auto got = server_->read(std::span(message).first(std::min(size, message.size())));
+    const auto reader = blocking ? IoctlServer::Reader::waits : IoctlServer::Reader::at_once;
+    const auto got = server_->read(std::span(message).first(std::min(size, message.size())), reader);
     if (got) {
       fuse_reply_buf(request, reinterpret_cast<const char*>(message.data()), *got);
       return;
