@@ -25,6 +25,7 @@ struct Kernel {
   std::map<unsigned, unsigned> bases;           // what GET_VRING_BASE answers, else what was set
   std::map<unsigned long, int> failures;        // errno by ioctl
   std::vector<std::vector<std::byte>> written;  // IOTLB messages
+  uint64_t writes_that_succeed = UINT64_MAX;    // before one that fails
   std::deque<std::vector<std::byte>> to_read;
   UniqueFd readable = UniqueFd(make_eventfd().value().release());  // what poll() sees
   uint64_t features = 0;
@@ -54,6 +55,11 @@ class FakeFile final : public Ioctls {
     return {};
   }
   Result<> write(std::span<const std::byte> bytes) override {
+    if (kernel_.writes_that_succeed == 0) {
+      kernel_.writes_that_succeed = UINT64_MAX;
+      return os_failure("told to fail", ENOMEM);
+    }
+    --kernel_.writes_that_succeed;
     kernel_.written.emplace_back(bytes.begin(), bytes.end());
     return {};
   }

@@ -90,6 +90,7 @@ Result<> IoctlServer::open_device() {
   messages_->clear();
   features_ = 0;
   owner_ = 0;
+  table_.clear();
   has_table_ = false;
   has_memory_ = false;
   log_.reset();
@@ -183,31 +184,65 @@ Result<> IoctlServer::reset_owner(Call&) { return as_errno(open_device(), ENOMEM
 // ---- memory, log
 
 Result<> IoctlServer::set_mem_table(Call& call) {
+  auto told = TRY(take_table(call));
+  // Addresses that are no user's matter to the kernel only when a ring uses the table.
+  const bool usable = std::ranges::all_of(told, [](const vhost_memory_region& region) {
+    return is_user_range(region.userspace_addr, region.memory_size);
+  });
+  if (!usable && any_active()) return no(EFAULT, "memory region is no user's");
+  if (!usable) told.clear();
+  TRY(move_to(call.caller, told));
+  table_ = std::move(told);
+  has_table_ = usable;
+  return {};
+}
+
+Result<IoctlServer::Table> IoctlServer::take_table(Call& call) {
   const auto head = TRY(call.caller.take<MemoryTableHead>(call.argument));
   if (head.padding != 0) return no(EOPNOTSUPP, "memory table is padded");
   if (head.nregions > options_.max_regions) return no(E2BIG, "too many memory regions");
-  std::vector<vhost_memory_region> told(head.nregions);
+  Table told(head.nregions);
   TRY(call.caller.copy_in(std::as_writable_bytes(std::span(told)), call.argument + sizeof head));
-  vhost::SetMemTable table;
-  bool usable = true;
+  for (const vhost_memory_region& region : told) {
+    const memory::GuestAddress guest{region.guest_phys_addr};
+    if (region.memory_size == 0 || !guest.plus(region.memory_size - 1))
+      return no(EFAULT, "memory region wraps");
+  }
+  return told;
+}
+
+// Rings move along. Where one cannot, all stay with the table of before.
+Result<> IoctlServer::move_to(Caller& caller, const Table& told) {
+  auto request = TRY(share(caller, told));
+  const auto running = TRY(stop_all());
+  const auto set = use(std::move(request));
+  auto moved = set;
+  if (const auto started = start_all(caller, running); set && !started) {
+    limited_.warning("memory table does not hold the rings: {}", started.error().to_string());
+    moved = no(EFAULT, "a ring cannot be in the memory table");
+    TRY(stop_all());
+    TRY(use(TRY(share(caller, table_))));
+    TRY(start_all(caller, running));
+  }
+  return moved;
+}
+
+Result<vhost::SetMemTable> IoctlServer::share(Caller& caller, const Table& told) {
+  vhost::SetMemTable request;
   for (const vhost_memory_region& region : told) {
     const memory::RegionLayout layout{
         .guest = {region.guest_phys_addr}, .size = region.memory_size, .front_end = {region.userspace_addr}};
-    if (layout.size == 0 || !layout.guest.plus(layout.size - 1)) return no(EFAULT, "memory region wraps");
-    usable = usable && is_user_range(layout.front_end.value, layout.size);
-    if (usable) TRY(as_errno(call.caller.share(layout, table.regions), EFAULT));
+    TRY(as_errno(caller.share(layout, request.regions), EFAULT));
   }
-  // Addresses that are no user's matter to the kernel only when a ring uses the table.
-  if (!usable) {
-    if (any_active()) return no(EFAULT, "memory region is no user's");
-    table.regions.clear();
-  }
-  const bool empty = table.regions.empty();
-  if (auto set = as_errno(ask(std::move(table)), EFAULT); !set) {
+  return request;
+}
+
+Result<> IoctlServer::use(vhost::SetMemTable request) {
+  const bool empty = request.regions.empty();
+  if (auto set = as_errno(ask(std::move(request)), EFAULT); !set) {
     limited_.warning("memory table is refused: {}", set.error().to_string());
     return std::unexpected(set.error());
   }
-  has_table_ = usable;
   has_memory_ = !empty;
   return {};
 }
@@ -398,16 +433,29 @@ bool IoctlServer::any_active() const {
   return std::ranges::any_of(rings_, [](const Ring& ring) { return ring.active; });
 }
 
-template <class Change>
-Result<> IoctlServer::with_rings_stopped(Caller& caller, Change change) {
+Result<std::vector<uint32_t>> IoctlServer::stop_all() {
   std::vector<uint32_t> running;
   for (uint32_t index = 0; index < rings_.size(); ++index) {
     if (!rings_[index].active) continue;
     running.push_back(index);
     TRY(stop(index));
   }
+  return running;
+}
+
+Result<> IoctlServer::start_all(Caller& caller, const std::vector<uint32_t>& rings) {
+  Result<> first;
+  for (const uint32_t index : rings) {
+    if (auto started = start(caller, index); !started && first) first = started;
+  }
+  return first;
+}
+
+template <class Change>
+Result<> IoctlServer::with_rings_stopped(Caller& caller, Change change) {
+  const auto running = TRY(stop_all());
   const auto changed = change();
-  for (const uint32_t index : running) TRY(start(caller, index));
+  TRY(start_all(caller, running));
   return changed;
 }
 
@@ -420,9 +468,9 @@ Result<> IoctlServer::check_areas(Caller& caller, const vhost::SetVringAddr& at,
 
 // ---- IOTLB
 
-Result<size_t> IoctlServer::read(std::span<std::byte> to) {
+Result<size_t> IoctlServer::read(std::span<std::byte> to, Reader reader) {
   auto result = messages_->read(to);
-  if (result || result.error().os_error != EAGAIN) return result;
+  if (result || result.error().os_error != EAGAIN || reader == Reader::at_once) return result;
   const std::scoped_lock lock(mutex_);
   if (!has_iotlb()) return no(EBADFD, "there is no IOTLB");
   return result;
@@ -430,6 +478,8 @@ Result<size_t> IoctlServer::read(std::span<std::byte> to) {
 
 Result<size_t> IoctlServer::write(std::span<const std::byte> from) {
   const vhost::IotlbMessage message = TRY(IotlbMessages::decode(from));
+  if (message.type == vhost::IotlbType::update && message.size == 0)
+    return no(EINVAL, "an update of no bytes");
   const std::scoped_lock lock(mutex_);
   if (!device_) return no(EFAULT, "the device could not be made again");
   const bool known = message.type == vhost::IotlbType::update || message.type == vhost::IotlbType::invalidate;

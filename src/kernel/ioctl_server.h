@@ -54,8 +54,10 @@ class IoctlServer {
 
   // What ioctl() returns, or minus an errno.
   long ioctl(Caller& caller, unsigned long request, uint64_t argument);
-  // IOTLB messages to the caller. EAGAIN: none waits now; EBADFD: none will.
-  Result<size_t> read(std::span<std::byte> to);
+  enum class Reader : uint8_t { at_once, waits };
+  // IOTLB messages to the caller. EAGAIN: none is there now, and a reader that waits tries again later; it
+  // is told EBADFD where none will come.
+  Result<size_t> read(std::span<std::byte> to, Reader reader = Reader::at_once);
   // And from it. Takes one message, whatever follows it.
   Result<size_t> write(std::span<const std::byte> from);
   // Whether read() would give something; and `told` for whenever that changes (it must not call back).
@@ -126,6 +128,14 @@ class IoctlServer {
   Result<> start(Caller& caller, uint32_t index);
   Result<> stop(uint32_t index);
   // Runs `change` while no ring runs, and starts again those that did.
+  using Table = std::vector<vhost_memory_region>;
+  static Result<vhost::SetMemTable> share(Caller& caller, const Table& told);
+  Result<Table> take_table(Call& call);
+  Result<> move_to(Caller& caller, const Table& told);
+  Result<> use(vhost::SetMemTable request);
+  Result<std::vector<uint32_t>> stop_all();  // those that ran
+  // Tries all; the first failure.
+  Result<> start_all(Caller& caller, const std::vector<uint32_t>& rings);
   template <class Change>
   Result<> with_rings_stopped(Caller& caller, Change change);
   static Result<> check_areas(Caller& caller, const vhost::SetVringAddr& at, uint32_t size);
@@ -144,6 +154,7 @@ class IoctlServer {
   bool swaps_bytes_ = false;               // the device serves SET_VRING_ENDIAN
   uint64_t features_ = 0;
   pid_t owner_ = 0;          // 0: none
+  Table table_;              // as it was told; empty if it may not be used
   bool has_table_ = false;   // that may be used
   bool has_memory_ = false;  // and it is not empty
   UniqueFd log_;

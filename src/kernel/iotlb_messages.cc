@@ -68,6 +68,7 @@ void IotlbMessages::clear() {
   const std::scoped_lock lock(mutex_);
   if (!messages_.empty() && told_) told_(false);
   messages_.clear();
+  version_ = 1;
 }
 
 Result<IotlbMessage> IotlbMessages::decode(std::span<const std::byte> from) {

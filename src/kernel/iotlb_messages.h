@@ -28,7 +28,7 @@ class IotlbMessages final : public vhost::FrontEnd {
   // 0, as the kernel has it, if `to` is too short for a message; EAGAIN if there is none.
   Result<size_t> read(std::span<std::byte> to);
   void set_version(unsigned version);
-  void clear();
+  void clear();  // also of the version that was agreed on
 
   // EINVAL for what is not a message; the second version's address space is not looked at.
   static Result<vhost::IotlbMessage> decode(std::span<const std::byte> from);

@@ -105,8 +105,12 @@ Result<Done> KernelDevice::on(const vhost::ResetDevice&) {
     TRY(tell_file(VHOST_SET_VRING_CALL, ring, {}));
     TRY(tell_file(VHOST_SET_VRING_ERR, ring, {}));
   }
-  vrings_ = std::vector<Vring>(shape_.rings);
+  // While the kernel has LOG_ALL the memory table must stay below the log.
+  TRY(endpoint_->set_features(*file_, 0));
   features_ = 0;
+  iotlb_table_ = memory::IotlbTable::empty();
+  if (iotlb_lives_) TRY(fill_iotlb());
+  vrings_ = std::vector<Vring>(shape_.rings);
   status_ = 0;
   TRY(endpoint_->reset(*file_));
   return Done{};
@@ -120,16 +124,26 @@ Result<uint64_t> KernelDevice::on(const vhost::GetFeatures&) {
   return features & ~protocol_features_bit;
 }
 
-// A device IOTLB is emptied by the kernel whenever features are set.
+// The kernel empties its IOTLB when it is given ACCESS_PLATFORM.
 Result<Done> KernelDevice::on(const vhost::SetFeatures& request) {
   const uint64_t features = request.features & ~protocol_features_bit;
   TRY(check_log(features, *map_, log_.get()));
-  TRY(endpoint_->set_features(*file_, features));
+  const bool moves = translates(features) != translates();
+  if (moves) TRY(stop_all());
+  if (const auto taken = endpoint_->set_features(*file_, features); !taken) {
+    settle_or_wait();
+    return std::unexpected(taken.error());
+  }
   features_ = request.features;
-  if (translates()) TRY(rewrite_iotlb());
-  if (has(vhost::VHOST_USER_F_PROTOCOL_FEATURES)) return Done{};
-  for (Vring& vring : vrings_) vring.enabled = true;
-  TRY(settle());
+  iotlb_lives_ = iotlb_lives_ || translates();
+  if (moves && !translates()) iotlb_table_ = memory::IotlbTable::empty();
+  if (moves || translates()) TRY(fill_iotlb());
+  if (!has(vhost::VHOST_USER_F_PROTOCOL_FEATURES)) {
+    for (Vring& vring : vrings_) vring.enabled = true;
+    TRY(settle());
+  } else if (moves) {
+    settle_or_wait();
+  }
   return Done{};
 }
 
@@ -149,8 +163,8 @@ Result<uint64_t> KernelDevice::on(const vhost::GetQueueNum&) { return vrings_.si
 
 bool KernelDevice::is_packed() const { return has(VIRTIO_F_RING_PACKED); }
 
-bool KernelDevice::translates() const {
-  return has(VIRTIO_F_ACCESS_PLATFORM) && !shape_.rings_by_guest_address;
+bool KernelDevice::translates(uint64_t features) const {
+  return (features & bit(VIRTIO_F_ACCESS_PLATFORM)) != 0 && !shape_.rings_by_guest_address;
 }
 
 // ---- memory
@@ -172,10 +186,12 @@ Result<Done> KernelDevice::on(vhost::SetMemTable& request) {
 // Nothing moves: rings go on.
 Result<Done> KernelDevice::on(vhost::AddMemReg& request) {
   if (map_->regions().size() >= max_mem_slots_) return refused("all memory slots are taken", max_mem_slots_);
-  auto map = TRY(map_->with(TRY(open_region(request.region))));
+  auto region = TRY(open_region(request.region));
+  auto map = TRY(map_->with(region));
   TRY(check_log(features_, *map, log_.get()));
   TRY(endpoint_->set_memory(*file_, *map));
   map_ = std::move(map);
+  if (iotlb_lives_ && !translates()) TRY(update_by_guest_address(*region));
   TRY(settle());
   return Done{};
 }
@@ -188,12 +204,16 @@ Result<Done> KernelDevice::on(const vhost::RemMemReg& request) {
 Result<> KernelDevice::replace_map(std::shared_ptr<const memory::Map> map) {
   TRY(check_log(features_, *map, log_.get()));
   TRY(stop_all());
+  if (iotlb_lives_) TRY(iotlb_.invalidate(0, UINT64_MAX));
   const auto taken = endpoint_->set_memory(*file_, *map);
   if (taken) std::swap(map_, map);
-  if (taken && translates()) TRY(rewrite_iotlb());
-  // Rings that do not lie in the new table wait for one where they do.
-  if (auto settled = settle(); !settled) log::warning("{}", settled.error().to_string());
+  if (iotlb_lives_) TRY(fill_iotlb());
+  settle_or_wait();
   return taken;
+}
+
+void KernelDevice::settle_or_wait() {
+  if (auto settled = settle(); !settled) log::warning("{}", settled.error().to_string());
 }
 
 // ---- log
@@ -259,18 +279,33 @@ Result<Done> KernelDevice::on(const vhost::UpdateIotlb& request) {
     iotlb_table_ = TRY(iotlb_table_->with(entry));
     TRY(settle());
   }
+  // After settle(): an answer that does not help is not asked for again at once.
+  for (Vring& vring : vrings_) {
+    if (vring.asked && *vring.asked - message.iova.value < message.size) vring.asked.reset();
+  }
   return Done{};
 }
 
 // Entries that do not lie in memory any more are forgotten: the kernel will ask.
-Result<> KernelDevice::rewrite_iotlb() {
+Result<> KernelDevice::fill_iotlb() {
   TRY(iotlb_.invalidate(0, UINT64_MAX));
+  if (!translates()) {
+    for (const auto& region : map_->regions()) TRY(update_by_guest_address(*region));
+    return {};
+  }
   auto kept = memory::IotlbTable::empty();
   for (const memory::IotlbEntry& entry : iotlb_table_->entries()) {
     if (iotlb_.update(*map_, entry)) kept = TRY(kept->with(entry));
   }
   iotlb_table_ = std::move(kept);
   return {};
+}
+
+// Once there, the kernel's IOTLB stays, and all addresses go through it: also those of a driver without an
+// IOMMU.
+Result<> KernelDevice::update_by_guest_address(const memory::Region& region) {
+  return iotlb_.update(region.layout().guest.value, region.layout().size, region.data(),
+                       static_cast<uint8_t>(memory::Access::read_write));
 }
 
 Result<Done> KernelDevice::on(vhost::SetFrontEnd& request) {
@@ -487,15 +522,15 @@ Result<> KernelDevice::tell_addresses(vhost::RingIndex index) {
   return {};
 }
 
-// From what the front-end said to what the kernel understands: pointers, guest addresses for vDPA; behind an
-// IOMMU both say the same.
+// From what the front-end said to what the kernel understands: pointers, or guest addresses where they are
+// looked up (vDPA, an IOTLB that has stayed); behind an IOMMU both say the same.
 Result<KernelDevice::Areas> KernelDevice::place(const Vring& vring, vhost_vring_addr& addresses) const {
   Areas areas;
   if (translates()) return areas;
   const uint64_t desc = desc_bytes(vring.size);
   const uint64_t avail = avail_bytes(vring.size, is_packed());
   const uint64_t used = used_bytes(vring.size, is_packed());
-  if (shape_.rings_by_guest_address) {
+  if (shape_.rings_by_guest_address || iotlb_lives_) {
     addresses.desc_user_addr = TRY(guest_address(addresses.desc_user_addr, desc));
     addresses.avail_user_addr = TRY(guest_address(addresses.avail_user_addr, avail));
     addresses.used_user_addr = TRY(guest_address(addresses.used_user_addr, used));

@@ -124,7 +124,9 @@ class KernelDevice final : public vhost::Device {
   Vring& vring(vhost::RingIndex index);
   [[nodiscard]] bool has(unsigned feature) const { return (features_ >> feature & 1) != 0; }
   [[nodiscard]] bool is_packed() const;
-  [[nodiscard]] bool translates() const;  // the kernel asks an IOTLB
+  // Rings and descriptors have I/O virtual addresses, which the front-end translates.
+  [[nodiscard]] bool translates(uint64_t features) const;
+  [[nodiscard]] bool translates() const { return translates(features_); }
 
   [[nodiscard]] RingSet ready();
   // Whether the kernel can write to the ring's used area; what is missing is asked for.
@@ -132,6 +134,8 @@ class KernelDevice final : public vhost::Device {
 
   // Starts what is ready and stops what is not any more.
   Result<> settle();
+  // For rings that need not lie in the memory table now: they wait for one where they do.
+  void settle_or_wait();
   Result<> start(RingSet rings);
   Result<> stop(RingSet rings);
   Result<> stop_all();
@@ -144,7 +148,8 @@ class KernelDevice final : public vhost::Device {
   void kick(vhost::RingIndex index) const;
 
   Result<> replace_map(std::shared_ptr<const memory::Map> map);
-  Result<> rewrite_iotlb();
+  Result<> fill_iotlb();  // with what we know, and nothing else
+  Result<> update_by_guest_address(const memory::Region& region);
   [[nodiscard]] Result<> check_log(uint64_t features, const memory::Map& map,
                                    const memory::Region* log) const;
 
@@ -158,8 +163,9 @@ class KernelDevice final : public vhost::Device {
   const uint64_t max_mem_slots_;
   Shape shape_;
   bool can_swap_endian_ = false;
-  uint64_t features_ = 0;  // as the front-end sent them
-  uint64_t status_ = 0;    // likewise
+  uint64_t features_ = 0;     // as the front-end sent them and the kernel has taken them
+  uint64_t status_ = 0;       // as the front-end sent it
+  bool iotlb_lives_ = false;  // since ACCESS_PLATFORM was set first, for as long as the file is open
   std::shared_ptr<const memory::IotlbTable> iotlb_table_ = memory::IotlbTable::empty();
   RingSet running_;
   std::shared_ptr<vhost::FrontEnd> front_end_;

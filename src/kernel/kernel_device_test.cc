@@ -334,6 +334,20 @@ TEST(KernelDevice, TheLogOfARingLiesInTheLog) {
   EXPECT_TRUE(rig.ask(Rig::addresses(0, 0, UINT64_MAX)));
 }
 
+TEST(KernelDevice, AResetTakesLogAllBackFromTheKernelBeforeMemoryMayOutgrowTheLog) {
+  Rig rig(net());
+  ASSERT_TRUE(rig.share());
+  ASSERT_TRUE(rig.ask(log_of(log_bytes_needed)));
+  ASSERT_TRUE(rig.ask(vhost::SetFeatures{bit(VHOST_F_LOG_ALL) | bit30}));
+  rig.kernel.failures[VHOST_SET_FEATURES] = EFAULT;
+  EXPECT_FALSE(rig.ask(vhost::ResetDevice{}));
+  EXPECT_FALSE(rig.share(guest_base + 0x1000'0000));
+  rig.kernel.failures.clear();
+  ASSERT_TRUE(rig.ask(vhost::ResetDevice{}));
+  EXPECT_EQ(rig.kernel.set_features & bit(VHOST_F_LOG_ALL), 0U);
+  EXPECT_TRUE(rig.share(guest_base + 0x1000'0000));
+}
+
 // ---- features
 
 TEST(KernelDevice, Bit27IsNotOfferedAndAsksForHeadersOfASocketWithoutThem) {
@@ -434,6 +448,17 @@ TEST(KernelDevice, AnInvalidationOfNoBytesIsOfEverything) {
   EXPECT_EQ(message.iotlb.size, UINT64_MAX);
 }
 
+// What the last entries say, from the last invalidation of everything on.
+std::vector<vhost_iotlb_msg> entries_of(const testing::Kernel& kernel) {
+  std::vector<vhost_iotlb_msg> entries;
+  for (const auto& bytes : kernel.written) {
+    const vhost_iotlb_msg message = as_v2(bytes).iotlb;
+    if (message.type == VHOST_IOTLB_UPDATE) entries.push_back(message);
+    if (message.type == VHOST_IOTLB_INVALIDATE && message.size == UINT64_MAX) entries.clear();
+  }
+  return entries;
+}
+
 TEST(KernelDevice, ANewMemoryTableFillsTheIotlbAnew) {
   Rig rig(net(), behind_iommu);
   ASSERT_TRUE(rig.ask(vhost::SetFeatures{behind_iommu | bit30}));
@@ -441,16 +466,65 @@ TEST(KernelDevice, ANewMemoryTableFillsTheIotlbAnew) {
   ASSERT_TRUE(rig.ask(update_at(0x5000, 0x1000, front_end_base + 0x3000)));
   rig.kernel.forget();
   ASSERT_TRUE(rig.share());
-  ASSERT_EQ(rig.kernel.written.size(), 2U);
+  EXPECT_EQ(as_v2(rig.kernel.written.at(0)).iotlb.type, VHOST_IOTLB_INVALIDATE);
+  const auto entries = entries_of(rig.kernel);
+  ASSERT_EQ(entries.size(), 1U);
+  EXPECT_EQ(entries[0].uaddr, rig.kernel.memory[0].userspace_addr + 0x3000);
+}
+
+// The kernel keeps its IOTLB when ACCESS_PLATFORM is taken back, and looks up all that it is told.
+TEST(KernelDevice, AnIotlbThatOutlivesAccessPlatformHasMemoryByGuestAddress) {
+  Rig rig(net(), behind_iommu);
+  ASSERT_TRUE(rig.ask(vhost::SetFeatures{behind_iommu | bit30}));
+  ASSERT_TRUE(rig.share());
+  ASSERT_TRUE(rig.ask(update_at(0x5000, 0x1000, front_end_base)));
+  ASSERT_TRUE(rig.ask(update_at(Rig::addresses(0).used, 0x1000, front_end_base)));
+  rig.run(0);
+  EXPECT_EQ(rig.kernel.asked.back(), "NET_SET_BACKEND 0 fd");
+  EXPECT_EQ(rig.kernel.addresses[0].desc_user_addr, Rig::addresses(0).desc);
+  rig.kernel.forget();
+  ASSERT_TRUE(rig.ask(vhost::SetFeatures{bit(VIRTIO_F_VERSION_1) | bit30}));
+  EXPECT_EQ(rig.kernel.asked.front(), "NET_SET_BACKEND 0 none");
+  EXPECT_EQ(rig.kernel.asked.back(), "NET_SET_BACKEND 0 fd");
+  EXPECT_EQ(rig.kernel.addresses[0].desc_user_addr, guest_base + 0x10000);
+  auto entries = entries_of(rig.kernel);
+  ASSERT_EQ(entries.size(), 1U);
+  EXPECT_EQ(entries[0].iova, guest_base);
+  EXPECT_EQ(entries[0].uaddr, rig.kernel.memory[0].userspace_addr);
+  // And it follows the memory table.
+  rig.kernel.forget();
+  ASSERT_TRUE(rig.share());
+  ASSERT_TRUE(rig.ask(vhost::AddMemReg{{layout_at(0x8000'0000, 0x1000), test_file(0x1000)}}));
+  entries = entries_of(rig.kernel);
+  ASSERT_EQ(entries.size(), 2U);
+  EXPECT_EQ(entries[0].uaddr, rig.kernel.memory[0].userspace_addr);
+  EXPECT_EQ(entries[1].iova, 0x8000'0000U);
+  EXPECT_EQ(entries[1].uaddr, rig.kernel.memory[1].userspace_addr);
+}
+
+TEST(KernelDevice, MemoryLeavesTheIotlbBeforeItLeavesTheTable) {
+  Rig rig(net(), behind_iommu);
+  ASSERT_TRUE(rig.ask(vhost::SetFeatures{behind_iommu | bit30}));
+  ASSERT_TRUE(rig.share());
+  ASSERT_TRUE(rig.ask(update_at(0x5000, 0x1000, front_end_base)));
+  ASSERT_TRUE(rig.ask(vhost::ResetDevice{}));
+  EXPECT_EQ(entries_of(rig.kernel).at(0).iova, guest_base);
+  rig.kernel.forget();
+  ASSERT_TRUE(rig.ask(vhost::SetMemTable{}));
+  ASSERT_FALSE(rig.kernel.written.empty());
   EXPECT_EQ(as_v2(rig.kernel.written[0]).iotlb.type, VHOST_IOTLB_INVALIDATE);
-  EXPECT_EQ(as_v2(rig.kernel.written[1]).iotlb.uaddr, rig.kernel.memory[0].userspace_addr + 0x3000);
+  EXPECT_EQ(as_v2(rig.kernel.written[0]).iotlb.size, UINT64_MAX);
+  EXPECT_THAT(entries_of(rig.kernel), IsEmpty());
 }
 
 class Listening final : public vhost::FrontEnd {
  public:
   Result<vhost::FrontEndReply> handle(vhost::FrontEndRequest request) override {
     const std::scoped_lock lock(mutex_);
-    if (const auto* fault = std::get_if<vhost::IotlbFault>(&request)) last_ = fault->message;
+    if (const auto* fault = std::get_if<vhost::IotlbFault>(&request)) {
+      last_ = fault->message;
+      ++count_;
+    }
     told_.notify_all();
     return vhost::Done{};
   }
@@ -459,11 +533,16 @@ class Listening final : public vhost::FrontEnd {
     told_.wait_for(lock, std::chrono::seconds(10), [this] { return last_.has_value(); });
     return last_;
   }
+  bool wait_for_misses(unsigned count) {
+    std::unique_lock lock(mutex_);
+    return told_.wait_for(lock, std::chrono::seconds(10), [&] { return count_ == count; });
+  }
 
  private:
   std::mutex mutex_;
   std::condition_variable told_;
   std::optional<vhost::IotlbMessage> last_;
+  unsigned count_ = 0;
 };
 
 TEST(KernelDevice, MissesOfTheKernelAreToldToTheFrontEnd) {
@@ -505,6 +584,21 @@ TEST(KernelDevice, BehindAnIommuARingStartsWhenItsUsedAreaIsMapped) {
   EXPECT_EQ(rig.kernel.asked.back(), "NET_SET_BACKEND 0 fd");
   EXPECT_EQ(rig.kernel.addresses[0].desc_user_addr, Rig::addresses(0).desc);
   EXPECT_TRUE(rig.was_kicked());
+}
+
+TEST(KernelDevice, WhatWasInvalidatedIsAskedForAgain) {
+  Rig rig(net(), behind_iommu);
+  const auto front_end = std::make_shared<Listening>();
+  ASSERT_TRUE(rig.ask(vhost::SetFrontEnd{front_end}));
+  ASSERT_TRUE(rig.ask(vhost::SetFeatures{behind_iommu | bit30}));
+  ASSERT_TRUE(rig.share());
+  rig.run(0);
+  ASSERT_TRUE(front_end->wait_for_misses(1));
+  const uint64_t used = Rig::addresses(0).used;
+  ASSERT_TRUE(
+      rig.ask(vhost::UpdateIotlb{{.iova = {used}, .size = 0x1000, .type = vhost::IotlbType::invalidate}}));
+  ASSERT_TRUE(rig.ask(update_at(used + 0x10'0000, 0x1000, front_end_base)));
+  EXPECT_TRUE(front_end->wait_for_misses(2));
 }
 
 TEST(KernelDevice, AReadOnlyUsedAreaDoesNotStartTheRing) {
@@ -636,6 +730,19 @@ TEST(KernelDevice, TheMemoryTableIsTheMappingOfAVdpaDevice) {
   ASSERT_TRUE(rig.ask(vhost::SetMemTable{}));
   ASSERT_EQ(rig.kernel.written.size(), 1U);
   EXPECT_EQ(as_v2(rig.kernel.written[0]).iotlb.type, VHOST_IOTLB_INVALIDATE);
+}
+
+TEST(KernelDevice, ATableThatAVdpaDeviceCannotMapLeavesTheOldOneMapped) {
+  Rig rig(vdpa_endpoint(), of_vdpa);
+  ASSERT_TRUE(rig.share());
+  const uint64_t ours = as_v2(rig.kernel.written.at(0)).iotlb.uaddr;
+  rig.kernel.forget();
+  rig.kernel.writes_that_succeed = 1;  // the invalidation
+  EXPECT_FALSE(rig.share());
+  ASSERT_EQ(rig.kernel.written.size(), 2U);
+  EXPECT_EQ(as_v2(rig.kernel.written[0]).iotlb.type, VHOST_IOTLB_INVALIDATE);
+  EXPECT_EQ(as_v2(rig.kernel.written[1]).iotlb.type, VHOST_IOTLB_UPDATE);
+  EXPECT_EQ(as_v2(rig.kernel.written[1]).iotlb.uaddr, ours);
 }
 
 TEST(KernelDevice, AVdpaDeviceIsSuspendedWhereItCanBe) {

@@ -2,7 +2,9 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -51,7 +53,15 @@ std::optional<MappedRange> MappedRange::parse(std::string_view line) {
   range.writable = line[0] == 'r' && line[1] == 'w';
   range.shared = line[3] == 's';
   line.remove_prefix(5);
-  if (!take_hex(line, range.offset)) return std::nullopt;
+  uint64_t major = 0;
+  uint64_t minor = 0;
+  if (!take_hex(line, range.offset) || !take_character(line, ' ') || !take_hex(line, major) ||
+      !take_character(line, ':') || !take_hex(line, minor) || !take_character(line, ' ')) {
+    return std::nullopt;
+  }
+  range.device = ::makedev(static_cast<unsigned>(major), static_cast<unsigned>(minor));
+  if (std::from_chars(line.data(), line.data() + line.size(), range.inode).ec != std::errc())
+    return std::nullopt;
   const size_t name = line.find('/');
   if (name != std::string_view::npos) range.name = line.substr(name);
   return range;
@@ -86,9 +96,16 @@ Result<UniqueFd> OtherProcess::descriptor(int number) {
   return fd;
 }
 
+// We open with rights that the caller need not have, so it is only what its mapping has proved.
 Result<UniqueFd> OtherProcess::open_file(const MappedRange& range) const {
   const std::string path = fmt::format("/proc/{}/map_files/{:x}-{:x}", process_, range.begin, range.end);
-  UniqueFd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+  const UniqueFd named(::open(path.c_str(), O_PATH | O_CLOEXEC));
+  if (!named) return os_failure("cannot find the file behind the caller's memory");
+  struct stat status{};
+  if (::fstat(named.get(), &status) != 0) return os_failure("cannot examine the caller's memory");
+  if (!S_ISREG(status.st_mode) || status.st_dev != range.device || status.st_ino != range.inode)
+    return bad_address();
+  UniqueFd fd(::open(fmt::format("/proc/self/fd/{}", named.get()).c_str(), O_RDWR | O_CLOEXEC));
   if (!fd) return os_failure("cannot open the file behind the caller's memory");
   return fd;
 }
@@ -109,6 +126,7 @@ Result<> OtherProcess::share(const memory::RegionLayout& layout, std::vector<vho
           process_, at);
       return bad_address();
     }
+    if (to.size() >= max_pieces) return bad_address();
     const uint64_t done = at - layout.front_end.value;
     const uint64_t here = std::min(end, range->end) - at;
     to.push_back({.layout = {.guest = {layout.guest.value + done},

@@ -3,6 +3,8 @@
 // takes the rights of a debugger (CAP_SYS_PTRACE, CAP_CHECKPOINT_RESTORE). One thread.
 #pragma once
 
+#include <sys/types.h>
+
 #include <optional>
 #include <string>
 #include <string_view>
@@ -16,6 +18,8 @@ struct MappedRange {
   uint64_t begin = 0;
   uint64_t end = 0;
   uint64_t offset = 0;  // bytes into the file
+  dev_t device = 0;     // of the file; memory without one has inode 0
+  ino_t inode = 0;
   bool writable = false;
   bool shared = false;
   std::string_view name;  // of the file; may be empty
@@ -26,6 +30,8 @@ struct MappedRange {
 
 class OtherProcess final : public Caller {
  public:
+  static constexpr size_t max_pieces = 512;
+
   // `argument`: where the ioctl's argument is in its memory; `in` what is there; `out` for what shall be.
   // They outlive the caller.
   struct Argument {
@@ -42,13 +48,15 @@ class OtherProcess final : public Caller {
   // What a device is given of its memory is mapped by us, and so it is there.
   Result<> probe(uint64_t address, uint64_t size, memory::Access access) override;
   Result<UniqueFd> descriptor(int number) override;
-  // Shared mappings only, by their files: private memory, where we would see a copy, is refused.
+  // Shared mappings of regular files only, by these files: private memory, where we would see a copy, is
+  // refused, and more than `max_pieces` regions in `to`.
   Result<> share(const memory::RegionLayout& layout, std::vector<vhost::MemoryRegion>& to) override;
+  // The file behind a mapping of its; EFAULT if it is another by now.
+  [[nodiscard]] Result<UniqueFd> open_file(const MappedRange& range) const;
 
  private:
   OtherProcess(pid_t process, UniqueFd pidfd, const Argument& argument)
       : process_(process), pidfd_(std::move(pidfd)), argument_(argument) {}
-  Result<UniqueFd> open_file(const MappedRange& range) const;
 
   pid_t process_ = 0;
   UniqueFd pidfd_;

@@ -2,11 +2,16 @@
 
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <cstring>
+#include <fstream>
+#include <string>
+
+#include "ringway/base/mapping.h"
 
 namespace ringway::kernel {
 namespace {
@@ -21,6 +26,8 @@ TEST(MappedRange, lines_of_maps_are_understood) {
   EXPECT_TRUE(shared->shared);
   EXPECT_TRUE(shared->writable);
   EXPECT_EQ(shared->name, "/memfd:guest ram (deleted)");
+  EXPECT_EQ(shared->device, ::makedev(0, 1));
+  EXPECT_EQ(shared->inode, 1025U);
   const auto text = MappedRange::parse("55d0c0000000-55d0c0001000 r-xp 00002000 fe:00 77 /usr/bin/cat");
   ASSERT_TRUE(text);
   EXPECT_FALSE(text->shared);
@@ -95,6 +102,47 @@ TEST_F(OtherProcessTest, private_and_absent_memory_is_refused) {
   EXPECT_EQ(share(private_, size).error().os_error, EFAULT);
   EXPECT_EQ(share(nullptr, size).error().os_error, EFAULT);
   EXPECT_FALSE(share(shared_, uint64_t{1} << 40U));
+}
+
+// The line of our own /proc/PID/maps for what begins there: a child's is the same. It lives as long as
+// `text`.
+std::optional<MappedRange> range_at(const void* at, std::string& text) {
+  std::ifstream maps("/proc/self/maps");
+  while (std::getline(maps, text)) {
+    const auto range = MappedRange::parse(text);
+    if (range && range->begin == reinterpret_cast<uintptr_t>(at)) return range;
+  }
+  return std::nullopt;
+}
+
+TEST_F(OtherProcessTest, a_mapping_that_has_been_replaced_is_not_opened) {
+  std::string text;
+  auto range = range_at(shared_, text);
+  ASSERT_TRUE(range);
+  EXPECT_TRUE(caller_->open_file(*range));
+  ++range->inode;
+  EXPECT_EQ(caller_->open_file(*range).error().os_error, EFAULT);
+  --range->inode;
+  ++range->device;
+  EXPECT_EQ(caller_->open_file(*range).error().os_error, EFAULT);
+}
+
+TEST_F(OtherProcessTest, a_table_does_not_become_any_number_of_regions) {
+  constexpr size_t page = 4096;
+  constexpr size_t pieces = OtherProcess::max_pieces + 1;
+  const UniqueFd fd(::memfd_create("pieces", MFD_CLOEXEC));
+  ASSERT_EQ(::ftruncate(fd.get(), pieces * page), 0);
+  auto area = Mapping::anonymous(pieces * page);
+  ASSERT_TRUE(area);
+  for (size_t i = 0; i < pieces; ++i) {  // backwards, so that they do not become one mapping
+    ASSERT_NE(::mmap(area->data() + i * page, page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd.get(),
+                     static_cast<off_t>((pieces - 1 - i) * page)),
+              MAP_FAILED);
+  }
+  caller_.emplace(*OtherProcess::of_thread(::getpid(), {}));
+  EXPECT_TRUE(share(area->data(), (pieces - 1) * page));
+  EXPECT_EQ(regions_.size(), pieces - 1);
+  EXPECT_EQ(share(area->data(), pieces * page).error().os_error, EFAULT);
 }
 
 TEST_F(OtherProcessTest, its_descriptors_can_be_had) {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "ringway/base/log.h"
 #include "ringway/kernel/endpoint.h"
 #include "ringway/vhost/features.h"
 
@@ -51,21 +52,13 @@ class VdpaEndpoint final : public Endpoint {
       if (layout.guest.value < range_.first || layout.guest.value + (layout.size - 1) > range_.last)
         return refused("memory region lies outside what the device can address", layout.guest.value);
     }
-    const auto is_in = [](const auto& list, const auto& one) {
-      return std::ranges::find(list, one) != list.end();
-    };
-    while (!mapped_.empty()) {
-      const auto gone = std::ranges::find_if(mapped_, [&](const auto& one) { return !is_in(wanted, one); });
-      if (gone == mapped_.end()) break;
-      TRY(iotlb_->invalidate((*gone)->layout().guest.value, (*gone)->layout().size));
-      mapped_.erase(gone);
+    const auto before = mapped_;
+    auto replaced = replace(wanted);
+    if (!replaced) {
+      // The old table stays, and so must its mapping.
+      if (const auto back = replace(before); !back) log::error("{}", back.error().to_string());
     }
-    for (const auto& region : wanted) {
-      if (is_in(mapped_, region)) continue;
-      TRY(map(*region));
-      mapped_.push_back(region);
-    }
-    return {};
+    return replaced;
   }
 
   // A device takes its features once in its life, and a reset may forget its mappings.
@@ -115,6 +108,27 @@ class VdpaEndpoint final : public Endpoint {
   Result<> reset(Ioctls& file) override { return set<__u8>(file, VHOST_VDPA_SET_STATUS, 0); }
 
  private:
+  using Regions = std::span<const std::shared_ptr<const memory::Region>>;
+
+  // The device maps `wanted` afterwards; what it maps already is left alone.
+  Result<> replace(Regions wanted) {
+    const auto is_in = [](const auto& list, const auto& one) {
+      return std::ranges::find(list, one) != list.end();
+    };
+    while (!mapped_.empty()) {
+      const auto gone = std::ranges::find_if(mapped_, [&](const auto& one) { return !is_in(wanted, one); });
+      if (gone == mapped_.end()) break;
+      TRY(iotlb_->invalidate((*gone)->layout().guest.value, (*gone)->layout().size));
+      mapped_.erase(gone);
+    }
+    for (const auto& region : wanted) {
+      if (is_in(mapped_, region)) continue;
+      TRY(map(*region));
+      mapped_.push_back(region);
+    }
+    return {};
+  }
+
   Result<> map(const memory::Region& region) {
     return iotlb_->update(region.layout().guest.value, region.layout().size, region.data(), read_write);
   }

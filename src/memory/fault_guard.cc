@@ -2,6 +2,7 @@
 
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <mutex>
@@ -60,14 +61,34 @@ bool place_zeros(uintptr_t begin, uintptr_t end, int flags) {
   return ::mmap(at, end - begin, PROT_READ | PROT_WRITE, flags, -1, 0) != MAP_FAILED;
 }
 
+// Huge pages change as a whole: change(begin, end) is tried again on what it takes them to.
+template <class Change>
+bool change_pages(uintptr_t begin, uintptr_t end, Change change) {
+  if (change(begin, end)) return true;
+  for (const uintptr_t size : {uintptr_t{2} << 20U, uintptr_t{1} << 30U}) {
+    if (errno != EINVAL) return false;
+    if (change(begin / size * size, (end + size - 1) / size * size)) return true;
+  }
+  return false;
+}
+
+bool replace_by_zeros(uintptr_t begin, uintptr_t end) {
+  return change_pages(begin, end,
+                      [](uintptr_t from, uintptr_t to) { return place_zeros(from, to, MAP_FIXED); });
+}
+
+bool make_accessible(uintptr_t begin, uintptr_t end) {
+  return change_pages(begin, end, [](uintptr_t from, uintptr_t to) {
+    void* at = reinterpret_cast<void*>(from);  // NOLINT(performance-no-int-to-ptr)
+    return ::mprotect(at, to - from, PROT_READ | PROT_WRITE) == 0;
+  });
+}
+
 // In the program's memory only the page that was touched changes.
 bool repair_page(uintptr_t address, int number, int code) {
   const uintptr_t page = address - address % page_size;
-  if (number == SIGBUS) return code == BUS_ADRERR && place_zeros(page, page + page_size, MAP_FIXED);
-  if (code == SEGV_ACCERR) {
-    void* at = reinterpret_cast<void*>(page);  // NOLINT(performance-no-int-to-ptr)
-    return ::mprotect(at, page_size, PROT_READ | PROT_WRITE) == 0;
-  }
+  if (number == SIGBUS) return code == BUS_ADRERR && replace_by_zeros(page, page + page_size);
+  if (code == SEGV_ACCERR) return make_accessible(page, page + page_size);
   // Where somebody maps something at this very moment, the access is simply tried again.
   return code == SEGV_MAPERR && (place_zeros(page, page + page_size, MAP_FIXED_NOREPLACE) || errno == EEXIST);
 }
@@ -83,7 +104,7 @@ bool absorb(uintptr_t address, int number, int code) {
     Bounds bounds;
     if (!range->holds(address, bounds)) continue;
     if (!bounds.borrowed) {
-      if (number != SIGBUS || !place_zeros(bounds.begin, bounds.end, MAP_FIXED)) return false;
+      if (number != SIGBUS || !replace_by_zeros(bounds.begin, bounds.end)) return false;
       note(*range);
       return true;
     }
@@ -96,19 +117,25 @@ bool absorb(uintptr_t address, int number, int code) {
   return repaired;
 }
 
+// As the program would have had it without us. Positive codes are the kernel's: a fault, not somebody's
+// kill().
 void pass_on(const struct sigaction& previous, int number, siginfo_t* info, void* context) {
-  if ((previous.sa_flags & SA_SIGINFO) != 0 && previous.sa_sigaction != nullptr) {
+  const bool is_fault = info->si_code > 0;
+  const bool has_handler = previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN;
+  if (has_handler && (previous.sa_flags & SA_SIGINFO) != 0) {
     previous.sa_sigaction(number, info, context);
-  } else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) {
+  } else if (has_handler) {
     previous.sa_handler(number);
-  } else {
+  } else if (is_fault) {
     ::sigaction(number, &previous, nullptr);  // the access faults again under it
+  } else if (previous.sa_handler == SIG_DFL) {
+    ::sigaction(number, &previous, nullptr);
+    ::syscall(SYS_tgkill, ::getpid(), ::gettid(), number);
   }
 }
 
 void on_fault(int number, siginfo_t* info, void* context) {
   const int saved_errno = errno;
-  // Positive codes are the kernel's: a fault, not somebody's kill().
   const bool absorbed =
       info->si_code > 0 && absorb(reinterpret_cast<uintptr_t>(info->si_addr), number, info->si_code);
   errno = saved_errno;

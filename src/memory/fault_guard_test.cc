@@ -1,6 +1,7 @@
 #include "ringway/memory/fault_guard.h"
 
 #include <gtest/gtest.h>
+#include <linux/memfd.h>
 #include <signal.h>
 
 #include <atomic>
@@ -178,6 +179,27 @@ TEST(FaultGuardBorrowed, a_file_that_is_truncated_costs_one_page) {
   EXPECT_EQ(load<uint8_t>(mapping.data()), 0x44);
 }
 
+// Nothing if the machine has no huge pages to give.
+Mapping huge_pages(const UniqueFd& fd, size_t size) {
+  if (!fd || ::ftruncate(fd.get(), static_cast<off_t>(size)) != 0) return {};
+  auto mapping = Mapping::of_file(fd.get(), size, 0);
+  return mapping ? *std::move(mapping) : Mapping();
+}
+
+TEST(FaultGuardBorrowed, a_file_of_huge_pages_that_is_truncated_costs_one_of_them) {
+  constexpr size_t huge = 2 << 20;
+  const UniqueFd fd(::memfd_create("huge", MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB));
+  const Mapping mapping = huge_pages(fd, 2 * huge);
+  if (mapping.data() == nullptr) GTEST_SKIP() << "there is no pool of huge pages";
+  const FaultGuard guard = FaultGuard::of_borrowed(mapping.data(), mapping.size());
+  const FaultGuard::Work work;
+  store<uint8_t>(mapping.data(), 0x44);
+  ASSERT_EQ(::ftruncate(fd.get(), huge), 0);
+  EXPECT_EQ(load<uint8_t>(mapping.data() + huge + 5 * test_page), 0);
+  EXPECT_TRUE(guard.broken());
+  EXPECT_EQ(load<uint8_t>(mapping.data()), 0x44);
+}
+
 TEST(FaultGuardBorrowed, all_who_have_borrowed_it_are_told) {
   const Borrowed borrowed;
   const FaultGuard other = FaultGuard::of_borrowed(borrowed.page(1), test_page);
@@ -244,6 +266,28 @@ TEST_F(FaultGuardDeathTest, a_handler_that_was_there_before_gets_what_is_not_gua
         ::raise(SIGBUS);
       },
       testing::ExitedWithCode(33), "");
+}
+
+TEST_F(FaultGuardDeathTest, a_signal_that_was_sent_ends_the_process_as_it_would_without_us) {
+  EXPECT_EXIT(
+      {
+        ::signal(SIGBUS, SIG_DFL);
+        const Shared guarded;
+        ::raise(SIGBUS);
+      },
+      testing::KilledBySignal(SIGBUS), "");
+}
+
+TEST_F(FaultGuardDeathTest, a_signal_that_was_sent_and_is_ignored_leaves_the_guard) {
+  EXPECT_EXIT(
+      {
+        ::signal(SIGBUS, SIG_IGN);
+        const Shared shared;
+        ::raise(SIGBUS);
+        shared.truncate();
+        ::_exit(shared.at(0) == 0 ? 36 : 1);
+      },
+      testing::ExitedWithCode(36), "");
 }
 
 TEST_F(FaultGuardDeathTest, a_plain_handler_that_was_there_before_gets_what_is_not_guarded) {

@@ -113,7 +113,8 @@ ssize_t DeviceFile::read(std::span<const iovec> to, bool blocking) {
     Result<size_t> taken = 0;
     {
       const loop::SignalsBlocked blocked;
-      taken = server_->read(std::span(message).first(room));
+      using enum kernel::IoctlServer::Reader;
+      taken = server_->read(std::span(message).first(room), blocking ? waits : at_once);
     }
     if (taken) {
       OwnProcess own;

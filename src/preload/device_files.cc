@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <cstdlib>
-#include <string_view>
 #include <vector>
 
 #include "ringway/base/log.h"
@@ -13,12 +12,6 @@
 #include "ringway/preload/devices.h"
 
 namespace ringway::preload {
-namespace {
-
-constexpr std::string_view net_path = "/dev/vhost-net";
-
-}  // namespace
-
 DeviceFiles& DeviceFiles::instance() {
   static auto* files = new DeviceFiles;  // NOLINT(cppcoreguidelines-owning-memory): hooks outlive destructors
   return *files;
@@ -27,6 +20,11 @@ DeviceFiles& DeviceFiles::instance() {
 DeviceFiles::Bits& DeviceFiles::bits() {
   static constinit Bits bits{};
   return bits;
+}
+
+std::atomic<bool>& DeviceFiles::held() {
+  static constinit std::atomic<bool> held = false;
+  return held;
 }
 
 DeviceFiles::DeviceFiles() : process_(::getpid()) {
@@ -50,8 +48,7 @@ void DeviceFiles::mark(int fd, bool ours) {
     word.fetch_and(~bit);
 }
 
-bool DeviceFiles::serves(const char* path) {
-  if (path == nullptr || net_path != path) return false;
+bool DeviceFiles::serves_net() {
   const loop::SignalsBlocked blocked;
   const std::scoped_lock lock(mutex_);
   if (!std::exchange(configured_, true)) {
@@ -117,6 +114,7 @@ void DeviceFiles::add(int fd, std::shared_ptr<DeviceFile> file) {
   if (!may_change()) return;
   before = std::exchange(files_[fd], std::move(file));
   mark(fd, true);
+  held().store(true);
 }
 
 std::shared_ptr<DeviceFile> DeviceFiles::remove(int fd) {

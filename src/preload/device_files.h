@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <string_view>
 #include <unordered_map>
 
 #include "ringway/engine/workers.h"
@@ -21,8 +22,9 @@ class DeviceFiles {
 
   static DeviceFiles& instance();
 
-  // Whether this path is a device that we serve.
-  [[nodiscard]] bool serves(const char* path);
+  static constexpr std::string_view net_path = "/dev/vhost-net";
+  // Whether we serve that device.
+  [[nodiscard]] bool serves_net();
   // A new descriptor of the program's, or minus an errno.
   int open(const char* path, int flags);
 
@@ -31,6 +33,8 @@ class DeviceFiles {
     if (fd < 0 || fd >= limit) return false;
     return (bits()[static_cast<size_t>(fd) / 64].load(std::memory_order_relaxed) >> (fd % 64) & 1) != 0;
   }
+  // Whether any was ever ours. Async-signal-safe.
+  [[nodiscard]] static bool has_held() { return held().load(std::memory_order_relaxed); }
   // None: this number is somebody else's by now.
   std::shared_ptr<DeviceFile> find(int fd);
   // `fd` is a new descriptor of the same file.
@@ -47,6 +51,7 @@ class DeviceFiles {
  private:
   using Bits = std::array<std::atomic<uint64_t>, limit / 64>;
   static Bits& bits();
+  static std::atomic<bool>& held();
 
   DeviceFiles();
   void mark(int fd, bool ours);

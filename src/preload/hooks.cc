@@ -6,8 +6,11 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <array>
+#include <cerrno>
 #include <cstdarg>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "ringway/preload/device_files.h"
@@ -51,8 +54,19 @@ T answer(T result) {
   return -1;
 }
 
+// The path may be anywhere, whatever the C library's headers promise to the compiler: the system call will
+// say.
 bool is_device(const char* path) {
-  return path != nullptr && path[0] == '/' && path[1] == 'd' && DeviceFiles::instance().serves(path);
+  constexpr size_t size = DeviceFiles::net_path.size() + 1;
+  std::array<char, size> start{};
+  const int saved_errno = errno;
+  ringway::kernel::OwnProcess own;
+  const bool read =
+      own.copy_in(std::as_writable_bytes(std::span(start)), reinterpret_cast<uintptr_t>(path)).has_value();
+  errno = saved_errno;
+  // Nothing of ours is touched for other files: this may be a child of vfork().
+  if (!read || start.back() != 0 || DeviceFiles::net_path != start.data()) return false;
+  return DeviceFiles::instance().serves_net();
 }
 
 int open_device(const char* path, int flags) { return answer(DeviceFiles::instance().open(path, flags)); }
@@ -68,6 +82,19 @@ bool blocks(int fd) { return (RINGWAY_REAL(Control, fcntl)(fd, F_GETFL) & O_NONB
 int copied(int fd, const std::shared_ptr<DeviceFile>& file) {
   if (fd >= 0 && file) DeviceFiles::instance().add(fd, file);
   return fd;
+}
+
+// `make` makes `to` a descriptor of `file`'s, or none of ours. What was there ends after it has been
+// replaced.
+template <class Make>
+int replacing(int to, const std::shared_ptr<DeviceFile>& file, Make make) {
+  auto replaced = DeviceFiles::may_hold(to) ? DeviceFiles::instance().remove(to) : nullptr;
+  const int made = make();
+  if (made >= 0) return copied(made, file);
+  const int error = errno;
+  if (replaced) DeviceFiles::instance().add(to, std::move(replaced));
+  errno = error;
+  return made;
 }
 
 // The program's vector, which may be anywhere.
@@ -91,6 +118,9 @@ ringway::Result<std::vector<iovec>> pieces(const iovec* vector, int count) {
   }
 
 // NOLINTEND(bugprone-macro-parentheses)
+
+// Not at first use, which may be in a child of vfork(), whose number the parent would keep.
+[[gnu::constructor]] void begin_of_process() { (void)DeviceFiles::instance(); }
 
 [[gnu::destructor]] void end_of_process() { DeviceFiles::instance().end(); }
 
@@ -207,14 +237,12 @@ RINGWAY_HOOK int dup(int fd) noexcept {
   return copied(RINGWAY_REAL(Dup, dup)(fd), file);
 }
 
-// What was behind `to` ends after it has been replaced.
 RINGWAY_HOOK int dup2(int from, int to) noexcept {
   using Dup2 = int(int, int);
   const auto file = file_of(from);
   if (from == to || (!file && !DeviceFiles::may_hold(to))) return RINGWAY_REAL(Dup2, dup2)(from, to);
   if (RINGWAY_REAL(Control, fcntl)(from, F_GETFD) < 0) return -1;
-  const auto replaced = DeviceFiles::may_hold(to) ? DeviceFiles::instance().remove(to) : nullptr;
-  return copied(RINGWAY_REAL(Dup2, dup2)(from, to), file);
+  return replacing(to, file, [&] { return RINGWAY_REAL(Dup2, dup2)(from, to); });
 }
 
 RINGWAY_HOOK int dup3(int from, int to, int flags) noexcept {
@@ -222,8 +250,7 @@ RINGWAY_HOOK int dup3(int from, int to, int flags) noexcept {
   const auto file = file_of(from);
   if (from == to || (!file && !DeviceFiles::may_hold(to))) return RINGWAY_REAL(Dup3, dup3)(from, to, flags);
   if (RINGWAY_REAL(Control, fcntl)(from, F_GETFD) < 0) return -1;
-  const auto replaced = DeviceFiles::may_hold(to) ? DeviceFiles::instance().remove(to) : nullptr;
-  return copied(RINGWAY_REAL(Dup3, dup3)(from, to, flags), file);
+  return replacing(to, file, [&] { return RINGWAY_REAL(Dup3, dup3)(from, to, flags); });
 }
 
 namespace {
@@ -261,12 +288,15 @@ RINGWAY_HOOK int close(int fd) {
 
 RINGWAY_HOOK int close_range(unsigned first, unsigned last, int flags) noexcept {
   using CloseRange = int(unsigned, unsigned, int);
-  if ((flags & CLOSE_RANGE_CLOEXEC) == 0) DeviceFiles::instance().remove_range(first, last);
+  constexpr int all_flags = CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC;
+  const bool closes = (flags & ~all_flags) == 0 && (flags & CLOSE_RANGE_CLOEXEC) == 0;
+  if (closes && DeviceFiles::has_held()) DeviceFiles::instance().remove_range(first, last);
   return RINGWAY_REAL(CloseRange, close_range)(first, last, flags);
 }
 
 RINGWAY_HOOK void closefrom(int first) noexcept {
   using CloseFrom = void(int);
-  DeviceFiles::instance().remove_range(first < 0 ? 0 : static_cast<unsigned>(first), UINT32_MAX);
+  if (DeviceFiles::has_held())
+    DeviceFiles::instance().remove_range(first < 0 ? 0 : static_cast<unsigned>(first), UINT32_MAX);
   RINGWAY_REAL(CloseFrom, closefrom)(first);
 }

@@ -76,6 +76,15 @@ TEST_F(IoctlServerIotlb, messages_are_of_the_version_that_was_agreed_on) {
   EXPECT_EQ(versions_, 1U << VHOST_IOTLB_MSG_V2);
 }
 
+TEST_F(IoctlServerIotlb, reset_owner_forgets_the_version_of_messages) {
+  ASSERT_EQ(call(VHOST_SET_OWNER), 0);
+  ASSERT_EQ(call(VHOST_SET_BACKEND_FEATURES, vhost::bit(VHOST_BACKEND_F_IOTLB_MSG_V2)), 0);
+  ASSERT_EQ(call(VHOST_RESET_OWNER), 0);
+  start_behind_iommu();
+  answer_misses();
+  EXPECT_EQ(versions_, 1U << VHOST_IOTLB_MSG);
+}
+
 TEST_F(IoctlServerIotlb, an_invalidation_is_obeyed) {
   start_behind_iommu();
   answer_misses();
@@ -90,7 +99,9 @@ TEST_F(IoctlServerIotlb, an_invalidation_is_obeyed) {
 TEST_F(IoctlServerIotlb, wrong_messages_have_the_kernels_errnos) {
   std::array<std::byte, kernel::IotlbMessages::size> room{};
   const auto error = [](const Result<size_t>& result) { return result ? 0 : result.error().os_error; };
-  EXPECT_EQ(error(server_->read(room)), EBADFD);
+  EXPECT_EQ(error(server_->read(room, kernel::IoctlServer::Reader::waits)), EBADFD);
+  EXPECT_EQ(error(server_->read(room)), EAGAIN);
+  EXPECT_EQ(error(write(message(0, 0, 4096, VHOST_IOTLB_UPDATE))), EINVAL);
   EXPECT_EQ(error(write(message(0, 4096, 0, VHOST_IOTLB_UPDATE))), EFAULT);
   EXPECT_EQ(server_->read(std::span(room).first(71)), size_t{0});
   ASSERT_EQ(call(VHOST_SET_FEATURES, features), 0);

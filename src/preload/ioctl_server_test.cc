@@ -34,6 +34,24 @@ TEST_F(IoctlServer, frames_that_nobody_has_room_for_yet_are_kept) {
   }
 }
 
+// Ten bytes of header instead of twelve: what was sent is no frame of that kind.
+TEST_F(IoctlServer, frames_of_other_features_are_not_received) {
+  start();
+  send("x");
+  EXPECT_TRUE(take_used(transmit));
+  for (const uint32_t ring : {receive, transmit}) ASSERT_EQ(unbind(ring), 0);
+  ASSERT_EQ(call(VHOST_SET_FEATURES, uint64_t{0}), 0);
+  for (const uint32_t ring : {receive, transmit}) {
+    std::memset(area(ring), 0, buffers_at);
+    make_driver(ring, 0);
+    describe(ring);
+    ASSERT_EQ(bind(ring), 0);
+  }
+  add_receive_buffer();
+  send("now");
+  EXPECT_EQ(take_used(receive), header + 3);
+}
+
 TEST_F(IoctlServer, a_merged_frame_says_in_how_many_buffers_it_lies) {
   start(modern | vhost::bit(VIRTIO_NET_F_MRG_RXBUF));
   constexpr uint32_t small = 1024;
@@ -193,6 +211,15 @@ TEST_F(IoctlServer, the_memory_table_may_change_under_running_rings) {
   echoes("before");
   EXPECT_EQ(set_memory(memory_size - 4096), 0);
   echoes("after");
+}
+
+TEST_F(IoctlServer, a_table_that_does_not_hold_a_running_ring_is_refused) {
+  start();
+  echoes("before");
+  EXPECT_EQ(set_memory(memory_size / 2), -EFAULT);  // the second ring lies behind
+  echoes("after");
+  unbind(transmit);
+  EXPECT_EQ(set_memory(memory_size / 2), 0);
 }
 
 TEST_F(IoctlServer, memory_that_is_unmapped_breaks_the_ring_and_not_the_process) {

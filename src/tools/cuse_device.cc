@@ -7,6 +7,7 @@
 #include <fuse_lowlevel.h>
 #include <poll.h>
 
+#include <algorithm>
 #include <array>
 #include <condition_variable>
 #include <cstring>
@@ -23,6 +24,7 @@ namespace ringway::tools {
 namespace {
 
 using kernel::IoctlInfo;
+using kernel::IoctlServer;
 using kernel::IotlbMessages;
 using kernel::OtherProcess;
 
@@ -57,12 +59,14 @@ Need need_of(unsigned long request, std::span<const std::byte> in) {
 // One open of the device.
 class OpenFile {
  public:
-  static Result<std::unique_ptr<OpenFile>> open(const kernel::IoctlServer::MakeDevice& make_device) {
-    auto file = std::make_unique<OpenFile>();
+  static Result<std::unique_ptr<OpenFile>> open(const kernel::IoctlServer::MakeDevice& make_device,
+                                                fuse_session* session) {
+    auto file = std::make_unique<OpenFile>(session);
     file->server_ = TRY(kernel::IoctlServer::open({}, make_device));
     file->server_->on_readable([raw = file.get()](bool waiting) { raw->tell(waiting); });
     return file;
   }
+  explicit OpenFile(fuse_session* session) : session_(session) {}
   ~OpenFile() {
     server_.reset();
     watch(nullptr);
@@ -91,6 +95,7 @@ class OpenFile {
     handle_ = handle;
   }
 
+  fuse_session* const session_;
   std::unique_ptr<kernel::IoctlServer> server_;
   std::mutex mutex_;
   std::condition_variable changed_;
@@ -125,10 +130,11 @@ void OpenFile::ioctl(fuse_req_t request, unsigned long command, uint64_t argumen
 }
 
 void OpenFile::read(fuse_req_t request, size_t size, bool blocking) {
-  constexpr auto look_again = std::chrono::milliseconds(100);  // whether the reader has been interrupted
+  constexpr auto look_again = std::chrono::milliseconds(100);  // whether the reader, or all, shall end
   std::array<std::byte, IotlbMessages::size> message{};
   while (true) {
-    const auto got = server_->read(std::span(message).first(std::min(size, message.size())));
+    const auto reader = blocking ? IoctlServer::Reader::waits : IoctlServer::Reader::at_once;
+    const auto got = server_->read(std::span(message).first(std::min(size, message.size())), reader);
     if (got) {
       fuse_reply_buf(request, reinterpret_cast<const char*>(message.data()), *got);
       return;
@@ -140,7 +146,7 @@ void OpenFile::read(fuse_req_t request, size_t size, bool blocking) {
     }
     std::unique_lock lock(mutex_);
     changed_.wait_for(lock, look_again);
-    if (fuse_req_interrupted(request) != 0) {
+    if (fuse_req_interrupted(request) != 0 || fuse_session_exited(session_) != 0) {
       fuse_reply_err(request, EINTR);
       return;
     }
@@ -155,7 +161,36 @@ void OpenFile::write(fuse_req_t request, std::span<const std::byte> from) {
     fuse_reply_err(request, errno_of(written.error(), EINVAL));
 }
 
+// All open files: those that nobody has closed when the service ends must end before the workers do.
+class OpenFiles {
+ public:
+  explicit OpenFiles(kernel::IoctlServer::MakeDevice make_device) : make_device_(std::move(make_device)) {}
+  void set_session(fuse_session* session) { session_ = session; }  // before the first open()
+
+  Result<OpenFile*> open() {
+    auto file = TRY(OpenFile::open(make_device_, session_));
+    const std::scoped_lock lock(mutex_);
+    return files_.emplace_back(std::move(file)).get();
+  }
+  void close(const OpenFile* file) {
+    std::unique_ptr<OpenFile> closed;  // ends without the lock
+    const std::scoped_lock lock(mutex_);
+    const auto found = std::ranges::find(files_, file, &std::unique_ptr<OpenFile>::get);
+    if (found == files_.end()) return;
+    closed = std::move(*found);
+    files_.erase(found);
+  }
+
+ private:
+  const kernel::IoctlServer::MakeDevice make_device_;
+  fuse_session* session_ = nullptr;
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<OpenFile>> files_;
+};
+
 // ---- what libfuse calls
+
+OpenFiles& files_of(fuse_req_t request) { return *static_cast<OpenFiles*>(fuse_req_userdata(request)); }
 
 OpenFile& file_of(const fuse_file_info* info) {
   return *reinterpret_cast<OpenFile*>(static_cast<uintptr_t>(info->fh));  // NOLINT(performance-no-int-to-ptr)
@@ -167,19 +202,19 @@ std::span<const std::byte> bytes_of(const void* from, size_t size) {
 
 void on_open(fuse_req_t request, fuse_file_info* info) {
   const loop::SignalsBlocked blocked;  // the threads of a device take none
-  const auto& make_device = *static_cast<const kernel::IoctlServer::MakeDevice*>(fuse_req_userdata(request));
-  auto file = OpenFile::open(make_device);
+  auto& files = files_of(request);     // a reply ends the request
+  auto file = files.open();
   if (!file) {
     log::error("cannot make a device: {}", file.error().to_string());
     fuse_reply_err(request, errno_of(file.error(), ENOMEM));
     return;
   }
-  info->fh = reinterpret_cast<uintptr_t>(file->release());
-  if (fuse_reply_open(request, info) != 0) delete &file_of(info);  // NOLINT(cppcoreguidelines-owning-memory)
+  info->fh = reinterpret_cast<uintptr_t>(*file);
+  if (fuse_reply_open(request, info) != 0) files.close(*file);
 }
 
 void on_release(fuse_req_t request, fuse_file_info* info) {
-  delete &file_of(info);  // NOLINT(cppcoreguidelines-owning-memory)
+  files_of(request).close(&file_of(info));
   fuse_reply_err(request, 0);
 }
 
@@ -228,17 +263,20 @@ int serve_by_cuse(const std::string& name, kernel::IoctlServer::MakeDevice make_
   std::string foreground = "-f";
   std::array<char*, 2> arguments{program.data(), foreground.data()};
   int threads = 0;
+  auto files = std::make_unique<OpenFiles>(std::move(make_device));
   fuse_session* session =
-      cuse_lowlevel_setup(arguments.size(), arguments.data(), &info, &operations, &threads, &make_device);
+      cuse_lowlevel_setup(arguments.size(), arguments.data(), &info, &operations, &threads, files.get());
   if (session == nullptr) {
     fmt::print(stderr, "ringway cuse: cannot make /dev/{} (is the module cuse loaded, and are you root?)\n",
                name);
     return 1;
   }
+  files->set_session(session);
   log::info("serving /dev/{}", name);
   fuse_loop_config* config = fuse_loop_cfg_create();
   const int result = fuse_session_loop_mt(session, config);
   fuse_loop_cfg_destroy(config);
+  files.reset();  // they wake pollers by the session
   cuse_lowlevel_teardown(session);
   return result < 0 ? 1 : 0;
 }

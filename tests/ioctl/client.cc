@@ -1,7 +1,9 @@
 // A program that uses a vhost-net device by plain system calls, and knows nothing of who serves it.
 //   client rules DEVICE         the errnos of the kernel's interface
 //   client sharing DEVICE       fork, dup and close in other threads
+//   client misuse DEVICE        calls that fail, and those of a child that shares our memory
 //   client frames DEVICE COUNT  frames that come back, where the device is a loop
+//   client hold DEVICE          a device whose rings run, until a signal comes
 //   client session DEVICE COUNT the same by Ringway's own client of the interface
 // Exit status 0 if all is as the kernel has it; else every difference is a line.
 #include <fcntl.h>
@@ -494,6 +496,73 @@ void sharing(const char* path) {
   set_up(last, memory);
 }
 
+void hold(const char* path) {
+  const int fd = open_device(path);
+  const int packets = ::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+  std::byte* memory = make_memory();
+  set_up(fd, memory);
+  const Ring receive(fd, 0, memory);
+  const Ring transmit(fd, 1, memory);
+  EXPECT(receive.bind(packets), 0);
+  EXPECT(transmit.bind(packets), 0);
+  if (differences > 0) return;
+  std::puts("held");
+  std::fflush(stdout);
+  ::pause();
+}
+
+// ---- misuse
+
+// Whatever it calls first, its process number is not ours.
+void first_calls_in_a_vfork_child(const char* path) {
+  const pid_t child = ::vfork();  // NOLINT(clang-analyzer-security.insecureAPI.vfork)
+  if (child == 0) {
+    ::closefrom(1000);
+    ::close_range(1000, 2000, 0);
+    (void)::open("/dev/vhost-netx", O_RDONLY);
+    (void)::open(path, O_RDWR);
+    ::_exit(0);
+  }
+  EXPECT(::waitpid(child, nullptr, 0), child);
+}
+
+void paths_that_are_not_there() {
+  for (const uintptr_t address : {uintptr_t{0}, uintptr_t{1}, UINTPTR_MAX - 4}) {
+    // NOLINTNEXTLINE(performance-no-int-to-ptr)
+    const char* const volatile path = reinterpret_cast<const char*>(address);
+    EXPECT(result_of(::open(path, O_RDONLY)), -EFAULT);
+    EXPECT(result_of(::openat(AT_FDCWD, path, O_RDONLY)), -EFAULT);
+  }
+  // A short path at the very end of memory.
+  auto area = *Mapping::anonymous(8192);
+  ::mprotect(area.data() + 4096, 4096, PROT_NONE);
+  auto* at = reinterpret_cast<char*>(area.data()) + 4096 - 2;
+  std::memcpy(at, "/", 2);
+  const long folder = result_of(::open(at, O_RDONLY));
+  EXPECT(folder >= 0, true);
+  ::close(static_cast<int>(folder));
+}
+
+void failures_that_close_nothing(int fd) {
+  const int other = ::eventfd(0, EFD_CLOEXEC);
+  const auto number = static_cast<unsigned>(fd);
+  EXPECT(result_of(::dup3(other, fd, 0xbad)), -EINVAL);
+  EXPECT(control(fd, VHOST_SET_OWNER), 0);
+  EXPECT(result_of(::dup2(9999, fd)), -EBADF);
+  EXPECT(control(fd, VHOST_SET_OWNER), -EBUSY);
+  EXPECT(result_of(::close_range(number, number, 1 << 20)), -EINVAL);
+  EXPECT(control(fd, VHOST_SET_OWNER), -EBUSY);
+  ::close(other);
+}
+
+void misuse(const char* path) {
+  first_calls_in_a_vfork_child(path);
+  paths_that_are_not_there();
+  const int fd = open_device(path);
+  failures_that_close_nothing(fd);
+  ::close(fd);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -502,6 +571,10 @@ int main(int argc, char** argv) {
     rules(argv[2]);
   } else if (what == "sharing") {
     sharing(argv[2]);
+  } else if (what == "hold") {
+    hold(argv[2]);
+  } else if (what == "misuse") {
+    misuse(argv[2]);
   } else if (what == "frames" && argc == 4) {
     frames(argv[2], std::strtoull(argv[3], nullptr, 10));
   } else if (what == "session" && argc == 4) {

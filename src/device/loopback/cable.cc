@@ -46,7 +46,12 @@ std::span<const std::byte> Cable::front() {
 
 void Cable::drop_front() {
   const std::scoped_lock lock(mutex_);
-  ++taken_;
+  if (sent_ != taken_) ++taken_;  // else clear() was first
+}
+
+void Cable::clear() {
+  const std::scoped_lock lock(mutex_);
+  taken_ = sent_;
 }
 
 // With the lock. The task may come when the receiver has gone, or the whole device.

@@ -42,6 +42,8 @@ class Cable : public std::enable_shared_from_this<Cable> {
   // Receiving side: the oldest frame, which stays on the cable until drop_front(). Empty: there is none.
   [[nodiscard]] std::span<const std::byte> front();
   void drop_front();
+  // Drops all frames; what front() gave may be another frame afterwards.
+  void clear();
 
  private:
   explicit Cable(Mapping storage) : storage_(std::move(storage)) {}

@@ -7,6 +7,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "ringway/device/loopback/header.h"
@@ -66,9 +67,11 @@ class ReceiveQueue final : public engine::Queue, private Receiver {
  private:
   void deliver() override {
     for (auto frame = cable_->front(); !frame.empty(); frame = cable_->front()) {
-      const auto chains = chains_for(frame.size());
+      // The transmitting queue may have started with other features, and a shorter header.
+      const bool is_frame = frame.size() > header_;
+      const auto chains = is_frame ? chains_for(frame.size()) : 0;
       if (chains == 0) {
-        if (!can_never_fit()) break;
+        if (is_frame && !can_never_fit()) break;
       } else {
         write(frame, chains);
       }
@@ -140,6 +143,15 @@ Result<std::unique_ptr<Loopback>> Loopback::open(uint16_t pairs) {
 uint32_t Loopback::device_id() const { return VIRTIO_ID_NET; }
 
 uint64_t Loopback::features() const { return bit(VIRTIO_NET_F_MRG_RXBUF); }
+
+// The frames of before have a header of another size.
+void Loopback::set_features(uint64_t features) {
+  if (header_size(features) != header_size(std::exchange(features_, features))) reset();
+}
+
+void Loopback::reset() {
+  for (const auto& cable : cables_) cable->clear();
+}
 
 std::unique_ptr<engine::Queue> Loopback::start_queue(engine::QueueLoop& loop) {
   const auto& cable = cables_[loop.index() / 2];

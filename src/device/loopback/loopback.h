@@ -18,12 +18,15 @@ class Loopback final : public engine::Model {
 
   [[nodiscard]] uint32_t device_id() const override;
   [[nodiscard]] uint64_t features() const override;
+  void set_features(uint64_t features) override;
+  void reset() override;
   [[nodiscard]] uint16_t queue_count() const override { return static_cast<uint16_t>(2 * cables_.size()); }
   std::unique_ptr<engine::Queue> start_queue(engine::QueueLoop& loop) override;
 
  private:
   explicit Loopback(std::vector<std::shared_ptr<Cable>> cables) : cables_(std::move(cables)) {}
   const std::vector<std::shared_ptr<Cable>> cables_;  // one for each pair
+  uint64_t features_ = 0;                             // agreed
 };
 
 }  // namespace ringway::loopback

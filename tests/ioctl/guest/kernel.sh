@@ -29,7 +29,17 @@ run cuse_sharing /tools/ioctl_client sharing /dev/vhost-net-ringway
 run cuse_frames /tools/ioctl_client frames /dev/vhost-net-ringway 1000
 run cuse_session /tools/ioctl_client session /dev/vhost-net-ringway 1000
 /tools/ringway cuse --name=vhost-net-ringway >/tmp/out 2>&1 && failed "a second device of that name"
+# It ends in order, whoever has its device open.
+/tools/ioctl_client hold /dev/vhost-net-ringway >/tmp/hold 2>&1 &
+holder=$!
+tries=100
+until grep -q held /tmp/hold || [ $tries = 0 ]; do
+  usleep 100000
+  tries=$((tries - 1))
+done
+grep -q held /tmp/hold || { cp /tmp/hold /tmp/out; failed "a device with running rings"; }
 kill $daemon
 wait $daemon || { cp /tmp/cuse.log /tmp/out; failed "the end of ringway cuse (status $?)"; }
+kill $holder
 [ ! -e /dev/vhost-net-ringway ] || failed "the device node stays"
 echo "RINGWAY: PASS"
