@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 #include <iterator>
+#include <thread>
 #include <utility>
 
 #include "ringway/check/hostile_inputs.h"
@@ -20,6 +21,7 @@ constexpr uint64_t usual = vhost::bit(vhost::VHOST_USER_PROTOCOL_F_MQ) |
                            vhost::bit(vhost::VHOST_USER_PROTOCOL_F_LOG_SHMFD) |
                            vhost::bit(vhost::VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD);
 constexpr milliseconds for_a_reaction{250};
+constexpr milliseconds to_end{500};  // of a process that is dumping its core
 
 // What the back-end did about it, as far as it shows.
 std::string reaction(Assault& assault) {
@@ -63,10 +65,22 @@ Finding attack(Target& target, const Options& options, const HostileInput& input
     bytes = trial.transcript();
   }
   Finding after = serves_others(target, options);
+  if (after.verdict == Verdict::fail) std::this_thread::sleep_for(to_end);
   if (const auto crash = target.crash()) return {Verdict::fail, fmt::format("{} [{}]", *crash, bytes)};
   if (after.verdict == Verdict::fail)
     return {Verdict::fail, fmt::format("it serves nobody any more: {} [{}]", after.detail, bytes)};
   return {Verdict::pass, did};
+}
+
+// Whether it was this input: it is repeated alone. False: there is no back-end any more.
+bool confirm(Target& target, const Options& options, const HostileInput& input, Finding& finding) {
+  const auto revived = [&] {
+    return target.restart() && serves_others(target, options).verdict != Verdict::fail;
+  };
+  if (!revived()) return false;
+  if (attack(target, options, input).verdict == Verdict::fail) return revived();
+  finding.detail += "; a fresh one survives it: an earlier input has done the damage";
+  return true;
 }
 
 }  // namespace
@@ -80,8 +94,7 @@ std::vector<HostileRow> attack_back_end(Target& target, const Options& options, 
   for (const HostileInput& input : inputs) {
     Finding finding =
         gone ? Finding{Verdict::not_testable, "it does not answer any more"} : attack(target, options, input);
-    const bool is_hurt = !gone && finding.verdict == Verdict::fail;
-    if (is_hurt) gone = !target.restart() || serves_others(target, options).verdict == Verdict::fail;
+    if (!gone && finding.verdict == Verdict::fail) gone = !confirm(target, options, input, finding);
     rows.push_back({input.number, input.what, std::move(finding)});
     if (tell) tell(rows.back());
   }

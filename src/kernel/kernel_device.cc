@@ -30,6 +30,11 @@ uint64_t covered_by(uint64_t log_bytes) {
   return log_bytes > UINT64_MAX / (8 * log_page) ? UINT64_MAX : log_bytes * 8 * log_page;
 }
 
+Result<std::shared_ptr<const memory::Region>> open_region(vhost::MemoryRegion& region) {
+  if (region.origin == vhost::MemoryRegion::Origin::own_process) return memory::Region::borrow(region.layout);
+  return memory::Region::open(region.layout, std::move(region.fd));
+}
+
 template <class F>
 Result<> for_each(const RingSet& rings, F f) {
   for (uint32_t ring = 0; ring < rings.size(); ++ring) {
@@ -172,7 +177,7 @@ Result<Done> KernelDevice::on(vhost::SetMemTable& request) {
     return refused("more memory regions than the kernel takes", request.regions.size());
   std::vector<std::shared_ptr<const memory::Region>> regions;
   for (vhost::MemoryRegion& region : request.regions) {
-    regions.push_back(TRY(memory::Region::open(region.layout, std::move(region.fd))));
+    regions.push_back(TRY(open_region(region)));
   }
   TRY(replace_map(TRY(memory::Map::of(std::move(regions)))));
   return Done{};
@@ -181,7 +186,7 @@ Result<Done> KernelDevice::on(vhost::SetMemTable& request) {
 // Nothing moves: rings go on.
 Result<Done> KernelDevice::on(vhost::AddMemReg& request) {
   if (map_->regions().size() >= max_mem_slots_) return refused("all memory slots are taken", max_mem_slots_);
-  auto region = TRY(memory::Region::open(request.region.layout, std::move(request.region.fd)));
+  auto region = TRY(open_region(request.region));
   auto map = TRY(map_->with(region));
   TRY(check_log(features_, *map, log_.get()));
   TRY(endpoint_->set_memory(*file_, *map));
@@ -416,6 +421,7 @@ RingSet KernelDevice::ready() {
 // The kernel takes a used area that its IOTLB does not have for a broken ring. All else it asks for by
 // itself.
 bool KernelDevice::is_mapped(Vring& vring) {
+  assert(vring.addresses);
   uint64_t at = vring.addresses->used;
   uint64_t left = used_bytes(vring.size, is_packed());
   while (true) {
@@ -475,11 +481,14 @@ Result<> KernelDevice::stop(RingSet rings) {
 
 // Some of a start that has failed may have happened. Nothing was taken from the rings.
 void KernelDevice::abandon(RingSet rings) {
-  (void)endpoint_->stop(*file_, rings);
-  (void)for_each(rings, [this](uint32_t ring) {
+  auto stopped = endpoint_->stop(*file_, rings);
+  for (uint32_t ring = 0; ring < vrings_.size(); ++ring) {
+    if (!rings[ring]) continue;
     vrings_[ring].areas = {};
-    return tell_file(VHOST_SET_VRING_KICK, ring, {});
-  });
+    const auto unbound = tell_file(VHOST_SET_VRING_KICK, ring, {});
+    if (!unbound) stopped = unbound;
+  }
+  if (!stopped) log::debug("{}", stopped.error().to_string());
 }
 
 Result<> KernelDevice::stop_all() { return stop(running_); }
@@ -500,6 +509,7 @@ Result<> KernelDevice::describe(vhost::RingIndex index) {
 
 Result<> KernelDevice::tell_addresses(vhost::RingIndex index) {
   Vring& vring = vrings_[index];
+  assert(vring.addresses);
   vhost_vring_addr addresses{.index = index,
                              .flags = vring.addresses->flags,
                              .desc_user_addr = vring.addresses->desc,

@@ -232,6 +232,16 @@ TEST(KernelDevice, TheKernelIsGivenOurOwnPointers) {
   EXPECT_STREQ(reinterpret_cast<const char*>(ours + 0x10000), word);
 }
 
+TEST(KernelDevice, MemoryOfOurOwnProcessIsNotMappedAgain) {
+  Rig rig(net());
+  const Mapping own = *Mapping::anonymous(memory_size);
+  vhost::MemoryRegion region{.layout = layout_at(guest_base, memory_size),
+                             .origin = vhost::MemoryRegion::Origin::own_process};
+  region.layout.front_end = {reinterpret_cast<uintptr_t>(own.data())};
+  ASSERT_TRUE(rig.ask(vhost::AddMemReg{std::move(region)}));
+  EXPECT_EQ(rig.kernel.memory.at(0).userspace_addr, reinterpret_cast<uintptr_t>(own.data()));
+}
+
 TEST(KernelDevice, ANewMemoryTableUnderARingStopsItAndStartsItThere) {
   Rig rig(net());
   ASSERT_TRUE(rig.share());
@@ -598,7 +608,7 @@ TEST(KernelDevice, AReadOnlyUsedAreaDoesNotStartTheRing) {
   rig.run(0);
   auto update = update_at(Rig::addresses(0).used, 0x1000, front_end_base);
   update.message.permission = 1;
-  ASSERT_TRUE(rig.ask(std::move(update)));
+  ASSERT_TRUE(rig.ask(vhost::UpdateIotlb(update)));
   EXPECT_THAT(rig.kernel.asked, Not(Contains("NET_SET_BACKEND 0 fd")));
 }
 
@@ -640,9 +650,16 @@ TEST(KernelDevice, OneScsiRingStopsAndTheOthersGoOn) {
 }
 
 TEST(KernelDevice, ATargetThatIsNotThereIsSaidAtOnce) {
-  testing::Kernel kernel;
-  kernel.failures[VHOST_SCSI_SET_ENDPOINT] = EEXIST;
-  EXPECT_FALSE(KernelDevice::open(std::make_unique<testing::FakeFile>(kernel), *scsi(), 4));
+  for (const int error : {ENODEV, EEXIST}) {
+    testing::Kernel kernel;
+    kernel.failures[VHOST_SCSI_SET_ENDPOINT] = error;
+    const auto device = KernelDevice::open(std::make_unique<testing::FakeFile>(kernel), *scsi(), 4);
+    ASSERT_FALSE(device);
+    EXPECT_EQ(device.error().fault, Fault::refused);
+  }
+}
+
+TEST(KernelDevice, NamesAndNumbersThatATargetCannotHaveAreRefused) {
   EXPECT_FALSE(scsi_endpoint("", 1));
   EXPECT_FALSE(scsi_endpoint(std::string(224, 'x'), 1));
   EXPECT_FALSE(scsi_endpoint("naa.5001405000000001", 255));

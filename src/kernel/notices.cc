@@ -52,13 +52,14 @@ void Notices::run() {
   while (true) {
     if (::poll(entries.data(), entries.size(), -1) < 0) continue;
     if (entries[0].revents != 0 && !take_waiting()) return;
-    if ((entries[1].revents & POLLIN) != 0) {
-      const auto miss = sources_.iotlb->take();
-      if (miss && *miss) pass_on(**miss);
+    if (sources_.iotlb != nullptr && (entries[1].revents & POLLIN) != 0) {
+      const auto miss = sources_.iotlb->take().value_or(std::nullopt);
+      if (miss) pass_on(*miss);
     }
     if ((entries[1].revents & (POLLERR | POLLHUP | POLLNVAL)) != 0) entries[1].fd = -1;
-    if ((entries[2].revents & POLLIN) != 0 && sources_.config->take()) {
-      (void)vhost::call(*front_end_, vhost::ConfigChange{});
+    if (sources_.config != nullptr && (entries[2].revents & POLLIN) != 0 && sources_.config->take()) {
+      const auto told = vhost::call(*front_end_, vhost::ConfigChange{});
+      if (!told) log::debug("configuration change: {}", told.error().to_string());
     }
   }
 }
@@ -79,7 +80,7 @@ bool Notices::take_waiting() {
 
 // A front-end that does not take a miss answers it never, or later by itself.
 void Notices::pass_on(const vhost::IotlbMessage& miss) {
-  auto told = vhost::call(*front_end_, vhost::IotlbFault{miss});
+  const auto told = vhost::call(*front_end_, vhost::IotlbFault{miss});
   if (!told) log::debug("IOTLB miss: {}", told.error().to_string());
 }
 

@@ -36,7 +36,8 @@ class ScsiEndpoint final : public Endpoint {
   Result<> look_for_target(Ioctls& file) {
     TRY(set_memory(file, *memory::Map::empty()));
     const auto taken = set(file, VHOST_SCSI_SET_ENDPOINT, target_);
-    if (!taken && taken.error().os_error == EEXIST)
+    const int error = taken ? 0 : taken.error().os_error;
+    if (error == ENODEV || error == EEXIST)
       return refused("there is no such target in the kernel's vhost fabric, or another has it");
     TRY(taken);
     return set(file, VHOST_SCSI_CLEAR_ENDPOINT, target_);

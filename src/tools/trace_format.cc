@@ -12,7 +12,6 @@
 namespace ringway::tools {
 namespace {
 
-using user::Field;
 using user::FieldValue;
 using user::FieldValues;
 using user::Show;

@@ -55,6 +55,15 @@ bool has_regions(uint32_t request) {
          request == id<vhost::RemMemReg>;
 }
 
+// What was not asked for on this connection may have been on another one.
+template <class T>
+typename T::Reply answer_to(const Talk& talk) {
+  if constexpr (std::is_same_v<T, vhost::GetFeatures>) return talk.offered_features().value_or(~uint64_t{0});
+  if constexpr (std::is_same_v<T, vhost::GetProtocolFeatures>)
+    return {talk.offered_protocol().value_or(~uint64_t{0})};
+  return typename T::Reply{};
+}
+
 }  // namespace
 
 // Answers as the back-end did, and agrees to everything else.
@@ -62,19 +71,11 @@ class Judge::Oracle final : public vhost::Device {
  public:
   explicit Oracle(const Talk& talk) : talk_(talk) {}
   Result<vhost::DeviceReply> handle(DeviceRequest request) override {
-    return std::visit([this]<class T>(const T&) -> vhost::DeviceReply { return answer<T>(); }, request);
+    return std::visit([this]<class T>(const T&) -> vhost::DeviceReply { return answer_to<T>(talk_); },
+                      request);
   }
 
  private:
-  // What was not asked for on this connection may have been on another one.
-  template <class T>
-  typename T::Reply answer() const {
-    if constexpr (std::is_same_v<T, vhost::GetFeatures>)
-      return talk_.offered_features().value_or(~uint64_t{0});
-    if constexpr (std::is_same_v<T, vhost::GetProtocolFeatures>)
-      return {talk_.offered_protocol().value_or(~uint64_t{0})};
-    return typename T::Reply{};
-  }
   const Talk& talk_;
 };
 
@@ -222,7 +223,8 @@ void Judge::check_reply(const SeenMessage& message, const std::optional<Talk::As
     if (!reply) error = reply.error();
   }
   if (answered->is_late)
-    say(message, Level::odd, fmt::format("answered after {:.1f} s", seconds(*message.reply_time)));
+    say(message, Level::odd,
+        fmt::format("answered after {:.1f} s", seconds(message.reply_time.value_or(Clock::duration{}))));
   if (!error) return;
   const bool says_no = error->fault == Fault::refused;
   say(message, says_no ? Level::odd : Level::mistake, reason(*error));
@@ -232,7 +234,8 @@ void Judge::check_reply(const SeenMessage& message, const std::optional<Talk::As
 // What was refused has not happened.
 void Judge::take_back(const Talk::Asked& refused) {
   if (refused.channel != Channel::main || refused.number != last_request_) return;
-  if (rings_before_) rings_ = *std::exchange(rings_before_, std::nullopt);
+  if (rings_before_) rings_ = *rings_before_;
+  rings_before_.reset();
   contract_.reset();
   if (before_) contract_.emplace(*before_);
 }

@@ -40,7 +40,7 @@ std::optional<Talk::Asked> Talk::match(SeenMessage& message) {
   const Asked asked = *found;
   message.answers = asked.number;
   message.reply_time = message.began - asked.when;
-  const auto kept = std::stable_partition(all.begin(), found, [](const Asked& one) { return one.reply_due; });
+  const auto kept = std::remove_if(all.begin(), found, [](const Asked& one) { return !one.reply_due; });
   all.erase(kept, found + 1);
   return asked;
 }
@@ -67,7 +67,7 @@ bool Talk::is_reply_due(const SeenMessage& message) const {
     case user::Reply::ack:
       return wants_ack;
     case user::Reply::memory:
-      return wants_ack || (postcopy_ && message.fds.size() > 0);
+      return wants_ack || (postcopy_ && !message.fds.empty());
     case user::Reply::log_status:
       return wants_ack || agreed_.has_capability(vhost::VHOST_USER_PROTOCOL_F_LOG_SHMFD);
     case user::Reply::status:
@@ -92,8 +92,8 @@ void Talk::learn(const SeenMessage& message) {
     if (request == id<vhost::PostcopyEnd>) postcopy_ = false;
     return;
   }
-  if (value && request == id<vhost::GetFeatures>) offered_features_ = *value;
-  if (value && request == id<vhost::GetProtocolFeatures>) offered_protocol_ = *value;
+  if (value && request == id<vhost::GetFeatures>) offered_features_ = value;
+  if (value && request == id<vhost::GetProtocolFeatures>) offered_protocol_ = value;
   if (type_is_given_ || !offered_features_) return;
   const auto possible = possible_types(*offered_features_, offered_protocol_.value_or(0));
   type_ = possible.empty() ? nullptr : possible.front();

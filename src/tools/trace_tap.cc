@@ -134,7 +134,7 @@ class Tap::Session {
   [[nodiscard]] bool is_over(Clock::time_point now) const { return links_.front()->is_over(now); }
   void add_times(std::optional<Clock::time_point>& first, std::chrono::milliseconds patience) {
     for (const auto& link : links_) {
-      if (link->give_up_at()) keep_first(first, *link->give_up_at());
+      if (const auto at = link->give_up_at()) keep_first(first, *at);
       for (const Side side : {Side::front_end, Side::back_end}) {
         if (const auto began = link->framer(side).began()) keep_first(first, *began + patience);
       }

@@ -23,7 +23,8 @@ bool is_fatal(uint64_t capabilities) {
 // ---- the back-end's side
 
 Result<DeviceReply> BackEndNegotiation::handle(DeviceRequest request) {
-  return std::visit([this](auto&& one) { return answer(std::move(one)); }, std::move(request));
+  return std::visit([this](auto&& one) { return answer(std::forward<decltype(one)>(one)); },
+                    std::move(request));
 }
 
 template <class Other>
@@ -61,7 +62,8 @@ Result<DeviceReply> BackEndNegotiation::answer(SetProtocolFeatures request) {
 // ---- the front-end's side
 
 Result<DeviceReply> FrontEndNegotiation::handle(DeviceRequest request) {
-  return std::visit([this](auto&& one) { return answer(std::move(one)); }, std::move(request));
+  return std::visit([this](auto&& one) { return answer(std::forward<decltype(one)>(one)); },
+                    std::move(request));
 }
 
 template <class Other>

@@ -74,7 +74,7 @@ Result<DeviceReply> Mask::handle(DeviceRequest request) {
   return std::visit(
       [this](auto&& one) -> Result<DeviceReply> {
         TRY(check(one));
-        return forward(std::move(one));
+        return forward(std::forward<decltype(one)>(one));
       },
       std::move(request));
 }

@@ -63,7 +63,7 @@ class Recorder : public Handler<Request> {
     names_.emplace_back(info_of(request).name);
     if (hook) hook(request);
     if (failure) return std::unexpected(*failure);
-    return std::visit([this]<class T>(const T& one) { return ReplyOf<Request>(reply_to(one)); }, request);
+    return std::visit([&]<class T>(const T& one) { return ReplyOf<Request>(reply_to(one)); }, request);
   }
   std::vector<std::string> names() {
     std::scoped_lock lock(mutex_);

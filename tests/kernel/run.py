@@ -30,7 +30,7 @@ SCENARIOS = {
     "bridge_vdpa": ("vdpa", True, "the disk of vdpa through ringway bridge, by tests, probe and bench"),
 }
 # Of all tests: those of a device, directly and through a bridge.
-FILTERS = {"net": ("Net.*", "Net.*"), "scsi": ("Scsi.*", "Scsi.*"), "vsock": ("Vsock.*", "Vsock.*"),
+FILTERS = {"net": ("Net*", "Net.*"), "scsi": ("Scsi*", "Scsi.*"), "vsock": ("Vsock.*", "Vsock.*"),
            "vdpa": ("Vdpa*", "VdpaBlk.*")}
 LIMIT = 300  # seconds for a scenario
 

@@ -37,11 +37,21 @@ class ManPage(peers.Case):
     def test_cuse(self):
         self.check("cuse")
 
+    def test_check(self):
+        self.check("check back-end")
+        self.check("check front-end")
+
     def test_bench(self):
         self.check("bench blk")
 
     def test_bridge(self):
         self.check("bridge")
+
+    def test_trace(self):
+        self.check("trace")
+
+    def test_proxy(self):
+        self.check("proxy")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ word() { tr ' ' '\n' </proc/cmdline | sed -n "s/^lab\.$1=//p"; }
 
 say "configuring"
 ifconfig lo up
+# shellcheck disable=SC3045 # busybox has it
 ulimit -l unlimited
 
 # A disk of 16 MiB of memory as unit 0 of a target.
@@ -54,6 +55,13 @@ if [ -n "$(word bridge)" ]; then
     [ $tries -lt 100 ]
     usleep 100000
   done
+fi
+
+if [ "$(word device)" = scsi ]; then
+  say "a target that is not there is said so"
+  if /tools/ringway bridge /dev/vhost-scsi --wwpn=naa.none --socket-path=/tmp/none.sock 2>/tmp/said; then false; fi
+  grep -q "there is no such target" /tmp/said
+  [ ! -e /tmp/none.sock ]
 fi
 
 say "running the tests of $(word device)"
