@@ -43,6 +43,12 @@ class ManPage(peers.Case):
     def test_bridge(self):
         self.check("bridge")
 
+    def test_trace(self):
+        self.check("trace")
+
+    def test_proxy(self):
+        self.check("proxy")
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -285,6 +285,57 @@ class TraceFiles(Between):
         self.assertEqual(trace.wait(10), 1)
 
 
+class TraceDocument(Between):
+    """The examples of docs/trace.md, as they stand there."""
+
+    def setUp(self):
+        super().setUp()
+        text = (ROOT / "docs" / "trace.md").read_text()
+        self.examples = [line.strip() for line in text.splitlines() if line.startswith("    ")]
+        (self.directory / "share").symlink_to(ROOT / "share")
+        self.front, self.socket = self.directory / "front.sock", self.directory / "back.sock"
+
+    def shell(self, beginning, **options):
+        line, = (line for line in self.examples if line.startswith(beginning) and "[" not in line.split("|")[0].split("'")[0])
+        path = f"{pathlib.Path(peers.RINGWAY).resolve().parent}:{os.environ['PATH']}"
+        process = subprocess.Popen(["sh", "-c", f"exec {line}"], cwd=self.directory, text=True, env=os.environ | {"PATH": path},
+                                   stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
+        self.addCleanup(self.end, process)
+        return process
+
+    def trace(self, beginning):
+        self.start_ringway("--memory=64M")
+        trace = self.shell(beginning, stdout=subprocess.PIPE if ">" not in beginning else None)
+        self.wait_for(self.front.is_socket, "it does not listen")
+        self.assertEqual(self.run_ringway("probe", self.front).returncode, 0)
+        trace.send_signal(signal.SIGTERM)
+        trace.communicate(timeout=10)
+        self.assertEqual(trace.returncode, 0)
+
+    def output_of(self, beginning):
+        process = self.shell(beginning, stdout=subprocess.PIPE)
+        output, _ = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 0)
+        return output
+
+    def test_how_long_replies_took(self):
+        self.trace("ringway trace front.sock back.sock --json >")
+        lines = self.output_of("jq").splitlines()
+        self.assertEqual(lines[0].split("\t")[0], "GET_FEATURES")
+        self.assertGreaterEqual(float(lines[0].split("\t")[1]), 0)
+
+    def test_tshark(self):
+        self.trace("ringway trace front.sock back.sock --pcap")
+        self.assertIn("GET_FEATURES reply", self.output_of("tshark"))
+
+    def test_proxy(self):
+        self.socket, self.front = self.directory / "disk.sock", self.directory / "vm.sock"
+        self.start_ringway("--memory=64M")
+        self.shell("ringway proxy vm.sock", stdout=subprocess.DEVNULL)
+        self.wait_for(self.front.is_socket, "it does not listen")
+        self.assertNotIn("EVENT_IDX", self.json_of("probe", self.front)["features"]["names"])
+
+
 class Proxy(Between):
 
     def check_masked(self):
