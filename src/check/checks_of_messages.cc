@@ -1,6 +1,7 @@
 // vhost-user "Message Specification", "Communication", "REPLY_ACK": what is on the socket.
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/virtio_config.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -77,7 +78,62 @@ std::vector<Question> questions(const Trial& trial, const Wire& wire) {
         payload(wire.features() & (bit_30 | version_1)), 8);
     all.back().frame.header.flags |= user::need_reply_flag;
   }
-  add("GET_VRING_BASE", id<vhost::GetVringBase>, payload(uint32_t{0}, uint32_t{0}), 8);
+  return all;
+}
+
+// A front-end on the wire's connection that asks for no more than was agreed on, and whose ring runs.
+class BareRig {
+ public:
+  BareRig(const Trial& trial, const Wire& wire, SharedMemory memory)
+      : remote_(wire.connection(), negotiated_with(wire), nullptr, trial.patience().answer),
+        rig_(nullptr, remote_, trial.kind(), trial.patience(), std::move(memory)) {}
+  static Or<std::unique_ptr<BareRig>> start(const Trial& trial, const Wire& wire, bool bit_30_too) {
+    SharedMemory memory =
+        TRY(reach(SharedMemory::make(Rig::guest_base, Rig::user_base, Rig::memory_bytes), "memory"));
+    auto made = std::make_unique<BareRig>(trial, wire, std::move(memory));
+    Rig& rig = made->rig_;
+    TRY(rig.needs_request());
+    const uint64_t features = wire.features() & version_1;
+    TRY(rig.must(vhost::SetFeatures{features | (bit_30_too ? bit_30 : 0)}));
+    rig.assume({.features = features, .capabilities = wire.protocol()}, bit_30_too);
+    TRY(rig.share());
+    TRY(rig.make_ring());
+    TRY(rig.describe(rig.ring()));
+    TRY(rig.set_kick(rig.ring()));
+    if (bit_30_too) TRY(rig.enable(rig.ring()));
+    constexpr uint8_t ready = VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER |
+                              VIRTIO_CONFIG_S_FEATURES_OK | VIRTIO_CONFIG_S_DRIVER_OK;
+    if (agreed(wire, vhost::VHOST_USER_PROTOCOL_F_STATUS)) TRY(rig.must(vhost::SetStatus{ready}));
+    return made;
+  }
+  [[nodiscard]] Rig& rig() { return rig_; }
+
+ private:
+  static std::shared_ptr<user::Negotiated> negotiated_with(const Wire& wire) {
+    auto negotiated = std::make_shared<user::Negotiated>();
+    negotiated->set_capabilities(wire.protocol());
+    return negotiated;
+  }
+  user::Remote<vhost::DeviceRequest> remote_;
+  Rig rig_;
+};
+
+// GET_VRING_BASE of a ring that runs: of others only what never sets them up asks.
+std::optional<Question> question_about_ring(const Trial& trial, const Wire& wire,
+                                            std::unique_ptr<BareRig>& rig) {
+  if (!trial.kind().has_request()) return std::nullopt;
+  auto started = BareRig::start(trial, wire, (wire.features() & bit_30) != 0);
+  if (!started) return std::nullopt;
+  rig = *std::move(started);
+  if (!rig->rig().serves(rig->rig().ring())) return std::nullopt;
+  return Question{"GET_VRING_BASE",
+                  Wire::frame(id<vhost::GetVringBase>, payload(trial.kind().ring, uint32_t{0})), 8};
+}
+
+// All of the above.
+std::vector<Question> all_questions(const Trial& trial, const Wire& wire, std::unique_ptr<BareRig>& rig) {
+  std::vector<Question> all = questions(trial, wire);
+  if (auto one = question_about_ring(trial, wire, rig)) all.push_back(std::move(*one));
   return all;
 }
 
@@ -89,7 +145,8 @@ Outcome each_reply(Trial& trial, Look look) {
   Wire* wire = *greeted;
   TRY(set_features(*wire));
   std::string asked;
-  for (const Question& question : questions(trial, *wire)) {
+  std::unique_ptr<BareRig> rig;
+  for (const Question& question : all_questions(trial, *wire, rig)) {
     TRY(reach(wire->send(question.frame), question.name));
     const auto reply = wire->receive();
     if (!reply) return fail(fmt::format("{}: {}", question.name, reply.error().to_string()));
@@ -200,7 +257,8 @@ Outcome replies_come_where_owed(Trial& trial) {
     TRY(reach(wire->send(one.request, one.bytes, std::move(fds)), one.name));
     TRY(only_features_come(*wire, one.name));
   }
-  for (const Question& question : questions(trial, *wire)) {
+  std::unique_ptr<BareRig> rig;
+  for (const Question& question : all_questions(trial, *wire, rig)) {
     TRY(reach(wire->send(question.frame), question.name));
     const auto reply = wire->receive();
     if (!reply) return fail(fmt::format("{}: {}", question.name, reply.error().to_string()));
@@ -213,7 +271,8 @@ Outcome replies_come_where_owed(Trial& trial) {
 Outcome own_replies_come_once(Trial& trial) {
   Wire* wire = TRY(wire_with(trial, vhost::VHOST_USER_PROTOCOL_F_REPLY_ACK));
   TRY(set_features(*wire));
-  for (Question& question : questions(trial, *wire)) {
+  std::unique_ptr<BareRig> rig;
+  for (Question& question : all_questions(trial, *wire, rig)) {
     question.frame.header.flags |= user::need_reply_flag;
     TRY(reach(wire->send(question.frame), question.name));
     const auto reply = wire->receive();
@@ -262,21 +321,9 @@ Outcome protocol_features_precede_features(Trial& trial) {
 // Whoever negotiates nothing gets the protocol as it was before there was anything to negotiate.
 Outcome works_without_protocol_features(Trial& trial) {
   Wire* wire = TRY(trial.wire(0));
-  user::Remote<vhost::DeviceRequest> bare(wire->connection(), std::make_shared<user::Negotiated>(), nullptr,
-                                          trial.patience().answer);
-  SharedMemory memory =
-      TRY(reach(SharedMemory::make(Rig::guest_base, Rig::user_base, Rig::memory_bytes), "memory"));
-  Rig plain_rig(nullptr, bare, trial.kind(), trial.patience(), std::move(memory));
-  const uint64_t features = wire->features() & version_1;
-  TRY(plain_rig.needs_request());
-  TRY(plain_rig.must(vhost::SetFeatures{features}));
-  plain_rig.assume({.features = features, .capabilities = 0});
-  TRY(plain_rig.share());
-  TRY(plain_rig.make_ring());
-  TRY(plain_rig.describe(plain_rig.ring()));
-  TRY(plain_rig.set_kick(plain_rig.ring()));
-  TRY(plain_rig.serves(plain_rig.ring(), 3));
-  TRY(plain_rig.stop(plain_rig.ring()));
+  const auto bare = TRY(BareRig::start(trial, *wire, false));
+  TRY(bare->rig().serves(bare->rig().ring(), 3));
+  TRY(bare->rig().stop(bare->rig().ring()));
   return {};
 }
 

@@ -143,12 +143,10 @@ Outcome stopped_rings_rest(Trial& trial) {
 Outcome get_vring_base_stops(Trial& trial) {
   Rig* rig = TRY(trial.running());
   TRY(rig->serves(rig->ring()));
-  const uint32_t base = TRY(rig->stop(rig->ring()));
+  TRY(rig->stop(rig->ring()));
   TRY(rig->add(rig->ring()));
   TRY(rests(*rig, "after GET_VRING_BASE"));
-  const uint32_t again = TRY(rig->stop(rig->ring()));
-  if (again == base) return {};
-  return fail(fmt::format("GET_VRING_BASE of a stopped ring says {}, and said {} before", again, base));
+  return {};
 }
 
 Outcome enabling_is_remembered(Trial& trial) {
@@ -244,12 +242,8 @@ Outcome things_change_under_running_rings(Trial& trial) {
   ring.call.emplace(TRY(reach(Event::make(), "an eventfd")));
   TRY(rig->must(vhost::SetVringCall{ring.index, TRY(reach(ring.call->copy(), "an eventfd"))}));
   TRY(still_serves("another SET_VRING_CALL"));
-  ring.err.emplace(TRY(reach(Event::make(), "an eventfd")));
-  TRY(rig->must(vhost::SetVringErr{ring.index, TRY(reach(ring.err->copy(), "an eventfd"))}));
-  TRY(still_serves("another SET_VRING_ERR"));
-  ring.kick.emplace(TRY(reach(Event::make(), "an eventfd")));
-  TRY(rig->set_kick(ring));
-  TRY(still_serves("another SET_VRING_KICK"));
+  if (!ring.call->arrives(rig->patience().answer))
+    return fail("the eventfd of another SET_VRING_CALL is not signalled");
   TRY(rig->share());
   TRY(still_serves("the same SET_MEM_TABLE"));
   return {};

@@ -69,6 +69,17 @@ Finding attack(Target& target, const Options& options, const HostileInput& input
   return {Verdict::pass, did};
 }
 
+// Whether it was this input: it is repeated alone. False: there is no back-end any more.
+bool confirm(Target& target, const Options& options, const HostileInput& input, Finding& finding) {
+  const auto revived = [&] {
+    return target.restart() && serves_others(target, options).verdict != Verdict::fail;
+  };
+  if (!revived()) return false;
+  if (attack(target, options, input).verdict == Verdict::fail) return revived();
+  finding.detail += "; a fresh one survives it: an earlier input has done the damage";
+  return true;
+}
+
 }  // namespace
 
 std::vector<HostileRow> attack_back_end(Target& target, const Options& options, const TellHostile& tell) {
@@ -80,8 +91,7 @@ std::vector<HostileRow> attack_back_end(Target& target, const Options& options, 
   for (const HostileInput& input : inputs) {
     Finding finding =
         gone ? Finding{Verdict::not_testable, "it does not answer any more"} : attack(target, options, input);
-    const bool is_hurt = !gone && finding.verdict == Verdict::fail;
-    if (is_hurt) gone = !target.restart() || serves_others(target, options).verdict == Verdict::fail;
+    if (!gone && finding.verdict == Verdict::fail) gone = !confirm(target, options, input, finding);
     rows.push_back({input.number, input.what, std::move(finding)});
     if (tell) tell(rows.back());
   }

@@ -209,6 +209,21 @@ std::vector<HostileInput> moves() {
                    std::this_thread::sleep_for(for_the_device);
                    return {};
                  }});
+  all.push_back(
+      {"H092", "another SET_VRING_KICK and SET_VRING_ERR for a ring that runs", [](Assault& a) -> Or<> {
+         Rig* rig = TRY(running(a));
+         (void)rig->set_kick(rig->ring());
+         (void)rig->ask(
+             vhost::SetVringErr{rig->ring().index, TRY(reach(rig->ring().err->copy(), "an eventfd"))});
+         std::this_thread::sleep_for(for_the_device);
+         return {};
+       }});
+  all.push_back({"H088", "a ring that is stopped twice", [](Assault& a) -> Or<> {
+                   Rig* rig = TRY(running(a));
+                   TRY(rig->stop(rig->ring()));
+                   (void)rig->ask(vhost::GetVringBase{rig->ring().index});
+                   return {};
+                 }});
   all.push_back({"H082", "a base that does not fit the ring", [](Assault& a) -> Or<> {
                    Rig* rig = TRY(running(a));
                    TRY(rig->stop(rig->ring()));

@@ -76,6 +76,7 @@ Or<> Rig::negotiate(const Wanted& wanted) {
   const uint64_t bit_30 = wanted.bit_30 ? bit(vhost::VHOST_USER_F_PROTOCOL_FEATURES) : 0;
   TRY(must(vhost::SetFeatures{features | bit_30}));
   agreed_ = {.features = features, .capabilities = capabilities};
+  bit_30_ = wanted.bit_30;
   return {};
 }
 
@@ -118,13 +119,29 @@ vhost::SetVringAddr Rig::addresses(const Ring& ring) const {
           .log = 0};
 }
 
-Or<> Rig::describe(Ring& ring) {
+Or<> Rig::describe_one(Ring& ring) {
   const uint32_t base = ring.config.base.to_wire(ring.config.format.packed);
   TRY(must(vhost::SetVringNum{.ring = ring.index, .size = ring.config.size}));
   TRY(must(vhost::SetVringBase{.ring = ring.index, .base = base}));
   TRY(must(addresses(ring)));
   TRY(must(vhost::SetVringCall{.ring = ring.index, .fd = TRY(reach(ring.call->copy(), "an eventfd"))}));
   TRY(must(vhost::SetVringErr{.ring = ring.index, .fd = TRY(reach(ring.err->copy(), "an eventfd"))}));
+  return {};
+}
+
+Or<> Rig::describe(Ring& ring) {
+  if (ring.index == kind_.ring) TRY(start_companions());
+  return describe_one(ring);
+}
+
+Or<> Rig::start_companions() {
+  for (vhost::RingIndex index = 0; index < kind_.ring; ++index) {
+    TRY(make_ring(index));
+    Ring& companion = ring(index);
+    TRY(describe_one(companion));
+    TRY(set_kick(companion));
+    if (bit_30_) TRY(enable(companion));
+  }
   return {};
 }
 
@@ -146,6 +163,7 @@ Or<> Rig::start(Ring& ring) {
 
 Or<> Rig::needs_request() const {
   if (kind_.has_request()) return {};
+  if (!kind_.request.empty()) return not_testable("it does not serve requests at all: see N032");
   return not_testable("there is no request that every device takes: say by --device what it is");
 }
 
@@ -221,6 +239,11 @@ Or<> Rig::serves(Ring& ring, uint32_t count) {
   return take_all(ring);
 }
 
-Or<uint32_t> Rig::stop(Ring& ring) { return TRY(must(vhost::GetVringBase{ring.index})).value; }
+Or<uint32_t> Rig::stop(Ring& ring) {
+  const uint32_t base = TRY(must(vhost::GetVringBase{ring.index})).value;
+  for (vhost::RingIndex index = 0; ring.index == kind_.ring && index < kind_.ring; ++index)
+    TRY(must(vhost::GetVringBase{index}));
+  return base;
+}
 
 }  // namespace ringway::check

@@ -121,7 +121,10 @@ class Rig {
   Or<> negotiate(const Wanted& wanted);
   Or<> negotiate() { return negotiate(Wanted{}); }
   // What was negotiated by other means.
-  void assume(const vhost::Agreement& agreed) { agreed_ = agreed; }
+  void assume(const vhost::Agreement& agreed, bool bit_30) {
+    agreed_ = agreed;
+    bit_30_ = bit_30;
+  }
   [[nodiscard]] bool offers(unsigned feature) const { return (features_ & vhost::bit(feature)) != 0; }
   [[nodiscard]] bool can(unsigned capability) const { return (capabilities_ & vhost::bit(capability)) != 0; }
   [[nodiscard]] uint64_t offered_features() const { return features_; }
@@ -132,7 +135,8 @@ class Rig {
   Or<> make_ring() { return make_ring(kind_.ring); }
   [[nodiscard]] Ring& ring(vhost::RingIndex index) { return *rings_.at(index); }
   [[nodiscard]] Ring& ring() { return ring(kind_.ring); }
-  // SET_VRING_NUM, _BASE, _ADDR, _CALL and _ERR.
+  // SET_VRING_NUM, _BASE, _ADDR, _CALL and _ERR. The rings before that of requests are started with it,
+  // empty: some devices wait for all that belong together.
   Or<> describe(Ring& ring);
   // As in SET_VRING_ADDR.
   [[nodiscard]] vhost::SetVringAddr addresses(const Ring& ring) const;
@@ -163,6 +167,8 @@ class Rig {
 
  private:
   Or<bool> take_one(Ring& ring);
+  Or<> describe_one(Ring& ring);
+  Or<> start_companions();
   const std::unique_ptr<Lease> lease_;
   vhost::Device& device_;
   const Kind& kind_;
@@ -174,6 +180,7 @@ class Rig {
   uint64_t features_ = 0;
   uint64_t capabilities_ = 0;
   vhost::Agreement agreed_;
+  bool bit_30_ = true;
   std::map<vhost::RingIndex, std::unique_ptr<Ring>> rings_;
   uint32_t next_slot_ = 0;
 };

@@ -1,5 +1,7 @@
 #include "ringway/check/runner.h"
 
+#include <algorithm>
+#include <array>
 #include <chrono>
 #include <utility>
 
@@ -38,6 +40,18 @@ Finding run_both(Target& target, const Options& options, const BackEndTest& test
   return {Verdict::not_testable, "there are no messages here to be looked at"};
 }
 
+// About whether rings start: judged even where none does.
+bool is_about_starting(const Requirement& requirement) {
+  constexpr std::array numbers{8, 9, 30, 32, 34, 38, 39};
+  return std::ranges::find(numbers, requirement.number) != numbers.end();
+}
+
+bool serves_requests(Target& target, const Options& options) {
+  Trial trial(target, *options.kind, options.patience);
+  const auto rig = trial.running();
+  return rig && (*rig)->serves((*rig)->ring());
+}
+
 Result<> answers(Target& target) {
   auto lease = TRY(target.connect());
   TRY(vhost::call(lease->device(), vhost::GetFeatures{}));
@@ -61,15 +75,21 @@ bool is_fault(const Row& row) {
 
 Result<std::vector<Row>> check_back_end(Target& target, const Options& options, const Tell& tell) {
   if (options.checks_life) TRY(answers(target));
+  // What follows from one failure is not told of every other check too.
+  Kind without_requests = *options.kind;
+  if (!serves_requests(target, options)) without_requests.write = nullptr;
+  Options for_others = options;
+  for_others.kind = &without_requests;
   std::vector<Row> rows;
   bool gone = false;
   for (const Requirement& requirement : requirements()) {
     if (!is_wanted(options.only, requirement)) continue;
+    const Options& present = is_about_starting(requirement) ? options : for_others;
     const auto begin = std::chrono::steady_clock::now();
     const BackEndTest& test = requirement.back_end;
     const bool is_seen = test.on_frames != nullptr || test.on_requests != nullptr;
     Finding finding = is_seen && gone ? Finding{Verdict::not_testable, "it does not answer any more"}
-                                      : run_both(target, options, test);
+                                      : run_both(target, present, test);
     if (is_seen && !gone && options.checks_life) {
       finding = survived(target, std::move(finding));
       gone = finding.verdict == Verdict::fail && !answers(target);

@@ -9,6 +9,7 @@
 #include "ringway/check/hostile.h"
 #include "ringway/check/runner.h"
 #include "ringway/check/socket_target.h"
+#include "ringway/tools/check_front_end.h"
 #include "ringway/tools/check_report.h"
 #include "ringway/tools/command.h"
 
@@ -81,6 +82,56 @@ void add_back_end(CLI::App& app, Run& run) {
   command->callback([arguments, &run] { run = [arguments] { return check_back_end(*arguments); }; });
 }
 
+struct FrontEndArguments {
+  FrontEndCheck check;
+  std::vector<unsigned> only;
+  std::string junit;
+  double timeout = 30;  // seconds
+  bool json = false;
+};
+
+int check_front_end(FrontEndArguments& arguments) {
+  log::set_level(log::Level::error);
+  arguments.check.only = {arguments.only.begin(), arguments.only.end()};
+  arguments.check.arrival = milliseconds_of(arguments.timeout);
+  const auto found = check_front_end(arguments.check);
+  if (!found) {
+    fmt::print(stderr, "ringway check: {}\n", found.error());
+    return 2;
+  }
+  std::vector<check::HostileRow> attacks;
+  for (const WrongReply& one : found->wrong_replies) attacks.push_back({"N025", one.what, one.finding});
+  if (!arguments.json) {
+    for (const check::Row& row : found->rows) print_row(row);
+    for (const check::HostileRow& row : attacks) print_attack(row);
+  }
+  return report(found->rows, attacks,
+                {.json = arguments.json, .junit = arguments.junit, .name = arguments.check.socket});
+}
+
+void add_front_end(CLI::App& app, Run& run) {
+  auto arguments = std::make_shared<FrontEndArguments>();
+  CLI::App* const command =
+      app.add_subcommand("front-end", "play a back-end, a disk, and check the front-end that comes");
+  command->add_option("LISTEN", arguments->check.socket, "path of the socket that front-ends connect to")
+      ->required();
+  command
+      ->add_option("--start", arguments->check.start,
+                   "how the front-end is started, anew for each back-end that is played")
+      ->option_text("COMMAND");
+  command->add_option("--only", arguments->only, "only these requirements, by number")
+      ->check(CLI::Range(1U, unsigned{check::requirement_count}))
+      ->delimiter(',')
+      ->option_text("NUMBER ...");
+  command->add_option("--junit", arguments->junit, "write a JUnit report")->option_text("FILE");
+  command->add_flag("--json", arguments->json, "print JSON");
+  command->add_flag("--hostile", arguments->check.hostile, "also play back-ends whose replies are wrong");
+  command->add_option("--timeout", arguments->timeout, "seconds to wait for a front-end (30)")
+      ->check(CLI::Range(0.1, 600.0))
+      ->option_text("SECONDS");
+  command->callback([arguments, &run] { run = [arguments] { return check_front_end(*arguments); }; });
+}
+
 }  // namespace
 
 void add_check(CLI::App& app, Run& run) {
@@ -88,6 +139,7 @@ void add_check(CLI::App& app, Run& run) {
       app.add_subcommand("check", "say whether a back-end or a front-end keeps to the specification");
   command->require_subcommand(1);
   add_back_end(*command, run);
+  add_front_end(*command, run);
 }
 
 }  // namespace ringway::tools

@@ -1,11 +1,28 @@
 // Our own device, put to the whole suite in every composition: the same suite, unchanged.
 #include "ringway/tools/check_rig_test.h"
+#include "ringway/vhost/fault.h"
+#include "ringway/vhost/mask.h"
+#include "ringway/vhost/trace.h"
 
 namespace ringway::tools {
 namespace {
 
 using check::Row;
 using check::Verdict;
+
+// All decorators, with nothing to do: they pass everything on.
+class Decorated final : public vhost::Device {
+ public:
+  explicit Decorated(vhost::Device& next) : faulty_(next, {}), mask_(faulty_, {}), trace_(mask_, {}) {}
+  Result<vhost::DeviceReply> handle(vhost::DeviceRequest request) override {
+    return trace_.handle(std::move(request));
+  }
+
+ private:
+  vhost::Faulty<vhost::DeviceRequest> faulty_;
+  vhost::Mask mask_;
+  vhost::Trace<vhost::DeviceRequest> trace_;
+};
 
 struct Composition {
   const char* name;
@@ -16,6 +33,18 @@ struct Composition {
 const Composition compositions[] = {
     {"in_this_process", [] { return std::unique_ptr<check::Target>(std::make_unique<LocalTarget>()); }, 40},
     {"over_a_socket", [] { return std::unique_ptr<check::Target>(std::make_unique<ListeningTarget>()); }, 55},
+    {"behind_trace_mask_and_fault",
+     [] {
+       return std::unique_ptr<check::Target>(std::make_unique<ListeningTarget>(
+           [](vhost::Device& next) { return std::make_unique<Decorated>(next); }));
+     },
+     55},
+    {"behind_trace_mask_and_fault_in_this_process",
+     [] {
+       return std::unique_ptr<check::Target>(std::make_unique<LocalTarget>(
+           [](vhost::Device& next) { return std::make_unique<Decorated>(next); }));
+     },
+     40},
     {"behind_a_contract_of_its_own",
      [] {
        return std::unique_ptr<check::Target>(std::make_unique<ListeningTarget>([](vhost::Device& next) {

@@ -17,6 +17,7 @@
 #include "ringway/device/backing/memory.h"
 #include "ringway/device/blk/blk.h"
 #include "ringway/engine/local_device.h"
+#include "ringway/tools/proxy_device.h"
 #include "ringway/user/listener.h"
 #include "ringway/user/remote.h"
 #include "ringway/user/server.h"
@@ -101,28 +102,13 @@ class ListeningTarget final : public check::Target {
   check::SocketTarget socket_{path_, std::chrono::seconds(5)};
 };
 
-// A proxy: a server that asks another back-end.
-class Proxy final : public user::SessionOwner {
- public:
-  explicit Proxy(std::string path) : path_(std::move(path)) {}
-  Result<vhost::Device*> connected() override {
-    remote_ = TRY(user::RemoteDevice::connect(path_));
-    return remote_.get();
-  }
-  void disconnected() override { remote_.reset(); }
-
- private:
-  const std::string path_;
-  std::unique_ptr<user::RemoteDevice> remote_;
-};
-
 // The disk behind so many proxies.
 class ProxiedTarget final : public check::Target {
  public:
   explicit ProxiedTarget(unsigned proxies) {
     std::string path = disk_.path();
     for (unsigned i = 0; i < proxies; ++i) {
-      proxies_.push_back(std::make_unique<Proxy>(path));
+      proxies_.push_back(std::make_unique<ProxyDevice>(ProxyDevice::Options{.back_end = path, .taken = {}}));
       path = fmt::format("{}.{}", disk_.path(), i);
       EXPECT_TRUE(listener_->listen(path, *proxies_.back()));
     }
@@ -135,7 +121,7 @@ class ProxiedTarget final : public check::Target {
 
  private:
   ListeningTarget disk_;
-  std::vector<std::unique_ptr<Proxy>> proxies_;
+  std::vector<std::unique_ptr<ProxyDevice>> proxies_;
   std::unique_ptr<user::Listener> listener_ = user::Listener::start().value();
   std::unique_ptr<check::SocketTarget> socket_;
 };
@@ -146,6 +132,7 @@ class MeddledTarget final : public check::Target {
   MeddledTarget(check::Meddler::Change change, Decorate decorate = {})
       : disk_(std::move(decorate)), change_(std::move(change)) {}
   Result<std::unique_ptr<check::Lease>> connect() override {
+    sessions_.clear();
     return std::make_unique<Session>(disk_, change_);
   }
   [[nodiscard]] bool has_frames() const override { return true; }

@@ -117,7 +117,9 @@ const std::vector<Case>& cases() {
       {"guest_addresses_refused",
        {10},
        [](Wrong& self, DeviceRequest request) -> Reply {
-         if (as<SetVringAddr>(request)) return refused("no");
+         const auto* table = as<SetMemTable>(request);
+         if (table && table->regions[0].layout.front_end.value == table->regions[0].layout.guest.value)
+           return refused("no");
          return offering(self, std::move(request), bit(VHOST_USER_PROTOCOL_F_GPA_ADDRESSES));
        }},
       {"seven_regions",
@@ -204,10 +206,10 @@ const std::vector<Case>& cases() {
          if (auto* set = as<SetFeatures>(request)) set->features |= bit(VHOST_USER_F_PROTOCOL_FEATURES);
          return self.right(std::move(request));
        }},
-      {"kick_cannot_change",
+      {"call_cannot_change",
        {41},
        [](Wrong& self, DeviceRequest request) -> Reply {
-         if (as<SetVringKick>(request) && self.number++ > 0) return Done{};
+         if (as<SetVringCall>(request) && self.number++ > 0) return Done{};
          return self.right(std::move(request));
        }},
       {"writes_while_suspended",

@@ -37,6 +37,10 @@ class ManPage(peers.Case):
     def test_cuse(self):
         self.check("cuse")
 
+    def test_check(self):
+        self.check("check back-end")
+        self.check("check front-end")
+
     def test_bench(self):
         self.check("bench blk")
 

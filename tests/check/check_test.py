@@ -1,0 +1,157 @@
+"""ringway check against real back-ends and front-ends, and against what is neither."""
+
+import json
+import shlex
+import time
+import unittest
+import xml.etree.ElementTree
+
+import peers
+
+
+class Case(peers.Case):
+
+    def check_json(self, *words, status=0, timeout=300):
+        done = self.run_ringway("check", *words, "--json", timeout=timeout)
+        self.assertEqual(done.returncode, status, done.stdout[-3000:] + done.stderr)
+        return json.loads(done.stdout)
+
+    @staticmethod
+    def numbers(found, verdict):
+        return {row["number"] for row in found["requirements"] if row["verdict"] == verdict}
+
+    def command(self, *words):
+        return "exec " + shlex.join(str(word) for word in words)
+
+
+class CheckRingway(Case):
+
+    def test_nothing_fails(self):
+        self.start_ringway("--memory=8M", "--queues=2")
+        found = self.check_json("back-end", "--device=blk", self.socket)
+        self.assertEqual(len(found["requirements"]), 146)
+        self.assertEqual(self.numbers(found, "fail"), set())
+        self.assertGreater(len(self.numbers(found, "pass")), 50)
+        self.assertEqual(found["faults"], 0)
+
+    def test_of_any_device_less_can_be_seen(self):
+        self.start_ringway("--memory=8M")
+        found = self.check_json("back-end", "--device=any", self.socket)
+        self.assertEqual(self.numbers(found, "fail"), set())
+        passed = self.numbers(found, "pass")
+        self.assertIn(124, passed)
+        self.assertNotIn(32, passed)
+
+    def test_no_hostile_input_succeeds(self):
+        start = self.command(peers.RINGWAY, "serve", "blk", f"--socket-path={self.socket}", "--memory=8M")
+        found = self.check_json("back-end", "--device=blk", "--only=32", "--hostile", f"--restart={start}", self.socket)
+        self.assertGreater(len(found["hostile"]), 300)
+        self.assertEqual([row for row in found["hostile"] if row["verdict"] != "pass"], [])
+
+    def test_only_some_in_words_and_for_junit(self):
+        self.start_ringway("--memory=8M")
+        report = self.directory / "report.xml"
+        done = self.run_ringway("check", "back-end", "--device=blk", "--only=22,96", f"--junit={report}", self.socket)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertRegex(done.stdout, r"N022 +pass +MUST")
+        self.assertIn("2 requirements: 2 pass", done.stdout)
+        suite = xml.etree.ElementTree.parse(report).getroot()
+        self.assertEqual((suite.get("tests"), suite.get("failures")), ("2", "0"))
+        self.assertTrue(suite[0].get("name").startswith("N022 "))
+
+
+class CheckQemu(Case):
+    """qemu-storage-daemon 7.2: its back-end library is libvhost-user."""
+
+    def test_its_faults_are_found_and_no_others(self):
+        process = self.start_qemu()
+        report = self.directory / "report.xml"
+        found = self.check_json("back-end", "--device=blk", f"--junit={report}", "--timeout=2", self.socket, status=1)
+        # docs/conformance.md has each of them, looked up in the specification.
+        self.assertEqual(self.numbers(found, "fail"), {17, 38, 97, 107, 124})
+        self.assertEqual(found["faults"], 2)
+        details = {row["number"]: row["detail"] for row in found["requirements"]}
+        self.assertIn("success is answered to", details[124])
+        self.assertIn("[", details[107])  # the bytes
+        self.assertEqual(xml.etree.ElementTree.parse(report).getroot().get("failures"), "2")
+        self.assertIsNone(process.poll())
+
+    def test_what_kills_it_is_told_and_it_is_started_again(self):
+        disk = self.directory / "disk"
+        with open(disk, "wb") as file:
+            file.truncate(peers.DISK_BYTES)
+        start = self.command("qemu-storage-daemon", "--blockdev", f"driver=file,node-name=disk,filename={disk}", "--export",
+                             f"type=vhost-user-blk,id=export,node-name=disk,addr.type=unix,addr.path={self.socket}")
+        found = self.check_json("back-end", "--device=blk", "--only=32", "--hostile", "--timeout=2",
+                                f"--restart={start} 2>/dev/null", self.socket, status=1)
+        failed = {row["input"]: row["detail"] for row in found["hostile"] if row["verdict"] == "fail"}
+        self.assertIn("died by signal 11", failed["SET_VRING_NUM of ring 0xffffffff, value 0x1"])
+        self.assertIn("died by signal 7", failed["memory whose file is truncated under a running ring"])
+        self.assertEqual(found["hostile"][-1]["verdict"], "pass")
+
+
+class CheckFrontEnds(Case):
+
+    def test_qemu(self):
+        memory = "memory-backend-memfd,id=m,size=128M,share=on"
+        start = self.command("qemu-system-x86_64", "-accel", "tcg", "-nodefaults", "-nographic", "-m", "128M", "-object", memory,
+                             "-machine", "q35,memory-backend=m", "-chardev", f"socket,id=c,path={self.socket}",
+                             "-device", "vhost-user-blk-pci,chardev=c,num-queues=1,bootindex=0")
+        found = self.check_json("front-end", "--hostile", f"--start={start}", self.socket)
+        self.assertEqual(self.numbers(found, "fail"), set())
+        self.assertLessEqual({1, 2, 5, 9, 23, 24, 25, 27, 49, 92, 97, 101}, self.numbers(found, "pass"))
+
+    def test_our_own(self):
+        start = self.command(peers.RINGWAY, "bench", "blk", "--runtime=0.2", "--warmup=0", "--timeout=2", self.socket)
+        found = self.check_json("front-end", "--hostile", f"--start={start}", self.socket)
+        self.assertEqual(self.numbers(found, "fail"), set())
+        self.assertLessEqual({1, 2, 5, 9, 23, 24, 25, 27, 49, 120, 97, 101}, self.numbers(found, "pass"))
+        self.assertFalse(self.socket.exists())
+
+    def test_nobody_comes(self):
+        self.assert_fails("no front-end came within", "check", "front-end", "--timeout=0.3", self.socket)
+        self.assertFalse(self.socket.exists())
+
+    def test_a_place_that_is_taken(self):
+        (self.directory / "file").write_text("")
+        self.assert_fails("cannot bind", "check", "front-end", self.directory / "file")
+
+
+class CheckErrors(Case):
+
+    def fails(self, sentence, *words):
+        self.assert_fails(sentence, "check", "back-end", "--device=any", "--timeout=0.3", *words, self.socket)
+
+    def test_nothing_there(self):
+        self.fails("there is nothing: does the back-end run?")
+
+    def test_a_file(self):
+        self.socket.write_text("")
+        self.fails("this is not a socket")
+
+    def test_a_back_end_that_never_answers(self):
+        self.start_fake(lambda connection: time.sleep(2))
+        begin = time.monotonic()
+        self.fails("it does not answer as a vhost-user back-end does")
+        self.assertLess(time.monotonic() - begin, 2)
+
+    def test_a_back_end_that_hangs_up(self):
+        self.start_fake(lambda connection: connection.close())
+        self.fails("it does not answer as a vhost-user back-end does")
+
+    def test_a_server_of_something_else(self):
+        self.start_fake(lambda connection: connection.sendall(b"220 mail.example ESMTP ready\r\n"))
+        self.fails("it does not answer as a vhost-user back-end does")
+
+    def test_a_restart_that_brings_nothing(self):
+        self.assert_fails("did not bring a back-end within", "check", "back-end", "--device=any", "--restart=false", self.socket)
+
+    def test_a_report_that_cannot_be_written(self):
+        self.start_ringway("--memory=8M")
+        done = self.run_ringway("check", "back-end", "--device=blk", "--only=22", "--junit=/dev/full", self.socket)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("/dev/full cannot be written", done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
