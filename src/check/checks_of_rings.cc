@@ -239,7 +239,7 @@ Outcome things_change_under_running_rings(Trial& trial) {
     return {};
   };
   TRY(still_serves("the start"));
-  ring.call.emplace(TRY(reach(Event::make(), "an eventfd")));
+  ring.call = std::make_unique<Event>(TRY(reach(Event::make(), "an eventfd")));
   TRY(rig->must(vhost::SetVringCall{ring.index, TRY(reach(ring.call->copy(), "an eventfd"))}));
   TRY(still_serves("another SET_VRING_CALL"));
   if (!ring.call->arrives(rig->patience().answer))

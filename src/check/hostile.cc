@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 #include <iterator>
+#include <thread>
 #include <utility>
 
 #include "ringway/check/hostile_inputs.h"
@@ -20,6 +21,7 @@ constexpr uint64_t usual = vhost::bit(vhost::VHOST_USER_PROTOCOL_F_MQ) |
                            vhost::bit(vhost::VHOST_USER_PROTOCOL_F_LOG_SHMFD) |
                            vhost::bit(vhost::VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD);
 constexpr milliseconds for_a_reaction{250};
+constexpr milliseconds to_end{500};  // of a process that is dumping its core
 
 // What the back-end did about it, as far as it shows.
 std::string reaction(Assault& assault) {
@@ -63,6 +65,7 @@ Finding attack(Target& target, const Options& options, const HostileInput& input
     bytes = trial.transcript();
   }
   Finding after = serves_others(target, options);
+  if (after.verdict == Verdict::fail) std::this_thread::sleep_for(to_end);
   if (const auto crash = target.crash()) return {Verdict::fail, fmt::format("{} [{}]", *crash, bytes)};
   if (after.verdict == Verdict::fail)
     return {Verdict::fail, fmt::format("it serves nobody any more: {} [{}]", after.detail, bytes)};

@@ -187,9 +187,11 @@ std::vector<HostileInput> moves() {
                    TRY(rig->negotiate());
                    TRY(rig->share());
                    TRY(rig->make_ring());
+                   TRY(rig->describe(rig->ring()));
                    const UniqueFd file = TRY(reach(rig->memory().file(), "memory"));
                    if (::ftruncate(file.get(), 0) != 0) return not_testable("the file cannot be truncated");
-                   (void)rig->start(rig->ring());
+                   (void)rig->set_kick(rig->ring());
+                   (void)rig->enable(rig->ring());
                    rig->ring().kick->signal();
                    std::this_thread::sleep_for(for_the_device);
                    return {};

@@ -98,10 +98,10 @@ Or<> Rig::make_ring(vhost::RingIndex index, uint32_t size, std::optional<uint32_
                   .base = ring::RingBase::from_wire(begin, format.packed),
                   .area = memory_.at(made->user_offset),
                   .address = memory_.guest(made->user_offset)};
-  made->driver.emplace(TRY(reach(ring::make_driver(made->config), "a driver")));
-  made->kick.emplace(TRY(reach(Event::make(), "an eventfd")));
-  made->call.emplace(TRY(reach(Event::make(), "an eventfd")));
-  made->err.emplace(TRY(reach(Event::make(), "an eventfd")));
+  made->driver = std::make_unique<ring::Driver>(TRY(reach(ring::make_driver(made->config), "a driver")));
+  made->kick = std::make_unique<Event>(TRY(reach(Event::make(), "an eventfd")));
+  made->call = std::make_unique<Event>(TRY(reach(Event::make(), "an eventfd")));
+  made->err = std::make_unique<Event>(TRY(reach(Event::make(), "an eventfd")));
   rings_[index] = std::move(made);
   return {};
 }

@@ -76,8 +76,8 @@ class Rig {
   struct Ring {
     vhost::RingIndex index = 0;
     ring::DriverConfig config;
-    std::optional<ring::Driver> driver;
-    std::optional<Event> kick, call, err;
+    std::unique_ptr<ring::Driver> driver;  // never null, nor are these
+    std::unique_ptr<Event> kick, call, err;
     std::map<uint16_t, uint32_t> slot_of_token;
     uint64_t added = 0;
     uint64_t taken = 0;

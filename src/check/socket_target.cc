@@ -58,10 +58,10 @@ void SocketTarget::end_child() {
   ::waitpid(child, nullptr, 0);
 }
 
+// It is started when it is reached next: some end as soon as a front-end has left.
 Result<> SocketTarget::restart() {
   if (command_.empty()) return refused("there is no --restart");
   end_child();
-  TRY(reach());
   return {};
 }
 
@@ -69,7 +69,19 @@ Result<std::unique_ptr<Lease>> SocketTarget::connect() {
   return std::make_unique<RemoteLease>(TRY(connect_frames()));
 }
 
+// A back-end that serves one front-end at a time may not have noticed yet that the one before has left, and
+// sends the next away: what it does at the first message tells.
 Result<std::unique_ptr<Wire>> SocketTarget::connect_frames() {
+  for (milliseconds waited{0};; waited += between_tries) {
+    std::unique_ptr<Wire> wire = TRY(connect_once());
+    const auto first = wire->ask(id<vhost::GetFeatures>);
+    if (first || first.error().fault != Fault::gone) return wire;
+    if (waited >= patience_) return std::unexpected(first.error());
+    std::this_thread::sleep_for(between_tries);
+  }
+}
+
+Result<std::unique_ptr<Wire>> SocketTarget::connect_once() {
   UniqueFd fd = TRY(reach());
   ucred credentials{};
   socklen_t size = sizeof credentials;

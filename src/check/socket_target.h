@@ -26,6 +26,7 @@ class SocketTarget final : public Target {
   std::optional<std::string> crash() override;
 
  private:
+  Result<std::unique_ptr<Wire>> connect_once();
   Result<UniqueFd> reach();
   Result<UniqueFd> start();
   void look_for_end();

@@ -204,7 +204,7 @@ Result<> IoctlServer::set_mem_table(Call& call) {
   }
   const bool empty = table.regions.empty();
   if (auto set = as_errno(ask(std::move(table)), EFAULT); !set) {
-    log::warning("memory table is refused: {}", set.error().to_string());
+    limited_.warning("memory table is refused: {}", set.error().to_string());
     return std::unexpected(set.error());
   }
   has_table_ = usable;
@@ -278,8 +278,8 @@ Result<> IoctlServer::get_vring_base(Call& call) {
   Ring& ring = rings_[call.ring];
   if (ring.active) {
     TRY(stop(call.ring));
-    // Where it cannot go on, its memory has gone: the base is what it was, and the log says why.
-    (void)start(call.caller, call.ring);
+    // Where it cannot go on, its memory has gone; the base is still what it was.
+    if (!start(call.caller, call.ring)) limited_.warning("ring {} has ended", call.ring);
   }
   return call.caller.give(call.argument, vhost_vring_state{.index = call.ring, .num = ring.base});
 }
@@ -371,7 +371,7 @@ Result<> IoctlServer::bind(Call& call, UniqueFd backend) {
 Result<> IoctlServer::start(Caller& caller, uint32_t index) {
   Ring& ring = rings_[index];
   if (ring.size == 0 || !ring.addresses || !has_memory_) return no(EFAULT, "the ring is not described");
-  if (!has_iotlb()) TRY(check_areas(caller, ring));
+  if (!has_iotlb()) TRY(check_areas(caller, *ring.addresses, ring.size));
   if (!ring.kick) ring.kick = TRY(make_eventfd());
   TRY(as_errno(ask(vhost::SetVringNum{index, ring.size}), EINVAL));
   TRY(as_errno(ask(vhost::SetVringAddr{*ring.addresses}), EFAULT));
@@ -379,7 +379,7 @@ Result<> IoctlServer::start(Caller& caller, uint32_t index) {
   if (swaps_bytes_) TRY(as_errno(ask(vhost::SetVringEndian{index, ring.big_endian}), EINVAL));
   auto started = as_errno(ask(vhost::SetVringKick{index, TRY(ring.kick.duplicate())}), EFAULT);
   if (!started) {
-    log::warning("ring {} cannot start: {}", index, started.error().to_string());
+    limited_.warning("ring {} cannot start: {}", index, started.error().to_string());
     return std::unexpected(started.error());
   }
   ring.active = true;
@@ -411,12 +411,11 @@ Result<> IoctlServer::with_rings_stopped(Caller& caller, Change change) {
   return changed;
 }
 
-Result<> IoctlServer::check_areas(Caller& caller, const Ring& ring) {
+Result<> IoctlServer::check_areas(Caller& caller, const vhost::SetVringAddr& at, uint32_t size) {
   using enum memory::Access;
-  const vhost::SetVringAddr& at = *ring.addresses;
-  TRY(caller.probe(at.desc, ring.size * sizeof(vring_desc), read));
-  TRY(caller.probe(at.avail, sizeof(vring_avail) + ring.size * sizeof(__virtio16), read));
-  return caller.probe(at.used, sizeof(vring_used) + ring.size * sizeof(vring_used_elem), read_write);
+  TRY(caller.probe(at.desc, size * sizeof(vring_desc), read));
+  TRY(caller.probe(at.avail, sizeof(vring_avail) + size * sizeof(__virtio16), read));
+  return caller.probe(at.used, sizeof(vring_used) + size * sizeof(vring_used_elem), read_write);
 }
 
 // ---- IOTLB

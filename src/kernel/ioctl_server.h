@@ -23,6 +23,7 @@
 #include <span>
 #include <vector>
 
+#include "ringway/base/log.h"
 #include "ringway/kernel/caller.h"
 #include "ringway/kernel/ioctl_table.h"
 #include "ringway/kernel/iotlb_messages.h"
@@ -127,7 +128,7 @@ class IoctlServer {
   // Runs `change` while no ring runs, and starts again those that did.
   template <class Change>
   Result<> with_rings_stopped(Caller& caller, Change change);
-  static Result<> check_areas(Caller& caller, const Ring& ring);
+  static Result<> check_areas(Caller& caller, const vhost::SetVringAddr& at, uint32_t size);
   [[nodiscard]] bool has_iotlb() const;
   [[nodiscard]] bool any_active() const;
   template <class Request>
@@ -136,6 +137,7 @@ class IoctlServer {
   const Options options_;
   const MakeDevice make_device_;
   const std::shared_ptr<IotlbMessages> messages_ = std::make_shared<IotlbMessages>();
+  log::Limited limited_;
   std::mutex mutex_;                       // guards everything below
   std::unique_ptr<vhost::Device> device_;  // none: RESET_OWNER could not make another
   uint64_t offered_ = 0;                   // features

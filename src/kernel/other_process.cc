@@ -102,7 +102,8 @@ Result<> OtherProcess::share(const memory::RegionLayout& layout, std::vector<vho
     if (!range || range->end <= at) continue;
     if (range->begin > at) break;
     if (!range->shared || !range->writable || range->name.empty()) {
-      log::warning(
+      static log::Limited limited;
+      limited.warning(
           "the memory of process {} at {:#x} is not shared memory (memfd, hugetlbfs, tmpfs): it cannot be "
           "served",
           process_, at);

@@ -34,7 +34,7 @@ DeviceFiles::DeviceFiles() : process_(::getpid()) {
                    [] {
                      // Threads are gone: what belongs to them is left where it is.
                      instance().process_ = ::getpid();
-                     (void)instance().workers_.release();
+                     instance().workers_ = nullptr;
                      instance().mutex_.unlock();
                    });
 }
@@ -69,11 +69,12 @@ bool DeviceFiles::serves(const char* path) {
 }
 
 Result<engine::Workers*> DeviceFiles::workers() {
-  if (!workers_) {
-    workers_ = TRY(engine::Workers::start(
+  if (workers_ == nullptr) {
+    auto started = TRY(engine::Workers::start(
         {.count = settings_.workers, .cpus = {}, .polling = settings_.polling, .use_io_uring = false}));
+    workers_ = started.release();
   }
-  return workers_.get();
+  return workers_;
 }
 
 int DeviceFiles::open(const char* path, int flags) {

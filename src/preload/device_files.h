@@ -59,7 +59,7 @@ class DeviceFiles {
   pid_t process_ = 0;
   bool configured_ = false;
   Settings settings_;
-  std::unique_ptr<engine::Workers> workers_;
+  engine::Workers* workers_ = nullptr;  // for ever: devices may end after everything else
 };
 
 }  // namespace ringway::preload

@@ -29,11 +29,14 @@ Function* real(const char* name, std::atomic<Function*>& known) {
   }
   return function;
 }
+// NOLINTBEGIN(bugprone-macro-parentheses): a type, and names
 #define RINGWAY_REAL(type, name)                         \
   ([]() -> type* {                                       \
     static constinit std::atomic<type*> known = nullptr; \
     return real<type>(#name, known);                     \
   }())
+
+// NOLINTEND(bugprone-macro-parentheses)
 
 using Open = int(const char*, int, ...);
 using OpenAt = int(int, const char*, int, ...);
@@ -77,6 +80,7 @@ ringway::Result<std::vector<iovec>> pieces(const iovec* vector, int count) {
 }
 
 // The variable argument of open() is there with these flags only.
+// NOLINTBEGIN(bugprone-macro-parentheses): a name
 #define RINGWAY_MODE(flags, mode)                                       \
   mode_t mode = 0;                                                      \
   if (((flags) & O_CREAT) != 0 || ((flags) & O_TMPFILE) == O_TMPFILE) { \
@@ -85,6 +89,8 @@ ringway::Result<std::vector<iovec>> pieces(const iovec* vector, int count) {
     mode = va_arg(list, mode_t);                                        \
     va_end(list);                                                       \
   }
+
+// NOLINTEND(bugprone-macro-parentheses)
 
 [[gnu::destructor]] void end_of_process() { DeviceFiles::instance().end(); }
 

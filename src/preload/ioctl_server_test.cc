@@ -3,6 +3,7 @@
 
 #include <array>
 #include <atomic>
+#include <random>
 
 #include "ringway/preload/ioctl_rig_test.h"
 
@@ -401,6 +402,46 @@ TEST_F(IoctlServer, unknown_ioctls_are_refused) {
     EXPECT_EQ(call(request, argument), -ENOBUFS) << request;
     EXPECT_EQ(call(request), -EFAULT) << request;
   }
+}
+
+// Anything at any time, by numbers that repeat: what comes out is 0 or an errno, and the process lives.
+TEST_F(IoctlServer, random_ioctls_with_random_arguments_are_survived) {
+  std::mt19937_64 random(20260101);  // NOLINT(cert-msc51-cpp): the same every time
+  const auto pick = [&](const auto& from) { return from[random() % std::size(from)]; };
+  const std::array<int, 6> files{-1, kicks_[0].get(), calls_[0].get(), errors_[0].get(), socket_.get(), 9999};
+  make_driver(receive, modern);
+  make_driver(transmit, modern);
+  unsigned succeeded = 0;
+  for (int i = 0; i < 20'000; ++i) {
+    std::array<uint64_t, 16> argument{};
+    const std::array<uint64_t, 12> numbers{modern,      modern | vhost::bit(VIRTIO_F_ACCESS_PLATFORM),
+                                           0,           1,
+                                           2,           16,
+                                           256,         0xffffffff,
+                                           4096,        guest_base,
+                                           memory_size, address(memory_)};
+    for (uint64_t& word : argument) word = pick(numbers);
+    const kernel::IoctlInfo info = pick(kernel::ioctl_table());
+    const auto ring = static_cast<uint32_t>(random() % 3);
+    if (info.argument == kernel::Argument::vring_file)
+      argument[0] = static_cast<uint64_t>(pick(files)) << 32U | ring;
+    if (info.argument == kernel::Argument::vring_state) argument[0] = pick(numbers) << 32U | ring;
+    if (info.argument == kernel::Argument::vring_addr && random() % 2 == 0) {
+      const vhost_vring_addr sound = addresses(ring % 2);
+      std::memcpy(argument.data(), &sound, sizeof sound);
+    }
+    if (info.argument == kernel::Argument::memory && random() % 2 == 0) {
+      argument = {1, guest_base, memory_size, address(memory_)};
+    }
+    if (info.request == VHOST_RESET_OWNER && random() % 8 != 0) continue;
+    const long result = call(info.request, argument);
+    ASSERT_LE(result, 0);
+    ASSERT_GT(result, -4096);
+    succeeded += result == 0 ? 1 : 0;
+    if (random() % 4 == 0) (void)server_->write(std::as_bytes(std::span(argument)));
+    if (random() % 4 == 0) (void)server_->read(std::as_writable_bytes(std::span(argument)));
+  }
+  EXPECT_GT(succeeded, 1000U);
 }
 
 TEST_F(IoctlServer, threads_that_all_call_at_once_wait_for_each_other) {

@@ -15,7 +15,7 @@ FIRMWARE = {"bios-256k.bin": "/usr/share/seabios", "kvmvapic.bin": "/usr/share/q
 
 def run(ringway, frames, folder):
     built = image.build()
-    inner = archive("frames.sh")
+    inner = archive(built, "frames.sh")
     inner.file("tools/frames", frames.read_bytes())
     (folder / "inner").write_bytes(built.initramfs.read_bytes() + inner.finish())
     files = {"nested/vmlinux": built.vmlinux, "nested/initramfs": folder / "inner"}

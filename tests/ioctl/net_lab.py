@@ -1,4 +1,4 @@
-"""Guests with a network device of vhost-net: the image of the guest lab with other modules, and QEMU on it."""
+"""Guests with a network device of vhost-net: the image of the guest lab with modules for networks, and QEMU on it."""
 
 import os
 import shutil
@@ -13,11 +13,6 @@ sys.path.insert(0, str(HERE.parent / "guest"))
 
 import image  # noqa: E402
 import lab  # noqa: E402
-
-# A cache of its own: modules that the guest lab has no use for.
-image.CACHE = Path(os.environ.get("RINGWAY_IOCTL_GUEST_DIR", lab.REPOSITORY / "build" / "guest-net"))
-image.MODULES = [*image.MODULES, "virtio_net", "cuse", "tun", "vhost_net"]
-image.MODULE_FOLDERS = (*image.MODULE_FOLDERS, "/drivers/net/", "/drivers/vhost/", "/net/")
 
 GUEST_LIMIT = 240
 
@@ -45,7 +40,7 @@ class Guest:
         self.console = lab.Console(self.process, self.show, lambda: None)
 
     def initramfs(self, built, script, programs):
-        extra = archive(script)
+        extra = archive(built, script)
         for program in map(Path, programs):
             extra.file(f"tools/{program.name}", program.read_bytes())
         for library in image.libraries([program for program in programs if not is_static(program)]):
@@ -95,9 +90,14 @@ class Guest:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def archive(script):
-    """An initramfs to follow the image's, with the init and one script."""
+def archive(built, script):
+    """An initramfs to follow the image's, with modules for networks, the init and one script."""
     one = image.Cpio()
+    kernel = built.vmlinux.parent
+    order = (kernel / "net").read_text()
+    for name in order.split():
+        one.file(f"modules/{name}.ko", (kernel / f"{name}.ko").read_bytes(), 0o644)
+    one.file("modules/order", order.encode(), 0o644)
     one.file("scenario.sh", (HERE / "guest" / script).read_bytes())
     one.file("init", (lab.SCRIPTS / "init").read_bytes())
     return one

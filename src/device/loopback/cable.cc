@@ -7,7 +7,8 @@
 namespace ringway::loopback {
 
 Result<std::shared_ptr<Cable>> Cable::make() {
-  return std::shared_ptr<Cable>(new Cable(TRY(Mapping::anonymous(capacity * max_frame))));
+  Mapping storage = TRY(Mapping::anonymous(capacity * max_frame));
+  return std::shared_ptr<Cable>(new Cable(std::move(storage)));
 }
 
 void Cable::send(ring::Reader frame) {
