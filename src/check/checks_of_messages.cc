@@ -2,12 +2,15 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/virtio_config.h>
+#include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <filesystem>
 
@@ -33,6 +36,14 @@ bool agreed(const Wire& wire, unsigned feature) { return (wire.protocol() & bit(
 Or<Wire*> wire_with(Trial& trial, unsigned feature, uint64_t also = plain) {
   Wire* wire = TRY(trial.wire(also | bit(feature)));
   if (!agreed(*wire, feature)) return not_offered(std::string(vhost::protocol_feature_name(feature)));
+  return wire;
+}
+
+// Its first replies may be wrong already; that it cannot be reached is the matter of no check.
+Or<Wire*> greeted(Trial& trial, uint64_t wanted_protocol) {
+  Wire* wire = TRY(trial.connected());
+  if (auto done = wire->greet(wanted_protocol); !done)
+    return fail("the first messages: " + done.error().to_string());
   return wire;
 }
 
@@ -140,9 +151,7 @@ std::vector<Question> all_questions(const Trial& trial, const Wire& wire, std::u
 // Asks all questions and looks at each reply.
 template <class Look>
 Outcome each_reply(Trial& trial, Look look) {
-  auto greeted = trial.wire(plain);
-  if (!greeted) return fail(greeted.error().detail);  // its first replies are wrong already
-  Wire* wire = *greeted;
+  Wire* wire = TRY(greeted(trial, plain));
   TRY(set_features(*wire));
   std::string asked;
   std::unique_ptr<BareRig> rig;
@@ -291,9 +300,7 @@ Outcome own_replies_come_once(Trial& trial) {
 // ---- negotiation
 
 Outcome bit_30_announces_protocol_features(Trial& trial) {
-  auto greeted = trial.wire(0);
-  if (!greeted) return fail(greeted.error().detail);
-  Wire* wire = *greeted;
+  Wire* wire = TRY(greeted(trial, 0));
   if ((wire->features() & bit_30) == 0) return not_offered("VHOST_USER_F_PROTOCOL_FEATURES");
   return fmt::format("protocol features {:#x}", wire->offered_protocol());
 }
@@ -306,9 +313,7 @@ Outcome features_are_answered(Trial& trial) {
 }
 
 Outcome protocol_features_precede_features(Trial& trial) {
-  auto greeted = trial.wire(plain);
-  if (!greeted) return fail(greeted.error().detail);
-  Wire* wire = *greeted;
+  Wire* wire = TRY(greeted(trial, plain));
   if ((wire->features() & bit_30) == 0) return not_offered("VHOST_USER_F_PROTOCOL_FEATURES");
   // Both were sent by now, and SET_FEATURES was not.
   const auto again = wire->ask_u64(id<vhost::GetProtocolFeatures>);
@@ -350,14 +355,6 @@ Outcome acknowledgements_tell_the_truth(Trial& trial) {
   if (slots)
     all.push_back({"ADD_MEM_REG of an eventfd, which has no memory", id<vhost::AddMemReg>, region, true});
   if (slots) all.push_back({"REM_MEM_REG of a region that was never added", id<vhost::RemMemReg>, region});
-  if (agreed(*wire, vhost::VHOST_USER_PROTOCOL_F_MQ)) {
-    const uint64_t queues = TRY(reach(wire->ask_u64(id<vhost::GetQueueNum>), "GET_QUEUE_NUM"));
-    // DPDK counts pairs here, so twice as many may be there.
-    if (queues < 100) {
-      all.push_back(
-          {"SET_VRING_ENABLE of ring 255", id<vhost::SetVringEnable>, payload(uint32_t{255}, uint32_t{1})});
-    }
-  }
   std::string lies;
   std::string closed;
   const uint64_t protocol = wire->protocol();
@@ -431,6 +428,8 @@ Outcome config_replies_match(Trial& trial) {
       }
     }
   }
+  if (all.empty() && trial.kind().config_bytes == 0)
+    return not_testable("how large the configuration space is is not known, and 4 bytes cannot be read");
   if (all.empty()) return fail(fmt::format("the first {} bytes cannot be read", whole));
   return fmt::format("{} reads were refused", refusals);
 }
@@ -511,6 +510,28 @@ Or<std::array<UniqueFd, 2>> make_pipe() {
   return std::array<UniqueFd, 2>{UniqueFd(ends[0]), UniqueFd(ends[1])};
 }
 
+// How many bytes come until the end, which must come in time.
+Or<size_t> read_to_end(int fd, milliseconds patience) {
+  constexpr size_t most = size_t{256} << 20;
+  const auto end = std::chrono::steady_clock::now() + patience;
+  std::array<std::byte, 4096> buffer;
+  size_t bytes = 0;
+  ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);
+  while (bytes <= most) {
+    const auto left = std::chrono::ceil<milliseconds>(end - std::chrono::steady_clock::now());
+    pollfd entry{.fd = fd, .events = POLLIN, .revents = 0};
+    if (left.count() <= 0 || ::poll(&entry, 1, static_cast<int>(left.count())) == 0) {
+      return fail(fmt::format("its state does not end within {} s: {} bytes came",
+                              static_cast<double>(patience.count()) / 1000, bytes));
+    }
+    const ssize_t got = ::read(fd, buffer.data(), buffer.size());
+    if (got == 0) return bytes;
+    if (got < 0 && errno != EAGAIN && errno != EINTR) return fail("its state cannot be read");
+    bytes += got > 0 ? static_cast<size_t>(got) : 0;
+  }
+  return fail(fmt::format("its state has more than {} MiB", most >> 20));
+}
+
 constexpr uint64_t state_error = 0xff;
 constexpr uint64_t state_no_fd = 0x100;
 
@@ -552,10 +573,7 @@ Outcome state_is_checked(Trial& trial) {
   user::Frame reply = TRY(ask_state_fd(*wire, 0, 0, std::move(ends[1])));
   if ((value_of(reply) & state_error) != 0) return not_testable("it saves no state now");
   const UniqueFd from = reply.fds.empty() ? std::move(ends[0]) : std::move(reply.fds[0]);
-  std::array<std::byte, 4096> buffer;
-  size_t bytes = 0;
-  for (ssize_t got = 0; (got = ::read(from.get(), buffer.data(), buffer.size())) > 0;)
-    bytes += static_cast<size_t>(got);
+  const size_t bytes = TRY(read_to_end(from.get(), trial.patience().answer));
   const uint64_t checked = TRY(expect(wire->ask_u64(id<vhost::CheckDeviceState>), "CHECK_DEVICE_STATE"));
   if (checked != 0) return fail(fmt::format("CHECK_DEVICE_STATE says {:#x} after all was read", checked));
   return fmt::format("{} bytes", bytes);

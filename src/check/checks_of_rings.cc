@@ -116,8 +116,8 @@ Outcome stop_waits_for_requests(Trial& trial) {
   Rig* rig = TRY(trial.running());
   TRY(rig->add(rig->ring(), 20));
   const uint32_t base = TRY(rig->stop(rig->ring()));
-  // What is used was used before the reply; a moment for our own reading of it.
-  const uint32_t used = TRY(rig->take_for(rig->ring(), milliseconds(2)));
+  // What is used was used before the reply.
+  const uint32_t used = TRY(rig->take_present(rig->ring()));
   const uint32_t late = TRY(rig->take_for(rig->ring(), rig->patience().quiet));
   if (base == used && late == 0) return fmt::format("{} of 20 requests were taken", base);
   return fail(fmt::format("the reply says that {} requests were taken; {} were used then, {} later", base,

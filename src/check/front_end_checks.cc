@@ -60,10 +60,11 @@ Wrong agreed_upon(const Said& one) {
   const user::Message* message = user::find_message<DeviceRequest>(one.header.request);
   if (message == nullptr) return std::nullopt;
   const Need need = catalogue<DeviceRequest>[message->id - 1].need;
-  // SET_BACKEND_REQ_FD and the like need the offer only.
+  // Of these the text says "present in GET_PROTOCOL_FEATURES": they need the offer only.
+  const bool needs_offer = is_one_of<SetFrontEnd, SendRarp, NetSetMtu, ResetDevice>(one);
   const bool offered = need.kind == Need::Kind::capability && (one.offered_protocol & bit(need.bit)) != 0;
   const bool agreed = one.agreed.allows(need);
-  if (agreed || (offered && is_one_of<SetFrontEnd>(one))) return std::nullopt;
+  if (agreed || (offered && needs_offer)) return std::nullopt;
   return fmt::format("bit {} is not agreed on", need.bit);
 }
 
@@ -99,9 +100,10 @@ std::vector<memory::RegionLayout> memory_after(const Said& one) {
 
 constexpr auto changes_memory = is_one_of<SetMemTable, AddMemReg>;
 
-bool lies_in(const std::vector<memory::RegionLayout>& regions, uint64_t address) {
+bool lies_in(const std::vector<memory::RegionLayout>& regions, uint64_t address, uint64_t size = 1) {
   return std::ranges::any_of(regions, [&](const auto& region) {
-    return address >= region.front_end.value && address - region.front_end.value < region.size;
+    const uint64_t offset = address - region.front_end.value;
+    return address >= region.front_end.value && offset < region.size && size <= region.size - offset;
   });
 }
 
@@ -338,9 +340,19 @@ Outcome no_more_queues_than_told(const Conversation& c) {
 
 Outcome each_queue_has_its_index(const Conversation& c) {
   std::map<uint64_t, uint32_t> rings;
-  return each_of<SetVringAddr>(c, [&](const Said& one) {
-    const auto ring = one.at<uint32_t>(0);
+  const auto forget = [&](uint32_t ring) {
     std::erase_if(rings, [&](const auto& known) { return known.second == ring; });
+  };
+  // Whoever stops a ring, or the device, may put another one in its place.
+  const auto picks = [&](const Said& one) {
+    if (is_one_of<GetVringBase, GetVringBaseSkipDrain>(one)) forget(one.at<uint32_t>(0));
+    const bool resets = is_one_of<SetStatus>(one) && one.at<uint64_t>(0) == 0;
+    if (resets || is_one_of<ResetDevice, ResetOwner>(one)) rings.clear();
+    return is_one_of<SetVringAddr>(one);
+  };
+  return each(c, "SET_VRING_ADDR", picks, [&](const Said& one) {
+    const auto ring = one.at<uint32_t>(0);
+    forget(ring);
     const auto [known, is_new] = rings.emplace(one.at<uint64_t>(8), ring);
     return unless(is_new, fmt::format("rings {} and {} are at one place", known->second, ring));
   });
@@ -402,8 +414,9 @@ Outcome iotlb_updates_are_sound(const Conversation& c) {
 Outcome iotlb_updates_lie_in_memory(const Conversation& c) {
   const auto picks = [](const Said& one) { return is_one_of<UpdateIotlb>(one) && one.at<uint8_t>(25) == 2; };
   return each(c, "an IOTLB update", picks, [](const Said& one) {
-    return unless(lies_in(one.regions, one.at<uint64_t>(16)),
-                  fmt::format("{:#x} is in no region", one.at<uint64_t>(16)));
+    return unless(
+        lies_in(one.regions, one.at<uint64_t>(16), one.at<uint64_t>(8)),
+        fmt::format("{} bytes at {:#x} are in no region", one.at<uint64_t>(8), one.at<uint64_t>(16)));
   });
 }
 
@@ -426,15 +439,22 @@ Outcome the_log_covers_memory(const Conversation& c) {
 }
 
 Outcome used_rings_lie_in_the_log(const Conversation& c) {
-  uint64_t size = 0;
-  for (const Said& one : c.said()) {
-    if (is_one_of<SetLogBase>(one)) size = one.at<uint64_t>(0);
-  }
+  // The log in force; rings may be described shortly before the first.
+  const auto first = std::ranges::find_if(c.said(), is_one_of<SetLogBase>);
+  uint64_t log_size = first == c.said().end() ? 0 : first->at<uint64_t>(0);
+  std::map<uint32_t, uint64_t> entries;
   const auto picks = [&](const Said& one) {
-    return size > 0 && is_one_of<SetVringAddr>(one) && (one.at<uint32_t>(4) & (1U << VHOST_VRING_F_LOG)) != 0;
+    if (is_one_of<SetLogBase>(one)) log_size = one.at<uint64_t>(0);
+    if (is_one_of<SetVringNum>(one)) entries[one.at<uint32_t>(0)] = one.at<uint32_t>(4);
+    return log_size > 0 && is_one_of<SetVringAddr>(one) &&
+           (one.at<uint32_t>(4) & (1U << VHOST_VRING_F_LOG)) != 0;
   };
   return each(c, "a ring that is logged", picks, [&](const Said& one) {
-    return unless(one.at<uint64_t>(32) / page_bytes / 8 < size, fmt::format("{:#x}", one.at<uint64_t>(32)));
+    const bool packed = one.agreed.has_feature(VIRTIO_F_RING_PACKED);
+    const uint64_t bytes = packed ? 4 : 4 + 8 * entries[one.at<uint32_t>(0)];
+    const uint64_t at = one.at<uint64_t>(32);
+    return unless(at + bytes > at && (at + bytes - 1) / page_bytes / 8 < log_size,
+                  fmt::format("{} bytes at {:#x}, and a log of {} bytes", bytes, at, log_size));
   });
 }
 

@@ -221,6 +221,12 @@ Or<> Rig::take_all(Ring& ring) {
   return {};
 }
 
+Or<uint32_t> Rig::take_present(Ring& ring) {
+  uint32_t count = 0;
+  while (TRY(take_one(ring))) ++count;
+  return count;
+}
+
 Or<uint32_t> Rig::take_for(Ring& ring, milliseconds time) {
   const auto end = Clock::now() + time;
   uint32_t count = 0;

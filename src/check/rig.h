@@ -100,9 +100,20 @@ class Rig {
   [[nodiscard]] const vhost::Agreement& agreed() const { return agreed_; }
   [[nodiscard]] std::string transcript() const { return lease_ ? lease_->transcript() : std::string(); }
 
+  // Returns when it is done: where nothing is acknowledged, when a question behind it is answered.
   template <class T>
   Result<typename T::Reply> ask(T request) {
-    return vhost::call(device_, std::move(request));
+    auto reply = vhost::call(device_, std::move(request));
+    if constexpr (std::is_same_v<typename T::Reply, vhost::Done>) {
+      if (!reply || acknowledges()) return reply;
+      if (auto behind = vhost::call(device_, vhost::GetFeatures{}); !behind)
+        return std::unexpected(behind.error());
+    }
+    return reply;
+  }
+  // Else a refusal is silent.
+  [[nodiscard]] bool acknowledges() const {
+    return lease_ ? lease_->acknowledges() : agreed_.has_capability(vhost::VHOST_USER_PROTOCOL_F_REPLY_ACK);
   }
   // A correct request on the way to what is checked.
   template <class T>
@@ -160,6 +171,8 @@ class Rig {
   Or<> add(Ring& ring, uint32_t count = 1, Kick kick = Kick::yes);
   // All that was added comes back, right and in time.
   Or<> take_all(Ring& ring);
+  // How many have come back by now.
+  Or<uint32_t> take_present(Ring& ring);
   // How many come back while nothing should.
   Or<uint32_t> take_for(Ring& ring, milliseconds time);
   Or<> serves(Ring& ring, uint32_t count = 1);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <thread>
 #include <utility>
 
 #include "ringway/check/trial.h"
@@ -58,6 +59,14 @@ Result<> answers(Target& target) {
   return {};
 }
 
+// Some back-ends end when their front-end leaves, as they may; each check needs one.
+Result<> serves_one_after_another(Target& target, const Patience& patience) {
+  TRY(answers(target));
+  std::this_thread::sleep_for(patience.quiet);
+  if (!answers(target)) return refused("it ends when its front-end leaves: say --restart");
+  return {};
+}
+
 // A device that does not answer any more after a check has failed it, whatever the check saw.
 Finding survived(Target& target, Finding finding) {
   const auto alive = answers(target);
@@ -74,7 +83,7 @@ bool is_fault(const Row& row) {
 }
 
 Result<std::vector<Row>> check_back_end(Target& target, const Options& options, const Tell& tell) {
-  if (options.checks_life) TRY(answers(target));
+  if (options.checks_life) TRY(serves_one_after_another(target, options.patience));
   // What follows from one failure is not told of every other check too.
   Kind without_requests = *options.kind;
   if (!serves_requests(target, options)) without_requests.write = nullptr;

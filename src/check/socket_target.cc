@@ -26,6 +26,9 @@ class RemoteLease final : public Lease {
       : wire_(std::move(wire)), device_(wire_->connection(), wire_->patience()) {}
   vhost::Device& device() override { return device_; }
   [[nodiscard]] std::string transcript() const override { return wire_->transcript(); }
+  [[nodiscard]] bool acknowledges() const override {
+    return device_.agreement().has_capability(vhost::VHOST_USER_PROTOCOL_F_REPLY_ACK);
+  }
 
  private:
   const std::unique_ptr<Wire> wire_;

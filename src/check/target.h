@@ -17,6 +17,8 @@ class Lease {
  public:
   virtual ~Lease() = default;
   virtual vhost::Device& device() = 0;
+  // Whether each request has an answer; else a refusal is silent.
+  [[nodiscard]] virtual bool acknowledges() const { return true; }
   // The last messages as they were on the wire; empty where there are none.
   [[nodiscard]] virtual std::string transcript() const { return {}; }
 };

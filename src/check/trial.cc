@@ -10,6 +10,9 @@ class WireLease final : public Lease {
   WireLease(const Wire& wire) : wire_(wire), device_(wire.connection(), wire.patience()) {}
   vhost::Device& device() override { return device_; }
   [[nodiscard]] std::string transcript() const override { return wire_.transcript(); }
+  [[nodiscard]] bool acknowledges() const override {
+    return device_.agreement().has_capability(vhost::VHOST_USER_PROTOCOL_F_REPLY_ACK);
+  }
 
  private:
   const Wire& wire_;
@@ -29,10 +32,15 @@ Or<Rig*> Trial::running(const Rig::Wanted& wanted) {
   return made;
 }
 
-Or<Wire*> Trial::wire(uint64_t wanted_protocol) {
+Or<Wire*> Trial::connected() {
   wires_.push_back(TRY(reach(target_.connect_frames(), "connecting")));
-  TRY(reach(wires_.back()->greet(wanted_protocol), "the first messages"));
   return wires_.back().get();
+}
+
+Or<Wire*> Trial::wire(uint64_t wanted_protocol) {
+  Wire* made = TRY(connected());
+  TRY(reach(made->greet(wanted_protocol), "the first messages"));
+  return made;
 }
 
 Or<Rig*> Trial::rig_over(Wire& wire) {

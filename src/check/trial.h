@@ -24,7 +24,8 @@ class Trial {
   Or<Rig*> rig();
   // One whose ring runs.
   Or<Rig*> running(const Rig::Wanted& wanted = {});
-  // One of frames, greeted.
+  // One of frames, and one that is greeted.
+  Or<Wire*> connected();
   Or<Wire*> wire(uint64_t wanted_protocol = ~uint64_t{0});
   // Ends all sessions: some back-ends serve one at a time.
   void close() {

@@ -13,7 +13,7 @@
 #include "ringway/kernel/kernel_device.h"
 #include "ringway/tools/command.h"
 #include "ringway/tools/parse.h"
-#include "ringway/tools/until_signal.h"
+#include "ringway/tools/termination.h"
 #include "ringway/user/listener.h"
 #include "ringway/vhost/contract.h"
 
@@ -155,7 +155,8 @@ int bridge(const Arguments& arguments) {
   const auto family = checked(arguments);
   if (!family) return fail(family.error());
   if (arguments.verbose) log::set_level(log::Level::debug);
-  const UniqueFd signals = take_signals();
+  const auto termination = Termination::make();
+  if (!termination) return fail(termination.error().to_string());
   auto tap = tap_of(arguments);
   if (!tap) return fail(fmt::format("tap {}: {}", arguments.tap, tap.error().to_string()));
   Bridge owner(arguments, *family, *std::move(tap));
@@ -170,7 +171,7 @@ int bridge(const Arguments& arguments) {
     return fail(fmt::format("{}: {}", place, reachable.error().to_string()));
   }
   log::info("{} is served", arguments.file);
-  wait_for_end(signals, [] {});
+  termination->wait();
   (*listener)->stop();
   return 0;
 }

@@ -54,6 +54,12 @@ const Composition compositions[] = {
      },
      55},
     {"behind_a_proxy", [] { return std::unique_ptr<check::Target>(std::make_unique<ProxiedTarget>(1)); }, 55},
+    {"without_acknowledgements",
+     [] {
+       return std::unique_ptr<check::Target>(std::make_unique<ProxiedTarget>(
+           1, vhost::Mask::Taken{.capabilities = vhost::bit(vhost::VHOST_USER_PROTOCOL_F_REPLY_ACK)}));
+     },
+     45},
     {"behind_two_proxies", [] { return std::unique_ptr<check::Target>(std::make_unique<ProxiedTarget>(2)); },
      55},
     {"frames_passed_on",

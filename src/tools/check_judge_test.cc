@@ -190,6 +190,21 @@ const std::vector<Case>& cases() {
          s.say(id<SetLogBase>, payload(uint64_t{4096}, uint64_t{0}), S::files(1))
              .say(id<SetVringAddr>, S::address(0, front_end, 1, guest));
        }},
+      {"used_ring_that_ends_outside_of_the_log",
+       {56},
+       [](S& s) {
+         s.say(id<SetLogBase>, payload(uint64_t{1}, uint64_t{0}), S::files(1))
+             .say(id<SetVringNum>, payload(uint32_t{0}, uint32_t{64}))
+             .say(id<SetVringAddr>, S::address(0, front_end, 1, 8 * 4096 - 100));
+       }},
+      {"used_ring_outside_of_the_second_log",
+       {56},
+       [](S& s) {
+         s.say(id<SetLogBase>, payload(uint64_t{4096}, uint64_t{0}), S::files(1))
+             .say(id<SetLogBase>, payload(uint64_t{1}, uint64_t{0}), S::files(1))
+             .say(id<SetVringAddr>, S::address(0, front_end, 1, 8 * 4096))
+             .say(id<SetLogBase>, payload(uint64_t{4096}, uint64_t{0}), S::files(1));
+       }},
       {"postcopy_with_slots",
        {60},
        [](S& s) {
@@ -202,6 +217,14 @@ const std::vector<Case>& cases() {
          s.greet(version_1 | iommu, 0)
              .share()
              .say(id<UpdateIotlb>, payload(guest, memory_bytes, uint64_t{4096}, uint8_t{3}, uint8_t{2},
+                                           uint16_t{0}, uint32_t{0}));
+       }},
+      {"iotlb_update_that_ends_outside_of_memory",
+       {70},
+       [](S& s) {
+         s.greet(version_1 | iommu, 0)
+             .share()
+             .say(id<UpdateIotlb>, payload(guest, memory_bytes * 2, front_end, uint8_t{3}, uint8_t{2},
                                            uint16_t{0}, uint32_t{0}));
        }},
       {"channel_without_its_feature",
@@ -331,6 +354,36 @@ TEST(Judgement, finds_nothing_wrong_in_a_right_conversation) {
     EXPECT_NE(row.finding.verdict, Verdict::fail)
         << "N" << row.requirement->number << " " << row.requirement->sentence << ": " << row.finding.detail;
   }
+}
+
+void expect_no_failure(const Speaker& speaker) {
+  for (const check::Row& row : check::judge_front_end(speaker.conversation())) {
+    EXPECT_NE(row.finding.verdict, Verdict::fail)
+        << "N" << row.requirement->number << " " << row.requirement->sentence << ": " << row.finding.detail;
+  }
+}
+
+// "Present in GET_PROTOCOL_FEATURES": it need not be set.
+TEST(Judgement, allows_what_was_offered_where_the_text_asks_for_no_more) {
+  const uint64_t offered = mq | capability(VHOST_USER_PROTOCOL_F_RARP) |
+                           capability(VHOST_USER_PROTOCOL_F_MTU) |
+                           capability(VHOST_USER_PROTOCOL_F_RESET_DEVICE);
+  Speaker s;
+  s.say(id<GetFeatures>).hear(id<GetFeatures>, version_1 | bit_30);
+  s.say(id<GetProtocolFeatures>).hear(id<GetProtocolFeatures>, offered);
+  s.say(id<SetProtocolFeatures>, payload(mq)).say(id<SetOwner>);
+  s.say(id<SetFeatures>, payload(version_1 | bit_30));
+  s.say(id<SendRarp>, payload(uint64_t{1})).say(id<NetSetMtu>, payload(uint64_t{1500})).say(id<ResetDevice>);
+  expect_no_failure(s);
+}
+
+TEST(Judgement, allows_another_ring_in_the_place_of_one_that_was_stopped) {
+  Speaker s;
+  s.greet(version_1, mq | capability(VHOST_USER_PROTOCOL_F_STATUS)).share();
+  s.say(id<SetVringAddr>, Speaker::address(0)).say(id<GetVringBase>, payload(uint32_t{0}, uint32_t{0}));
+  s.say(id<SetVringAddr>, Speaker::address(1)).say(id<SetStatus>, payload(uint64_t{0}));
+  s.say(id<SetVringAddr>, Speaker::address(0));
+  expect_no_failure(s);
 }
 
 TEST(Judgement, has_a_wrong_front_end_for_each_requirement_that_is_judged) {

@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -123,13 +125,21 @@ std::string junit_of(const std::vector<Row>& rows, const std::vector<check::Host
   return text + "</testsuite>\n";
 }
 
-bool write_file(const std::string& path, const std::string& text) {
-  std::FILE* const file = std::fopen(path.c_str(), "we");
+bool write_all(const std::string& path, const char* mode, const std::string& text) {
+  std::FILE* const file = std::fopen(path.c_str(), mode);
   if (file == nullptr) return false;
   const bool written = std::fwrite(text.data(), 1, text.size(), file) == text.size();
-  const bool closed = std::fclose(file) == 0;
-  if (!written || !closed) ::remove(path.c_str());
-  return written && closed;
+  return (std::fclose(file) == 0) && written;
+}
+
+// A file appears when it is whole. What is no file, a pipe or a device, is written to and left as it is.
+bool write_file(const std::string& path, const std::string& text) {
+  struct stat status{};
+  if (::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode)) return write_all(path, "we", text);
+  const std::string beside = fmt::format("{}.{}", path, ::getpid());
+  if (write_all(beside, "wxe", text) && std::rename(beside.c_str(), path.c_str()) == 0) return true;
+  if (errno != EEXIST) ::unlink(beside.c_str());
+  return false;
 }
 
 // No check is there: the table has the reason.
@@ -168,10 +178,6 @@ void print_attack(const check::HostileRow& row) {
 
 int report(const std::vector<Row>& rows, const std::vector<check::HostileRow>& attacks,
            const ReportOptions& options) {
-  if (!options.junit.empty() && !write_file(options.junit, junit_of(rows, attacks, options.name))) {
-    fmt::print(stderr, "ringway check: {} cannot be written\n", options.junit);
-    return 2;
-  }
   if (options.json) {
     fmt::print("{}\n", json_of(rows, attacks, options.name));
   } else {
@@ -183,7 +189,16 @@ int report(const std::vector<Row>& rows, const std::vector<check::HostileRow>& a
         count(rows, Verdict::not_testable));
     if (!attacks.empty()) fmt::print("{} hostile inputs, {} succeeded\n", attacks.size(), successes(attacks));
   }
-  if (std::fflush(stdout) != 0) return 2;
+  bool whole = true;
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+    fmt::print(stderr, "ringway check: the results cannot be printed\n");
+    whole = false;
+  }
+  if (!options.junit.empty() && !write_file(options.junit, junit_of(rows, attacks, options.name))) {
+    fmt::print(stderr, "ringway check: {} cannot be written\n", options.junit);
+    whole = false;
+  }
+  if (!whole) return 2;
   return faults(rows) + successes(attacks) > 0 ? 1 : 0;
 }
 

@@ -105,10 +105,11 @@ class ListeningTarget final : public check::Target {
 // The disk behind so many proxies.
 class ProxiedTarget final : public check::Target {
  public:
-  explicit ProxiedTarget(unsigned proxies) {
+  explicit ProxiedTarget(unsigned proxies, vhost::Mask::Taken taken = {}) {
     std::string path = disk_.path();
     for (unsigned i = 0; i < proxies; ++i) {
-      proxies_.push_back(std::make_unique<ProxyDevice>(ProxyDevice::Options{.back_end = path, .taken = {}}));
+      proxies_.push_back(
+          std::make_unique<ProxyDevice>(ProxyDevice::Options{.back_end = path, .taken = taken}));
       path = fmt::format("{}.{}", disk_.path(), i);
       EXPECT_TRUE(listener_->listen(path, *proxies_.back()));
     }

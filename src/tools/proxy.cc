@@ -43,8 +43,7 @@ Parsed<vhost::Mask::Taken> taken_by(const Options& options) {
   if (!options.features.empty()) {
     const auto kept = parse_bits(options.features);
     if (!kept) return std::unexpected("--features: " + kept.error());
-    // Bit 30 is no feature of the device; it goes only if it is named.
-    taken.features |= ~*kept & ~vhost::bit(vhost::VHOST_USER_F_PROTOCOL_FEATURES);
+    taken.features |= all_features_but(*kept);
   }
   if (!options.mask_protocol.empty()) {
     const auto bits = parse_protocol_features(options.mask_protocol);
@@ -59,7 +58,8 @@ int proxy(const Options& options) {
   const auto taken = taken_by(options);
   if (!taken) return fail(taken.error());
   log::set_level(options.verbose ? log::Level::debug : log::Level::info);
-  const Termination termination;
+  const auto termination = Termination::make();
+  if (!termination) return fail(termination.error().to_string());
   ProxyDevice device(
       {.back_end = options.back_end,
        .taken = *taken,
@@ -71,7 +71,7 @@ int proxy(const Options& options) {
   if (auto listens = (*listener)->listen(options.listen, device); !listens)
     return fail(fmt::format("{}: {}", options.listen, listens.error().to_string()));
   log::info("{} is a proxy of {}", options.listen, options.back_end);
-  termination.wait();
+  termination->wait();
   (*listener)->stop();
   return 0;
 }

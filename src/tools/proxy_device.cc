@@ -75,7 +75,8 @@ Result<vhost::Device*> ProxyDevice::connected() {
   }
   watch_ = TRY(HangUpWatch::start(chain_->socket.get(), [this] {
     log::info("{}: the back-end has closed the connection", options_.back_end);
-    front_end_->close();
+    // Its last reply may still be on the way: the session ends when it reads the next request.
+    front_end_->stop_receiving();
   }));
   return &chain_->mask;
 }

@@ -268,6 +268,31 @@ TEST_F(ProxyTest, a_front_end_that_is_idle_sees_its_back_end_go) {
   EXPECT_TRUE(peer.closed());
 }
 
+// It was lost when the proxy saw the end before it had passed the reply on.
+TEST_F(ProxyTest, the_last_reply_arrives_though_the_back_end_leaves_at_once) {
+  back_end_listener.reset();
+  auto listening = *user::listen_at(path("short"));
+  proxy = std::make_unique<ProxyDevice>(
+      ProxyDevice::Options{.back_end = path("short"), .taken = {}, .reply_time_out = 3s});
+  listener = *user::Listener::start();
+  ASSERT_TRUE(listener->listen(path("proxy"), *proxy));
+  for (int i = 0; i < 200; ++i) {
+    Peer front(*user::connect_to(path("proxy")));
+    pollfd entry{.fd = listening.get(), .events = POLLIN};
+    ASSERT_EQ(::poll(&entry, 1, 3000), 1);
+    Peer back(UniqueFd(::accept4(listening.get(), nullptr, nullptr, SOCK_CLOEXEC)));
+    ASSERT_EQ(back.receive().header.request, 1U) << "what the proxy itself asks";
+    back.send(u64_frame(1, user::version | user::reply_flag, 0));
+    front.send(empty_frame(1));
+    ASSERT_EQ(back.receive().header.request, 1U);
+    back.send(u64_frame(1, user::version | user::reply_flag, 5));
+    back.close();
+    ASSERT_TRUE(front.readable(3s)) << i;
+    ASSERT_EQ(u64_of(front.receive()), 5U) << i;
+    ASSERT_TRUE(front.closed()) << i;
+  }
+}
+
 TEST_F(ProxyTest, what_is_not_there_is_said_in_a_sentence) {
   ProxyDevice nobody({.back_end = path("nobody"), .taken = {}});
   const auto reached = nobody.reach_back_end();

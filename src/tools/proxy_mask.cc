@@ -138,6 +138,10 @@ Parsed<uint64_t> parse_bits(std::string_view text) {
   return bits;
 }
 
+uint64_t all_features_but(uint64_t kept) {
+  return ~kept & ~(bit(VHOST_F_LOG_ALL) | bit(vhost::VHOST_USER_F_PROTOCOL_FEATURES));
+}
+
 uint64_t with_dependent_features(uint64_t taken, const DeviceType* type) {
   if (type == nullptr || type->name != "net") return taken;
   while (true) {

@@ -18,6 +18,10 @@ Parsed<uint64_t> parse_protocol_features(std::string_view list);
 // "170000e44", with or without 0x.
 Parsed<uint64_t> parse_bits(std::string_view text);
 
+// What is taken away if only the features in `kept` shall be left. VHOST_F_LOG_ALL and bit 30 are none of the
+// device's, and migration and most messages need them: they stay.
+[[nodiscard]] uint64_t all_features_but(uint64_t kept);
+
 // Adds the features of `type` (may be null) that cannot be offered without one that is in `taken`: VIRTIO
 // "Feature bit requirements".
 [[nodiscard]] uint64_t with_dependent_features(uint64_t taken, const DeviceType* type);

@@ -45,6 +45,10 @@ TEST(ProxyMask, bits_are_hexadecimal) {
   EXPECT_EQ(parse_bits("FFFFFFFFFFFFFFFF"), ~uint64_t{0});
 }
 
+TEST(ProxyMask, what_belongs_to_vhost_is_no_feature_of_the_device) {
+  EXPECT_EQ(all_features_but(0x170000e44), ~(uint64_t{0x170000e44} | bit(26) | bit(30)));
+}
+
 TEST(ProxyMask, features_that_need_one_that_is_taken_go_with_it) {
   const DeviceType* const net = find_device_type("net");
   const uint64_t without_checksums = with_dependent_features(*parse_features("CSUM", net), net);

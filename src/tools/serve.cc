@@ -12,7 +12,7 @@
 #include "ringway/base/log.h"
 #include "ringway/tools/serve_config.h"
 #include "ringway/tools/served_device.h"
-#include "ringway/tools/until_signal.h"
+#include "ringway/tools/termination.h"
 
 namespace ringway::tools {
 namespace {
@@ -92,7 +92,8 @@ int serve(const ServeConfig& config) {
   const auto options = worker_options(config.process);
   if (!options) return fail(options.error());
   if (config.process.verbose) log::set_level(log::Level::debug);
-  const UniqueFd signals = take_signals();
+  const auto termination = Termination::make();
+  if (!termination) return fail(termination.error().to_string());
   auto workers = engine::Workers::start(*options);
   if (!workers) return fail(workers.error().to_string());
   std::vector<std::unique_ptr<ServedDevice>> devices;
@@ -108,7 +109,7 @@ int serve(const ServeConfig& config) {
     devices.push_back(*std::move(device));
   }
   log::info("serving {} {}", devices.size(), devices.size() == 1 ? "device" : "devices");
-  wait_for_end(signals, [&] { refresh(devices); });
+  termination->wait([&] { refresh(devices); });
   (*listener)->stop();
   return 0;
 }

@@ -1,24 +1,28 @@
 #include "ringway/tools/termination.h"
 
-#include <poll.h>
 #include <sys/signalfd.h>
+#include <unistd.h>
 
-#include <cerrno>
 #include <csignal>
 
 namespace ringway::tools {
 
-Termination::Termination() {
+Result<Termination> Termination::make() {
   sigset_t set;
   ::sigemptyset(&set);
-  for (const int number : {SIGTERM, SIGINT}) ::sigaddset(&set, number);
+  for (const int number : {SIGTERM, SIGINT, SIGHUP}) ::sigaddset(&set, number);
+  UniqueFd fd(::signalfd(-1, &set, SFD_CLOEXEC));
+  if (!fd) return os_failure("cannot wait for signals");
   ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
-  fd_.reset(::signalfd(-1, &set, SFD_CLOEXEC));
+  return Termination(std::move(fd));
 }
 
-void Termination::wait() const {
-  pollfd entry{.fd = fd_.get(), .events = POLLIN};
-  while (::poll(&entry, 1, -1) < 0 && errno == EINTR) {
+void Termination::wait(const std::function<void()>& on_hangup) const {
+  signalfd_siginfo info{};
+  while (true) {
+    if (::read(fd_.get(), &info, sizeof info) != static_cast<ssize_t>(sizeof info)) continue;
+    if (info.ssi_signo != SIGHUP) return;
+    on_hangup();
   }
 }
 

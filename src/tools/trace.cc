@@ -26,6 +26,7 @@ namespace ringway::tools {
 namespace {
 
 constexpr std::chrono::seconds time_to_flush{5};
+constexpr std::chrono::seconds rest_of_message{5};  // after which what has come of it is told
 
 struct Options {
   std::string listen;
@@ -54,14 +55,18 @@ void allow_many_fds() {
 
 // The file with its beginning written, so that a place that takes nothing is known before anything passes.
 Parsed<UniqueFd> create_pcap(const std::string& path) {
-  UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NONBLOCK, 0644));
+  constexpr int flags = O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NONBLOCK;
+  UniqueFd fd(::open(path.c_str(), flags | O_EXCL, 0644));
+  const bool is_ours = bool(fd);
+  if (!fd && errno == EEXIST) fd.reset(::open(path.c_str(), flags, 0644));
   if (!fd && errno == ENXIO) return std::unexpected(fmt::format("nobody reads from the pipe {}", path));
   if (!fd) return std::unexpected(fmt::format("cannot create {}: {}", path, std::strerror(errno)));
   const std::string begin = pcap_begin();
   const ssize_t written = ::write(fd.get(), begin.data(), begin.size());
   if (written == static_cast<ssize_t>(begin.size())) return fd;
-  return std::unexpected(
-      fmt::format("cannot write {}: {}", path, std::strerror(written < 0 ? errno : ENOSPC)));
+  const int error = written < 0 ? errno : ENOSPC;
+  if (is_ours) ::unlink(path.c_str());
+  return std::unexpected(fmt::format("cannot write {}: {}", path, std::strerror(error)));
 }
 
 // A copy, or a place for what nobody wants.
@@ -88,7 +93,8 @@ Parsed<std::unique_ptr<Place>> listen(const std::string& path) {
 
 int trace(const Options& options) {
   allow_many_fds();
-  const Termination termination;
+  const auto termination = Termination::make();
+  if (!termination) return fail(termination.error().to_string());
   auto peer = reach(options.back_end);
   if (!peer) return fail(peer.error());
   auto place = listen(options.listen);
@@ -106,8 +112,8 @@ int trace(const Options& options) {
                       .explain = options.explain,
                       .patience = patience},
                      text, pcap.get());
-  Tap((*place)->listening.get(), options.back_end, std::move(peer->fd), patience, report)
-      .run(termination.fd());
+  Tap((*place)->listening.get(), options.back_end, std::move(peer->fd), rest_of_message, report)
+      .run(termination->fd());
   place->reset();
   const bool text_is_whole = text.flush(time_to_flush);
   const bool pcap_is_whole = pcap == nullptr || pcap->flush(time_to_flush);

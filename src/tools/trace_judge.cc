@@ -49,7 +49,6 @@ std::string reason(Error error) {
 
 double seconds(std::chrono::nanoseconds time) { return std::chrono::duration<double>(time).count(); }
 
-// With XEN_MMAP a region has another layout, which nobody here knows.
 bool has_regions(uint32_t request) {
   return request == id<vhost::SetMemTable> || request == id<vhost::AddMemReg> ||
          request == id<vhost::RemMemReg>;
@@ -134,10 +133,11 @@ void Judge::check_flags(const SeenMessage& message) {
 // ---- requests
 
 void Judge::check_request(const SeenMessage& message) {
-  if (has_regions(message.header().request) &&
+  // With XEN_MMAP a region has another layout, which nobody here knows.
+  if (message.channel == Channel::main && has_regions(message.header().request) &&
       talk_.agreed().has_capability(vhost::VHOST_USER_PROTOCOL_F_XEN_MMAP))
-    return;
-  if (message.fds_lost) return;
+    return rings_.forget_memory();
+  if (message.fds_lost) return forget(message);
   std::optional<user::Frame> frame = frame_of(message);
   if (!frame) return;
   check_need(message);
@@ -159,6 +159,15 @@ void Judge::check_request(const SeenMessage& message) {
   for (Doubt& doubt : rings_.see(*request, message.fds, talk_, message.number))
     say(message, doubt.is_mistake ? Level::mistake : Level::odd, std::move(doubt.text));
   ask_contract(message, *std::move(request));
+}
+
+// What it has asked for is not known, so nothing is said of what follows from it.
+void Judge::forget(const SeenMessage& message) {
+  if (message.channel != Channel::main) return;
+  if (has_regions(message.header().request)) return rings_.forget_memory();
+  rings_.forget_rings();
+  contract_.reset();
+  last_request_ = 0;
 }
 
 // The contract leaves to the server what belongs to the socket, and the back-end channel altogether.

@@ -52,6 +52,7 @@ class Judge {
   void check_reply(const SeenMessage& message, const std::optional<Talk::Asked>& answered);
   void check_negotiation(const SeenMessage& message);
   void ask_contract(const SeenMessage& message, vhost::DeviceRequest request);
+  void forget(const SeenMessage& message);
   void take_back(const Talk::Asked& refused);
   void say(const SeenMessage& message, Level level, std::string text);
 

@@ -41,6 +41,7 @@ class JudgeTest : public ::testing::Test {
     message.bytes = bytes_of(frame);
     message.size = message.bytes.size();
     message.complete = frame.payload.size() == frame.header.size;
+    message.fds_lost = fds_lost;
     now += later;
     message.began = message.ended = now;
     for (const UniqueFd& fd : frame.fds) message.fds.push_back({.what = describe_fd(fd.get())});
@@ -93,6 +94,7 @@ class JudgeTest : public ::testing::Test {
       all.push_back((finding.level == Finding::Level::mistake ? "mistake: " : "odd: ") + finding.text);
     return all;
   }
+  bool fds_lost = false;  // of what is seen now
   uint64_t number = 0;
   Judge::Clock::time_point now = Judge::Clock::now();
   Talk talk{nullptr};
@@ -176,7 +178,8 @@ TEST_F(JudgeTest, in_band_notifications_alone) {
 
 TEST_F(JudgeTest, sizes_addresses_and_indices_that_cannot_be) {
   negotiate();
-  EXPECT_THAT(request(SetVringNum{0, 100}), ElementsAre("mistake: ring size is not a power of two (100, 0x64)"));
+  EXPECT_THAT(request(SetVringNum{0, 100}),
+              ElementsAre("mistake: ring size is not a power of two (100, 0x64)"));
   EXPECT_THAT(request(SetVringNum{256, 128}), ElementsAre(HasSubstr("no such ring")));
   EXPECT_THAT(request(SetVringAddr{0, 0, 0x1001, 0x2000, 0x3000, 0}), ElementsAre(HasSubstr("not aligned")));
 }
@@ -221,6 +224,36 @@ TEST_F(JudgeTest, addresses_behind_an_iommu_are_not_looked_for_in_memory) {
   negotiate(version_1 | bit_30 | bit(VIRTIO_F_ACCESS_PLATFORM));
   quietly(request(table()));
   start_ring(0x1000);
+}
+
+TEST_F(JudgeTest, what_is_not_known_of_memory_is_taken_for_shared) {
+  negotiate();
+  fds_lost = true;
+  EXPECT_THAT(request(table()), ElementsAre(HasSubstr("were lost")));
+  fds_lost = false;
+  start_ring(0x1000);
+  quietly(request(table()));
+  quietly(request(SetVringNum{1, 128}));
+  quietly(request(SetVringAddr{1, 0, 0x1000, 0x3000, 0x2000, 0}));
+  EXPECT_THAT(request(SetVringKick{1, some_fd()}), ::testing::SizeIs(3)) << "now it is known";
+}
+
+TEST_F(JudgeTest, memory_of_xen_is_not_looked_into) {
+  negotiate(version_1 | bit_30, usual | bit(VHOST_USER_PROTOCOL_F_XEN_MMAP));
+  quietly(request(table()));
+  start_ring(0x1000);
+}
+
+TEST_F(JudgeTest, a_kick_whose_fd_was_lost_starts_the_ring_all_the_same) {
+  negotiate();
+  quietly(request(table()));
+  start_ring();
+  quietly(request(GetVringBase{0}));
+  quietly(reply(state_frame(11, answer, 0, 77)));
+  fds_lost = true;
+  EXPECT_THAT(request(SetVringKick{0, some_fd()}), ElementsAre(HasSubstr("were lost")));
+  fds_lost = false;
+  quietly(request(GetVringBase{0}));
 }
 
 TEST_F(JudgeTest, memory_that_is_not_in_its_file) {

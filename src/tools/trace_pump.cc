@@ -14,6 +14,7 @@ namespace {
 constexpr size_t max_read = 16 * 1024;
 constexpr size_t max_at_once = 64 * 1024;
 constexpr size_t kernel_max_fds = 253;  // SCM_MAX_FD
+constexpr int so_passpidfd = 76;        // SO_PASSPIDFD, which older headers lack
 constexpr uint32_t set_backend_req_fd = user::id_of<vhost::DeviceRequest, vhost::SetFrontEnd>;
 
 struct alignas(cmsghdr) Ancillary {
@@ -32,6 +33,21 @@ std::vector<UniqueFd> take_fds(msghdr& message) {
     }
   }
   return fds;
+}
+
+struct Peeked {
+  size_t bytes = 0;
+  bool has_fds = false;
+};
+
+// What a read into `buffer` would bring. Where there is no room for file descriptors none is made. The kernel
+// also tells of those that come behind the last byte.
+Peeked peek(int socket, std::span<std::byte> buffer) {
+  iovec whole{.iov_base = buffer.data(), .iov_len = buffer.size()};
+  msghdr message{.msg_iov = &whole, .msg_iovlen = 1};
+  const ssize_t got = ::recvmsg(socket, &message, MSG_PEEK | MSG_DONTWAIT);
+  if (got <= 0) return {};
+  return {.bytes = static_cast<size_t>(got), .has_fds = (message.msg_flags & MSG_CTRUNC) != 0};
 }
 
 bool would_block(int error) { return error == EAGAIN || error == EWOULDBLOCK || error == EINTR; }
@@ -96,10 +112,24 @@ std::optional<SeenMessage::Clock::time_point> Framer::began() const {
 
 // ---- Pump
 
+Pump::Pump(int from, int to, Intercept intercept) : from_(from), to_(to), intercept_(std::move(intercept)) {
+  // File descriptors shall be all that comes with bytes, whatever the sender of a socket has set on it.
+  constexpr int no = 0;
+  for (const int option : {SO_PASSCRED, SO_PASSSEC, so_passpidfd})
+    ::setsockopt(from_, SOL_SOCKET, option, &no, sizeof no);
+}
+
+bool Pump::wants_to_read() const {
+  if (ended_) return false;
+  // What is undecided keeps everything waiting, until the rest of a header's first field.
+  return undecided_ || (waiting_bytes_ < max_waiting_bytes && waiting_fds_ < max_waiting_fds &&
+                        waiting_.size() < max_waiting_pieces);
+}
+
 // What is there of one message goes on in one piece, as most peers send it.
 void Pump::read() {
   size_t at_once = 0;
-  while (!ended_) {
+  while (wants_to_read()) {
     const size_t got = read_piece(at_once > 0);
     at_once += got;
     if (got == 0 || framer_.position() == 0 || at_once >= max_at_once) break;
@@ -109,9 +139,10 @@ void Pump::read() {
 
 // Returns how many bytes came. `goes_on`: they belong to the piece before.
 size_t Pump::read_piece(bool goes_on) {
-  Piece piece{.bytes = std::vector<std::byte>(framer_.wanted()), .fds = {}};
+  std::array<std::byte, max_read> buffer;
+  const auto wanted = std::span(buffer).first(framer_.wanted());
   Ancillary ancillary;
-  iovec whole{.iov_base = piece.bytes.data(), .iov_len = piece.bytes.size()};
+  iovec whole{.iov_base = buffer.data(), .iov_len = up_to_fds(wanted)};
   msghdr message{
       .msg_iov = &whole, .msg_iovlen = 1, .msg_control = &ancillary, .msg_controllen = sizeof ancillary};
   const ssize_t got = ::recvmsg(from_, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
@@ -120,10 +151,25 @@ size_t Pump::read_piece(bool goes_on) {
     end();
     return 0;
   }
-  piece.bytes.resize(static_cast<size_t>(got));
-  piece.fds = take_fds(message);
+  const auto came = wanted.first(static_cast<size_t>(got));
+  Piece piece{.bytes = {came.begin(), came.end()}, .fds = take_fds(message)};
   accept(std::move(piece), goes_on, (message.msg_flags & MSG_CTRUNC) != 0);
-  return static_cast<size_t>(got);
+  return came.size();
+}
+
+// How much may be read at once so that file descriptors stay with the byte they were sent with: the kernel
+// gives them together with bytes that came before them. One byte comes with its own only.
+size_t Pump::up_to_fds(std::span<std::byte> buffer) const {
+  const Peeked all = peek(from_, buffer);
+  if (!all.has_fds) return std::max<size_t>(1, all.bytes);
+  if (peek(from_, buffer.first(1)).has_fds) return 1;
+  size_t without = 1;  // so many bytes come without any
+  size_t with = all.bytes;
+  while (with - without > 1) {
+    const size_t half = without + (with - without) / 2;
+    (peek(from_, buffer.first(half)).has_fds ? with : without) = half;
+  }
+  return without;
 }
 
 void Pump::accept(Piece piece, bool goes_on, bool fds_lost) {
@@ -136,6 +182,7 @@ void Pump::accept(Piece piece, bool goes_on, bool fds_lost) {
   }
   framer_.feed(piece.bytes, std::move(seen), fds_lost);
   waiting_bytes_ += piece.bytes.size();
+  waiting_fds_ += piece.fds.size();
   if (goes_on && piece.fds.empty()) {
     std::vector<std::byte>& before = waiting_.back().bytes;
     before.insert(before.end(), piece.bytes.begin(), piece.bytes.end());
@@ -159,10 +206,11 @@ void Pump::write() {
     const Result<size_t> sent = send(piece);
     if (!sent) {  // nobody is there to read any more
       waiting_.clear();
-      waiting_bytes_ = 0;
+      waiting_bytes_ = waiting_fds_ = 0;
       return end();
     }
     if (*sent == 0) return;
+    waiting_fds_ -= piece.fds.size();
     piece.fds.clear();
     piece.sent += *sent;
     waiting_bytes_ -= *sent;

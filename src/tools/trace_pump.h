@@ -8,6 +8,7 @@
 #include <deque>
 #include <functional>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "ringway/base/result.h"
@@ -50,9 +51,9 @@ class Pump {
   using Intercept = std::function<void(UniqueFd&)>;
 
   // Both file descriptors outlive the pump.
-  Pump(int from, int to, Intercept intercept) : from_(from), to_(to), intercept_(std::move(intercept)) {}
+  Pump(int from, int to, Intercept intercept);
 
-  [[nodiscard]] bool wants_to_read() const { return !ended_ && waiting_bytes_ < max_waiting; }
+  [[nodiscard]] bool wants_to_read() const;
   [[nodiscard]] bool wants_to_write() const { return !waiting_.empty() && !undecided_; }
   // One read's worth, passed on at once as far as the other side takes it.
   void read();
@@ -68,8 +69,12 @@ class Pump {
     std::vector<UniqueFd> fds;
     size_t sent = 0;
   };
-  static constexpr size_t max_waiting = 256 * 1024;  // bytes that the other side has not taken
+  // What the other side has not taken. One read may go beyond it.
+  static constexpr size_t max_waiting_bytes = 256 * 1024;
+  static constexpr size_t max_waiting_fds = 1000;
+  static constexpr size_t max_waiting_pieces = 4096;
 
+  [[nodiscard]] size_t up_to_fds(std::span<std::byte> buffer) const;
   size_t read_piece(bool goes_on);
   void accept(Piece piece, bool goes_on, bool fds_lost);
   void decide();
@@ -81,6 +86,7 @@ class Pump {
   Framer framer_;
   std::deque<Piece> waiting_;
   size_t waiting_bytes_ = 0;
+  size_t waiting_fds_ = 0;
   bool undecided_ = false;  // file descriptors came before it is known with which message
   size_t carrier_ = 0;      // in which piece
   bool ended_ = false;

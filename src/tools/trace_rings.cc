@@ -30,6 +30,7 @@ std::vector<Doubt> RingWatch::see(const vhost::DeviceRequest& request, const std
 
 void RingWatch::on(const vhost::SetMemTable& request) {
   regions_.clear();
+  memory_is_known_ = true;
   for (size_t i = 0; i < request.regions.size(); ++i) add(request.regions[i].layout, i);
 }
 
@@ -66,8 +67,13 @@ void RingWatch::check_file(const memory::RegionLayout& region, size_t index) {
     doubt(false, fmt::format("region {} ends at byte {} of its file, which has {}", index, end, *file.bytes));
 }
 
+void RingWatch::forget_memory() {
+  regions_.clear();
+  memory_is_known_ = false;
+}
+
 bool RingWatch::is_shared(uint64_t address, uint64_t size) const {
-  if (regions_.size() >= max_regions) return true;
+  if (!memory_is_known_ || regions_.size() >= max_regions) return true;
   return std::ranges::any_of(regions_, [&](const memory::RegionLayout& region) {
     const uint64_t offset = address - region.front_end.value;
     return address >= region.front_end.value && offset < region.size && size <= region.size - offset;
@@ -134,7 +140,7 @@ void RingWatch::stop(uint32_t index) {
 void RingWatch::check_start(uint32_t index, const Ring& ring) {
   const vhost::Agreement& agreed = talk_->agreed();
   if (!talk_->features_set() || agreed.has_feature(VIRTIO_F_ACCESS_PLATFORM) || !ring.address) return;
-  if (regions_.empty())
+  if (memory_is_known_ && regions_.empty())
     return doubt(false, fmt::format("ring {} starts, and no memory has been shared", index));
   const uint64_t n = ring.size;
   const bool packed = agreed.has_feature(VIRTIO_F_RING_PACKED);

@@ -25,6 +25,9 @@ class RingWatch {
   // A request that is well-formed, and the file descriptors that came with it.
   std::vector<Doubt> see(const vhost::DeviceRequest& request, const std::vector<PassedFd>& fds,
                          const Talk& talk, uint64_t number);
+  // Regions came that cannot be read: until the next table anything may be shared.
+  void forget_memory();
+  void forget_rings() { rings_.clear(); }
 
  private:
   struct Ring {
@@ -65,6 +68,7 @@ class RingWatch {
 
   std::map<uint32_t, Ring> rings_;
   std::vector<memory::RegionLayout> regions_;
+  bool memory_is_known_ = true;
   // Of the request that is looked at.
   const Talk* talk_ = nullptr;
   const std::vector<PassedFd>* fds_ = nullptr;

@@ -35,8 +35,8 @@ class Tap::Link {
 
   // Two entries, the front-end's first.
   void add_to(std::vector<pollfd>& entries) const {
-    entries.push_back(entry(front_end_, to_back_end_, to_front_end_));
-    entries.push_back(entry(back_end_, to_front_end_, to_back_end_));
+    entries.push_back(entry(front_end_, front_end_gone_, to_back_end_, to_front_end_));
+    entries.push_back(entry(back_end_, back_end_gone_, to_front_end_, to_back_end_));
   }
 
   template <class Tell>
@@ -60,17 +60,17 @@ class Tap::Link {
   }
 
  private:
-  static pollfd entry(const UniqueFd& fd, const Pump& from, const Pump& to) {
+  static pollfd entry(const UniqueFd& fd, bool gone, const Pump& from, const Pump& to) {
     const short events =
         static_cast<short>((from.wants_to_read() ? POLLIN : 0) | (to.wants_to_write() ? POLLOUT : 0));
-    // Once there is nothing more to be had of it, its hanging up would only wake us.
-    return {.fd = events == 0 && from.has_ended() ? -1 : fd.get(), .events = events};
+    // While nothing is wanted of it, a hang-up that is known would only wake us.
+    return {.fd = events == 0 && (gone || from.has_ended()) ? -1 : fd.get(), .events = events};
   }
 
   template <class Tell>
   void handle_end(const pollfd& entry, Pump& from, Pump& to, Side side, Tell tell) {
     if (entry.fd < 0 || entry.revents == 0) return;
-    if ((entry.revents & POLLOUT) != 0) to.write();
+    if ((entry.revents & (POLLOUT | POLLHUP | POLLERR)) != 0) to.write();
     if (from.wants_to_read() && (entry.revents & (POLLIN | POLLHUP | POLLERR)) != 0) {
       from.read();
       if (auto message = from.framer().take()) tell(*std::move(message), channel_, side);

@@ -228,6 +228,10 @@ void Connection::close() {
   if (is_socket_) ::shutdown(fd_.get(), SHUT_RDWR);
 }
 
+void Connection::stop_receiving() {
+  if (is_socket_) ::shutdown(fd_.get(), SHUT_RD);
+}
+
 bool Connection::hung_up() const {
   pollfd entry{.fd = fd_.get(), .events = POLLRDHUP};
   return ::poll(&entry, 1, 0) == 1 && (entry.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;

@@ -1,6 +1,6 @@
 // Connection: frames over a UNIX stream socket (or, only to send, a pipe). Nothing blocks beyond its deadline
-// or Stop. Thread rule: one thread receives and one sends, which may differ; close() and hung_up() from any
-// thread. vhost-user "Communication": file descriptors come with a message's first bytes.
+// or Stop. Thread rule: one thread receives and one sends, which may differ; close(), stop_receiving() and
+// hung_up() from any thread. vhost-user "Communication": file descriptors come with a message's first bytes.
 #pragma once
 
 #include <chrono>
@@ -41,6 +41,8 @@ class Connection {
   [[nodiscard]] bool can_receive() const { return is_socket_; }
   // Ends what is waiting now and everything after. The file descriptor stays open until the object ends.
   void close();
+  // What has come is still received, then `gone`; sending goes on, and the peer cannot send any more.
+  void stop_receiving();
   // The peer has left, whether or not all that it sent was received.
   [[nodiscard]] bool hung_up() const;
 

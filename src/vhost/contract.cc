@@ -202,8 +202,7 @@ Result<> Contract::check(const UpdateIotlb& request) {
   const IotlbMessage& message = request.message;
   if (message.type == IotlbType::invalidate) return {};
   if (message.type != IotlbType::update) return violation("neither update nor invalidate");
-  if (message.permission == 0 || message.permission > 3)
-    return violation("undefined permission", message.permission);
+  if (message.permission > 3) return violation("undefined permission", message.permission);
   if (message.size == 0) return violation("an IOTLB entry of no bytes");
   if (!message.iova.plus(message.size - 1) || !message.front_end.plus(message.size - 1)) {
     return violation("an IOTLB entry wraps around", message.size);

@@ -1,7 +1,9 @@
 """ringway check against real back-ends and front-ends, and against what is neither."""
 
 import json
+import os
 import shlex
+import subprocess
 import time
 import unittest
 import xml.etree.ElementTree
@@ -151,6 +153,38 @@ class CheckErrors(Case):
         done = self.run_ringway("check", "back-end", "--device=blk", "--only=22", "--junit=/dev/full", self.socket)
         self.assertEqual(done.returncode, 2)
         self.assertIn("/dev/full cannot be written", done.stderr)
+        self.assertIn("1 requirements: 1 pass", done.stdout)
+        self.assertTrue(os.path.exists("/dev/full"), "the device is gone")
+
+    def test_results_that_cannot_be_printed(self):
+        self.start_ringway("--memory=8M")
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([peers.RINGWAY, "check", "back-end", "--device=blk", "--only=22", self.socket],
+                                  stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("the results cannot be printed", done.stderr)
+
+    def test_a_pipe_takes_a_report_and_stays(self):
+        self.start_ringway("--memory=8M")
+        pipe = self.directory / "pipe"
+        os.mkfifo(pipe)
+        reader = subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE, text=True)
+        done = self.run_ringway("check", "back-end", "--device=blk", "--only=22", f"--junit={pipe}", self.socket)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("</testsuite>", reader.communicate(timeout=10)[0])
+        self.assertTrue(pipe.is_fifo())
+
+    def test_a_report_that_was_there_stays_if_the_new_one_cannot_be_written(self):
+        self.start_ringway("--memory=8M")
+        report = self.directory / "report.xml"
+        report.write_text("old")
+        # SIGXFSZ stays ignored, as Python has it.
+        done = subprocess.run(["prlimit", "--fsize=10", peers.RINGWAY, "check", "back-end", "--device=any", "--only=20",
+                               f"--junit={report}", self.socket], capture_output=True, text=True, check=False,
+                              timeout=60, restore_signals=False)
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertEqual(report.read_text(), "old")
+        self.assertEqual([one.name for one in self.directory.glob("report.xml*")], ["report.xml"])
 
 
 if __name__ == "__main__":

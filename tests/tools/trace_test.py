@@ -167,6 +167,47 @@ class Trace(Between):
         self.wait_for(lambda: "no reply for 0.5 s" in self.output.read_text(), "nothing was said")
         self.stop(trace)
 
+    def test_late_is_about_replies_and_does_not_cut_messages(self):
+        self.start_fake(lambda connection: connection.recv(1 << 16) and time.sleep(3))
+        trace = self.start_between("trace", "--json", "--late=0.05")
+        connection = self.connect()
+        message = struct.pack("=IIIQ", 2, 1, 8, 5)
+        connection.sendall(message[:15])
+        time.sleep(0.5)
+        connection.sendall(message[15:])
+        self.wait_for(lambda: any("message" in line for line in self.lines()), "the message is not told")
+        self.stop(trace)
+        told = [line for line in self.lines() if "message" in line]
+        self.assertEqual([line["name"] for line in told], ["SET_FEATURES"])
+        self.assertTrue(told[0]["complete"])
+
+    def test_it_ends_cleanly_when_its_terminal_does(self):
+        self.start_ringway("--memory=1M")
+        trace = self.start_between("trace")
+        trace.send_signal(signal.SIGHUP)
+        self.assertEqual(trace.wait(10), 0, self.errors.read_text())
+        self.assertFalse(self.front.exists(), "the socket stays behind")
+
+    def test_a_front_end_that_leaves_while_nobody_takes_its_messages_costs_no_time(self):
+        self.start_fake(lambda connection: time.sleep(3))
+        trace = self.start_between("trace", output="/dev/null")
+        connection = self.connect()
+        connection.setblocking(False)
+        quiet = 0
+        while quiet < 10:  # until the tap takes no more
+            try:
+                connection.send(struct.pack("=III", 3, 1, 0) * 256)
+                quiet = 0
+            except BlockingIOError:
+                quiet += 1
+                time.sleep(0.02)
+        connection.close()
+        time.sleep(0.1)
+        before = self.cpu_seconds(trace)
+        time.sleep(1)
+        self.assertLess(self.cpu_seconds(trace) - before, 0.3)
+        self.stop(trace)
+
     def test_what_is_no_vhost_user_passes_and_is_told(self):
         self.start_fake(lambda connection: connection.sendall(b"HTTP/1.0 400 what?\r\n\r\n" * 2))
         trace = self.start_between("trace", "--explain")
@@ -245,6 +286,20 @@ class TraceFiles(Between):
         self.assertEqual(done.returncode, 1)
         self.assertIn("cannot write /dev/full: No space left on device", done.stderr)
         self.assertFalse(self.front.exists(), "the socket stays behind")
+
+    def test_a_file_that_cannot_be_written_is_not_left_behind(self):
+        self.start_ringway("--memory=1M")
+        pcap = self.directory / "trace.pcapng"
+        command = ["prlimit", "--fsize=10", peers.RINGWAY, "trace", self.front, self.socket, f"--pcap={pcap}"]
+        for there in (False, True):
+            if there:
+                pcap.touch()
+            # SIGXFSZ stays ignored, as Python has it.
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10,
+                                  restore_signals=False)
+            self.assertEqual(done.returncode, 1, done.stderr)
+            self.assertIn(f"cannot write {pcap}", done.stderr)
+            self.assertEqual(pcap.exists(), there, "only a file that was made goes")
 
     def test_standard_output_on_a_full_disk_does_not_disturb_the_traffic(self):
         self.start_ringway("--memory=64M")
@@ -454,6 +509,14 @@ class BetweenErrors(Between):
     def test_what_does_not_talk_vhost_user(self):
         self.start_fake(lambda connection: connection.sendall(b"HTTP/1.0 400 what?\r\n\r\n"))
         self.assert_fails("does not talk vhost-user", "proxy", self.front, self.socket, "--timeout=2")
+
+    def test_a_hang_up_of_the_terminal_is_ignored(self):
+        self.start_ringway("--memory=1M")
+        proxy = self.start_between("proxy")
+        proxy.send_signal(signal.SIGHUP)
+        time.sleep(0.1)
+        self.assertEqual(self.run_ringway("probe", self.front).returncode, 0)
+        self.stop(proxy)
 
     def test_features_that_are_not_there(self):
         self.assert_fails("no feature 'NONSENSE'", "proxy", self.front, self.socket, "--mask=NONSENSE")
