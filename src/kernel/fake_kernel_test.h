@@ -120,9 +120,9 @@ class FakeFile final : public Ioctls {
         break;
       case VHOST_SET_MEM_TABLE: {
         const auto& head = as<vhost_memory>(argument);
-        kernel_.memory.resize(head.nregions);
-        std::memcpy(kernel_.memory.data(), static_cast<std::byte*>(argument) + sizeof head,
-                    head.nregions * sizeof(vhost_memory_region));
+        const auto* regions =
+            reinterpret_cast<const vhost_memory_region*>(static_cast<std::byte*>(argument) + sizeof head);
+        kernel_.memory.assign(regions, regions + head.nregions);
         break;
       }
       case VHOST_SET_VRING_ADDR:
