@@ -5,14 +5,14 @@
 #include <sys/socket.h>
 
 #include <algorithm>
-#include <array>
 #include <cstring>
+
+#include "ringway/user/ancillary.h"
 
 namespace ringway::check {
 namespace {
 
 constexpr size_t shown_bytes = 48;
-constexpr size_t most_fds = 253;  // SCM_MAX_FD
 
 uint64_t u64_of(const user::Frame& frame) {
   uint64_t value = 0;
@@ -78,20 +78,10 @@ Result<> Wire::send(const user::Frame& frame) {
 }
 
 Result<> Wire::send_raw(std::span<const std::byte> bytes, std::span<const UniqueFd> fds) {
-  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(most_fds * sizeof(int))> control{};
+  user::Ancillary ancillary;
   iovec whole{.iov_base = const_cast<std::byte*>(bytes.data()), .iov_len = bytes.size()};
   msghdr message{.msg_iov = &whole, .msg_iovlen = 1};
-  if (!fds.empty()) {
-    message.msg_control = control.data();
-    message.msg_controllen = CMSG_SPACE(fds.size() * sizeof(int));
-    cmsghdr* rights = CMSG_FIRSTHDR(&message);
-    *rights = {
-        .cmsg_len = CMSG_LEN(fds.size() * sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
-    for (size_t i = 0; i < fds.size(); ++i) {
-      const int fd = fds[i].get();
-      std::memcpy(CMSG_DATA(rights) + i * sizeof(int), &fd, sizeof fd);
-    }
-  }
+  ancillary.attach(message, fds);
   const ssize_t sent = ::sendmsg(raw_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
   if (sent != static_cast<ssize_t>(bytes.size())) return os_failure("cannot send");
   return {};

@@ -21,6 +21,7 @@
 #include <string>
 #include <vector>
 
+#include "ringway/check/wire.h"
 #include "ringway/engine/rig_test.h"
 #include "ringway/user/listener.h"
 #include "ringway/user/peer_test.h"
@@ -29,6 +30,7 @@
 namespace ringway::tools {
 
 using namespace std::chrono_literals;
+using check::payload;
 using user::testing::Bytes;
 using user::testing::open_fds;
 using vhost::bit;
@@ -72,18 +74,6 @@ inline constexpr uint64_t usual_protocol =
     bit(vhost::VHOST_USER_PROTOCOL_F_CONFIG) | bit(vhost::VHOST_USER_PROTOCOL_F_RESET_DEVICE) |
     bit(vhost::VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS) | bit(vhost::VHOST_USER_PROTOCOL_F_CROSS_ENDIAN) |
     bit(vhost::VHOST_USER_PROTOCOL_F_BACKEND_REQ);
-
-// The parts of a payload, one behind the other.
-template <class... Parts>
-Bytes payload(const Parts&... parts) {
-  Bytes bytes;
-  const auto append = [&](const auto& part) {
-    const auto* from = reinterpret_cast<const std::byte*>(&part);
-    bytes.insert(bytes.end(), from, from + sizeof part);
-  };
-  (append(parts), ...);
-  return bytes;
-}
 
 struct WireRegion {
   uint64_t guest, size, user, offset;

@@ -94,8 +94,4 @@ FdInfo describe_fd(int fd) {
   }
 }
 
-bool is_unix_stream(int fd) {
-  return socket_option(fd, SO_DOMAIN) == AF_UNIX && socket_option(fd, SO_TYPE) == SOCK_STREAM;
-}
-
 }  // namespace ringway::tools

@@ -23,6 +23,5 @@ struct FdInfo {
 
 // Asks the kernel only; nothing is read from the file.
 [[nodiscard]] FdInfo describe_fd(int fd);
-[[nodiscard]] bool is_unix_stream(int fd);
 
 }  // namespace ringway::tools

@@ -5,35 +5,17 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <utility>
+
+#include "ringway/user/ancillary.h"
 
 namespace ringway::tools {
 namespace {
 
 constexpr size_t max_read = 16 * 1024;
 constexpr size_t max_at_once = 64 * 1024;
-constexpr size_t kernel_max_fds = 253;  // SCM_MAX_FD
 constexpr int so_passpidfd = 76;        // SO_PASSPIDFD, which older headers lack
 constexpr uint32_t set_backend_req_fd = user::id_of<vhost::DeviceRequest, vhost::SetFrontEnd>;
-
-struct alignas(cmsghdr) Ancillary {
-  std::array<std::byte, CMSG_SPACE(kernel_max_fds * sizeof(int)) + CMSG_SPACE(sizeof(ucred))> bytes;
-};
-
-std::vector<UniqueFd> take_fds(msghdr& message) {
-  std::vector<UniqueFd> fds;
-  for (cmsghdr* control = CMSG_FIRSTHDR(&message); control != nullptr;
-       control = CMSG_NXTHDR(&message, control)) {
-    if (control->cmsg_level != SOL_SOCKET || control->cmsg_type != SCM_RIGHTS) continue;
-    for (size_t i = 0; i < (control->cmsg_len - CMSG_LEN(0)) / sizeof(int); ++i) {
-      int fd = -1;
-      std::memcpy(&fd, CMSG_DATA(control) + i * sizeof(int), sizeof fd);
-      fds.emplace_back(fd);
-    }
-  }
-  return fds;
-}
 
 struct Peeked {
   size_t bytes = 0;
@@ -141,10 +123,10 @@ void Pump::read() {
 size_t Pump::read_piece(bool goes_on) {
   std::array<std::byte, max_read> buffer;
   const auto wanted = std::span(buffer).first(framer_.wanted());
-  Ancillary ancillary;
+  user::Ancillary ancillary;
   iovec whole{.iov_base = buffer.data(), .iov_len = up_to_fds(wanted)};
-  msghdr message{
-      .msg_iov = &whole, .msg_iovlen = 1, .msg_control = &ancillary, .msg_controllen = sizeof ancillary};
+  msghdr message{.msg_iov = &whole, .msg_iovlen = 1};
+  ancillary.make_room(message);
   const ssize_t got = ::recvmsg(from_, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   if (got < 0 && would_block(errno)) return 0;
   if (got <= 0) {
@@ -152,7 +134,7 @@ size_t Pump::read_piece(bool goes_on) {
     return 0;
   }
   const auto came = wanted.first(static_cast<size_t>(got));
-  Piece piece{.bytes = {came.begin(), came.end()}, .fds = take_fds(message)};
+  Piece piece{.bytes = {came.begin(), came.end()}, .fds = user::Ancillary::take_fds(message)};
   accept(std::move(piece), goes_on, (message.msg_flags & MSG_CTRUNC) != 0);
   return came.size();
 }
@@ -221,22 +203,11 @@ void Pump::write() {
 
 // 0 bytes: the other side takes nothing now.
 Result<size_t> Pump::send(const Piece& piece) const {
-  Ancillary ancillary{};
+  user::Ancillary ancillary;
   iovec whole{.iov_base = const_cast<std::byte*>(piece.bytes.data()) + piece.sent,
               .iov_len = piece.bytes.size() - piece.sent};
   msghdr message{.msg_iov = &whole, .msg_iovlen = 1};
-  if (!piece.fds.empty()) {
-    message.msg_control = &ancillary;
-    message.msg_controllen = CMSG_SPACE(piece.fds.size() * sizeof(int));
-    cmsghdr* control = CMSG_FIRSTHDR(&message);
-    *control = {.cmsg_len = CMSG_LEN(piece.fds.size() * sizeof(int)),
-                .cmsg_level = SOL_SOCKET,
-                .cmsg_type = SCM_RIGHTS};
-    for (size_t i = 0; i < piece.fds.size(); ++i) {
-      const int fd = piece.fds[i].get();
-      std::memcpy(CMSG_DATA(control) + i * sizeof(int), &fd, sizeof fd);
-    }
-  }
+  ancillary.attach(message, piece.fds);
   const ssize_t sent = ::sendmsg(to_, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
   if (sent < 0 && would_block(errno)) return size_t{0};
   if (sent < 0) return os_failure("cannot pass a message on");

@@ -144,7 +144,7 @@ class Tap::Session {
  private:
   // The socket that the front-end is asked over stays here; the back-end gets one of ours.
   void intercept(UniqueFd& fd) {
-    if (!is_unix_stream(fd.get())) return;
+    if (!user::is_unix_stream(fd.get())) return;
     auto ends = user::socket_pair();
     if (!ends) return;
     UniqueFd front_end = std::exchange(fd, std::move((*ends)[1]));

@@ -12,49 +12,11 @@
 #include <climits>
 #include <cstring>
 
+#include "ringway/user/ancillary.h"
+#include "ringway/user/sockets.h"
+
 namespace ringway::user {
 namespace {
-
-constexpr size_t kernel_max_fds = 253;  // SCM_MAX_FD: what a hostile peer can attach
-constexpr int scm_pidfd = 0x04;         // SCM_PIDFD, newer than our headers
-
-// Room for whatever may come, so that only a lack of file descriptors truncates.
-struct alignas(cmsghdr) Ancillary {
-  std::array<std::byte,
-             CMSG_SPACE(kernel_max_fds * sizeof(int)) + CMSG_SPACE(sizeof(ucred)) + CMSG_SPACE(sizeof(int))>
-      bytes;
-};
-
-void take_fds(const cmsghdr& control, std::vector<UniqueFd>& to) {
-  const size_t count = (control.cmsg_len - CMSG_LEN(0)) / sizeof(int);
-  for (size_t i = 0; i < count; ++i) {
-    int fd = -1;
-    std::memcpy(&fd, CMSG_DATA(&control) + i * sizeof(int), sizeof fd);
-    to.emplace_back(fd);
-  }
-}
-
-std::vector<UniqueFd> passed_fds(msghdr& message) {
-  std::vector<UniqueFd> fds;
-  for (cmsghdr* control = CMSG_FIRSTHDR(&message); control != nullptr;
-       control = CMSG_NXTHDR(&message, control)) {
-    if (control->cmsg_level != SOL_SOCKET) continue;
-    if (control->cmsg_type == SCM_RIGHTS) take_fds(*control, fds);
-    if (control->cmsg_type == scm_pidfd) {
-      std::vector<UniqueFd> closed;
-      take_fds(*control, closed);
-    }
-  }
-  return fds;
-}
-
-bool is_unix_stream(int fd) {
-  int domain = 0;
-  int type = 0;
-  socklen_t size = sizeof(int);
-  return ::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX &&
-         ::getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_STREAM;
-}
 
 Result<> check(const Header& header) {
   if ((header.flags & version_mask) != version)
@@ -159,14 +121,14 @@ Result<Connection::Piece> Connection::receive_some(std::span<std::byte> to) {
   if (!is_socket_) return gone("nothing can be received from a pipe");
   Ancillary ancillary;
   iovec whole{.iov_base = to.data(), .iov_len = to.size()};
-  msghdr message{
-      .msg_iov = &whole, .msg_iovlen = 1, .msg_control = &ancillary, .msg_controllen = sizeof ancillary};
+  msghdr message{.msg_iov = &whole, .msg_iovlen = 1};
+  ancillary.make_room(message);
   const ssize_t got = ::recvmsg(fd_.get(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   if (got < 0 && would_block(errno)) return Piece{};
   if (got < 0) return failed("cannot receive");
   if (got == 0) return gone("the peer has closed the connection");
   return Piece{.bytes = static_cast<size_t>(got),
-               .fds = passed_fds(message),
+               .fds = Ancillary::take_fds(message),
                .truncated = (message.msg_flags & MSG_CTRUNC) != 0};
 }
 
@@ -189,17 +151,7 @@ Result<size_t> Connection::send_some(std::span<const std::byte> from, std::span<
   Ancillary ancillary;
   iovec whole{.iov_base = const_cast<std::byte*>(from.data()), .iov_len = from.size()};
   msghdr message{.msg_iov = &whole, .msg_iovlen = 1};
-  if (!fds.empty()) {
-    message.msg_control = &ancillary;
-    message.msg_controllen = CMSG_SPACE(fds.size() * sizeof(int));
-    cmsghdr* control = CMSG_FIRSTHDR(&message);
-    *control = {
-        .cmsg_len = CMSG_LEN(fds.size() * sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
-    for (size_t i = 0; i < fds.size(); ++i) {
-      const int fd = fds[i].get();
-      std::memcpy(CMSG_DATA(control) + i * sizeof(int), &fd, sizeof fd);
-    }
-  }
+  ancillary.attach(message, fds);
   const ssize_t sent = is_socket_ ? ::sendmsg(fd_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL)
                                   : write_without_signal(fd_.get(), from);
   if (sent < 0 && would_block(errno)) return size_t{0};

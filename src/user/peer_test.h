@@ -24,6 +24,7 @@
 #include <vector>
 
 #include "ringway/base/notifier.h"
+#include "ringway/user/ancillary.h"
 #include "ringway/user/codec.h"
 #include "ringway/user/connection.h"
 #include "ringway/user/sockets.h"
@@ -100,20 +101,10 @@ class Peer {
   explicit Peer(UniqueFd fd) : fd_(std::move(fd)) {}
 
   void send(std::span<const std::byte> bytes, std::span<const UniqueFd> fds = {}) const {
-    alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(253 * sizeof(int))> control{};
+    Ancillary ancillary;
     iovec whole{.iov_base = const_cast<std::byte*>(bytes.data()), .iov_len = bytes.size()};
     msghdr message{.msg_iov = &whole, .msg_iovlen = 1};
-    if (!fds.empty()) {
-      message.msg_control = control.data();
-      message.msg_controllen = CMSG_SPACE(fds.size() * sizeof(int));
-      cmsghdr* rights = CMSG_FIRSTHDR(&message);
-      *rights = {
-          .cmsg_len = CMSG_LEN(fds.size() * sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
-      for (size_t i = 0; i < fds.size(); ++i) {
-        const int fd = fds[i].get();
-        std::memcpy(CMSG_DATA(rights) + i * sizeof(int), &fd, sizeof fd);
-      }
-    }
+    ancillary.attach(message, fds);
     ASSERT_EQ(::sendmsg(fd_.get(), &message, MSG_NOSIGNAL), static_cast<ssize_t>(bytes.size()));
   }
   void send(const Frame& frame) const { send(bytes_of(frame), frame.fds); }

@@ -21,6 +21,7 @@ Result<UniqueFd> listen_at(const std::string& path, std::optional<mode_t> mode =
 Result<UniqueFd> connect_to(const std::string& path);
 Result<std::array<UniqueFd, 2>> socket_pair();
 
+[[nodiscard]] bool is_unix_stream(int fd);
 // Whether an inherited socket (--fd) listens or is connected; refuses what is no UNIX stream socket.
 Result<bool> is_listening(int fd);
 
