@@ -155,13 +155,10 @@ def proxied_iommu(lab):
     fill(lab, queues=2, words="lab.packed lab.iommu intel_iommu=on", between=[("proxy",), ("proxy",)], **options)
 
 
-@scenario
-def proxied_reconnect(lab):
-    """the back-end is stopped and started behind a proxy under a guest that has the disk mounted and is quiet"""
-    lab.serve()
-    proxy = lab.put_between("proxy")
+def restart_under_guest(lab, socket):
+    """Boots a guest on the socket, and has it ask for a restart of the back-end in the middle of its work."""
     machine = lab.boot("reconnect.sh", expected="ring restore failed",
-                       extra=("-chardev", f"socket,id=disk,path={lab.front},reconnect=1"))
+                       extra=("-chardev", f"socket,id=disk,path={socket},reconnect=1"))
 
     def restart():
         lab.backend.stop()
@@ -173,6 +170,14 @@ def proxied_reconnect(lab):
     machine.wait_for_end()
     lab.check_disk()
     lab.check_disk("more")
+
+
+@scenario
+def proxied_reconnect(lab):
+    """the back-end is stopped and started behind a proxy under a guest that has the disk mounted and is quiet"""
+    lab.serve()
+    proxy = lab.put_between("proxy")
+    restart_under_guest(lab, lab.front)
     proxy.stop()
     lab.backend.stop()
 
@@ -297,19 +302,7 @@ def next_machine(lab):
 def reconnect(lab):
     """the back-end is stopped and started under a guest that has the disk mounted and is quiet"""
     lab.serve()
-    machine = lab.boot("reconnect.sh", expected="ring restore failed",
-                       extra=("-chardev", f"socket,id=disk,path={lab.socket},reconnect=1"))
-
-    def restart():
-        lab.backend.stop()
-        lab.serve()
-        machine.wait_for_backend()
-        return "yes"
-
-    machine.run(restart=restart)
-    machine.wait_for_end()
-    lab.check_disk()
-    lab.check_disk("more")
+    restart_under_guest(lab, lab.socket)
     lab.backend.stop()
 
 
