@@ -47,6 +47,11 @@ void FrontEndCaller::disconnect() {
   front_end_.reset();
 }
 
+bool FrontEndCaller::wait_until_said(std::chrono::steady_clock::time_point deadline) {
+  std::unique_lock lock(mutex_);
+  return said_.wait_until(lock, deadline, [this] { return !calling_ && waiting_.empty(); });
+}
+
 void FrontEndCaller::post(vhost::FrontEndRequest request, std::function<void()> refused) {
   {
     const std::scoped_lock lock(mutex_);
@@ -66,11 +71,15 @@ void FrontEndCaller::run(vhost::FrontEnd& front_end) {
     if (!open_) return;
     Message message = std::move(waiting_.front());
     waiting_.pop_front();
+    calling_ = true;
     lock.unlock();
     if (auto reply = front_end.handle(std::move(message.request)); !reply) {
       if (message.refused) message.refused();
       limited.warning("the front-end did not take a message: {}", reply.error().to_string());
     }
+    lock.lock();
+    calling_ = false;
+    said_.notify_all();
   }
 }
 

@@ -2,6 +2,7 @@
 // own, so that a front-end that does not read can never block a worker. Any thread.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -25,6 +26,8 @@ class FrontEndCaller {
   // Control thread. Drops what was not sent yet and waits for the call that is under way.
   void disconnect();
 
+  // Control thread. False: something is still to be said at `deadline`.
+  bool wait_until_said(std::chrono::steady_clock::time_point deadline);
   // Any thread. Dropped without a channel, if the same message already waits, or if the front-end has not
   // read for long.
   // `refused` is called on the caller's thread if the front-end did not take it; it is not called when it was
@@ -41,6 +44,8 @@ class FrontEndCaller {
   std::shared_ptr<vhost::FrontEnd> front_end_;
   std::mutex mutex_;
   std::condition_variable arrived_;
+  std::condition_variable said_;
+  bool calling_ = false;
   std::deque<Message> waiting_;
   bool open_ = false;
   std::thread thread_;

@@ -318,9 +318,7 @@ Result<Done> LocalDevice::on(vhost::SetVringKick& request) {
     vring.wanted = false;
     return std::unexpected(started.error());
   }
-  if (*started == Start::not_yet && vring.kick) {
-    vring.kick_waiter = std::make_unique<KickWaiter>(*this, static_cast<uint16_t>(request.ring), vring.kick);
-  }
+  if (*started == Start::not_yet && vring.kick) wait_for_kick(static_cast<uint16_t>(request.ring));
   return Done{};
 }
 
@@ -360,6 +358,25 @@ Result<Done> LocalDevice::on(const vhost::VringKick& request) {
   TRY(try_start(static_cast<uint16_t>(request.ring)));
   if (vring.queue) vring.queue->kick();
   return Done{};
+}
+
+void LocalDevice::wait_for_kick(uint16_t index) {
+  if (born_still_) return;
+  vrings_[index].kick_waiter = std::make_unique<KickWaiter>(*this, index, vrings_[index].kick);
+}
+
+void LocalDevice::wait_for_no_kicks() {
+  for (Vring& vring : vrings_) vring.kick_waiter.reset();
+}
+
+void LocalDevice::go_on() {
+  const std::scoped_lock lock(mutex_);
+  born_still_ = false;
+  for (size_t i = 0; i < vrings_.size(); ++i) {
+    const Vring& vring = vrings_[i];
+    if (vring.queue) vring.queue->go_on();
+    if (!vring.queue && vring.wanted && vring.kick) wait_for_kick(static_cast<uint16_t>(i));
+  }
 }
 
 void LocalDevice::on_waiting_kick(uint16_t index) {
@@ -409,6 +426,7 @@ Result<LocalDevice::Start> LocalDevice::try_start(uint16_t index) {
                             .features = features_,
                             .big_endian = vring.big_endian,
                             .must_poll = vring.must_poll,
+                            .stands_still = born_still_,
                             .kick = vring.kick,
                             .call = vring.call,
                             .err = vring.err,

@@ -38,6 +38,12 @@ class LocalDevice final : public vhost::Device {
   // The front-end left: every ring is stopped, everything it gave us is released, the model is reset.
   void disconnect();
 
+  // Live upgrade, on both sides: see standstill.h. A device that is to go on where another process stopped
+  // stands still from the beginning: its queues start and take nothing. Nobody else uses the device then.
+  class Standstill;
+  void stand_still_from_the_start() { born_still_ = true; }
+  void go_on();
+
  private:
   class KickWaiter;
 
@@ -134,12 +140,15 @@ class LocalDevice final : public vhost::Device {
   RunningQueue::Events events_for(uint16_t index);
   void config_changed();
   void on_waiting_kick(uint16_t index);
+  void wait_for_kick(uint16_t index);
+  void wait_for_no_kicks();
 
   Model& model_;
   Workers& workers_;
   const Options options_;
   const size_t first_worker_;
   std::mutex mutex_;  // guards everything below that is not atomic
+  bool born_still_ = false;
   uint64_t features_ = 0;
   vhost::Capabilities capabilities_;
   uint64_t status_ = 0;

@@ -34,6 +34,10 @@ RunningQueue::RunningQueue(loop::Loop& worker, Model& model, ring::Ring ring, me
     seen_faults_ = memory::FaultGuard::faults();
     queue_ = model.start_queue(*this);
     worker_.add(*this);
+    if (setup_.stands_still) {
+      state_ = State::paused;
+      return;
+    }
     unpark();
     watch_kick();
   });
@@ -78,6 +82,36 @@ void RunningQueue::set_view(memory::View view, bool drain_first) {
   });
   done.acquire();
   worker_.run(swap);
+}
+
+void RunningQueue::stand_still() {
+  stood_still_ = false;
+  worker_.post([this] {
+    if (state_ != State::broken) state_ = State::paused;
+    worker_.unwatch(*this);
+    drain(still_);
+  });
+}
+
+bool RunningQueue::stands_still(std::chrono::steady_clock::time_point deadline) {
+  stood_still_ = stood_still_ || still_.try_acquire_until(deadline);
+  return stood_still_;
+}
+
+ring::RingBase RunningQueue::base() const {
+  return std::visit([](const auto& ring) { return ring.base(); }, ring_);
+}
+
+void RunningQueue::go_on() {
+  worker_.run([this] {
+    drained_ = nullptr;
+    if (state_ == State::broken) return;
+    state_ = State::running;
+    unpark();
+    watch_kick();
+    worker_.wake(*this);
+  });
+  if (!stood_still_) stood_still_ = still_.try_acquire();
 }
 
 void RunningQueue::set_kick(std::shared_ptr<const Signal> kick, bool must_poll) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -32,6 +33,7 @@ class RunningQueue final : public QueueLoop, private loop::Source, private loop:
     uint64_t features = 0;
     bool big_endian = false;
     bool must_poll = false;                // no notification will ever come
+    bool stands_still = false;             // until go_on()
     std::shared_ptr<const Signal> kick;    // none: in-band, or must_poll
     std::shared_ptr<const Notifier> call;  // may be none
     std::shared_ptr<const Notifier> err;   // may be none
@@ -49,6 +51,13 @@ class RunningQueue final : public QueueLoop, private loop::Source, private loop:
   // Control thread. Later chains are translated through `view`; with `drain`, returns when no chain uses the
   // old one.
   void set_view(memory::View view, bool drain);
+  // Control thread. As stop(), but the ring stays here: from stand_still() to go_on() nothing new is taken
+  // and the kick fd is not looked at, so that another process may serve the ring meanwhile.
+  void stand_still();
+  // False: something is still in flight at `deadline`.
+  bool stands_still(std::chrono::steady_clock::time_point deadline);
+  [[nodiscard]] ring::RingBase base() const;  // after stands_still()
+  void go_on();
   void set_kick(std::shared_ptr<const Signal> kick, bool must_poll);
   void set_call(std::shared_ptr<const Notifier> call);
   void set_err(std::shared_ptr<const Notifier> err);
@@ -106,6 +115,8 @@ class RunningQueue final : public QueueLoop, private loop::Source, private loop:
   uint64_t seen_faults_ = 0;
   uint64_t poll_timer_ = 0;
   std::binary_semaphore* drained_ = nullptr;  // somebody waits for in_flight() == 0
+  std::binary_semaphore still_{0};
+  bool stood_still_ = false;  // control thread's
 };
 
 }  // namespace ringway::engine

@@ -1,8 +1,15 @@
 #include "ringway/tools/device_options.h"
 
+#include <fmt/format.h>
+
 #include <array>
 
 namespace ringway::tools {
+
+std::string place_of(const DeviceOptions& device) {
+  if (!device.socket_path.empty()) return device.socket_path;
+  return device.connect.empty() ? fmt::format("fd {}", device.fd) : device.connect;
+}
 
 std::span<const Option<DeviceOptions>> device_option_table() {
   using D = DeviceOptions;
@@ -12,6 +19,7 @@ std::span<const Option<DeviceOptions>> device_option_table() {
       {"connect", "connect to the front-end that listens on PATH, again whenever it goes", &D::connect},
       {"blk-file", "serve the file or block device PATH, which is taken as raw", &D::blk_file},
       {"memory", "serve SIZE bytes of memory, gone when the program ends", &D::memory, true},
+      {"shared-memory", "with memory: an upgrade can hand it over", &D::shared_memory},
       {"null", "serve SIZE bytes that forget what is written", &D::null, true},
       {"read-only", "refuse whatever would change the disk", &D::read_only},
       {"direct", "bypass the page cache of this machine (O_DIRECT)", &D::direct},

@@ -25,7 +25,14 @@ struct DeviceOptions {
   uint64_t queues = 1;
   std::string serial;
   bool inband_notifications = false;
+  bool shared_memory = false;
+  // Live upgrade: what the process before has given for it, owned by who opens the device; -1: nothing.
+  int inherited = -1;
+  bool takes_over = false;  // it goes on where the process before stops
 };
+
+// Where it is served: a path, or "fd 3".
+[[nodiscard]] std::string place_of(const DeviceOptions& device);
 
 // What the whole process shares.
 struct ProcessOptions {

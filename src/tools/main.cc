@@ -33,7 +33,7 @@ int run(std::vector<std::string> words) {
   app.set_version_flag("--version", RINGWAY_VERSION);
   app.require_subcommand(1);
   ringway::tools::Run chosen;
-  ringway::tools::add_serve(app, chosen);
+  ringway::tools::add_serve(app, chosen, words);
   ringway::tools::add_probe(app, chosen);
   ringway::tools::add_bench(app, chosen);
   ringway::tools::add_bridge(app, chosen);
@@ -41,6 +41,7 @@ int run(std::vector<std::string> words) {
   ringway::tools::add_proxy(app, chosen);
   ringway::tools::add_trace(app, chosen);
   ringway::tools::add_check(app, chosen);
+  ringway::tools::add_upgrade(app, chosen);
   try {
     app.parse(std::vector<std::string>(words.rbegin(), words.rend()));  // CLI11 takes them last first
   } catch (const CLI::ParseError& error) {

@@ -91,6 +91,7 @@ Parsed<DeviceOptions> checked(DeviceOptions options, const std::string& where) {
   if (options.queues < 1 || options.queues > 256) return mistake("queues: must be 1 to 256");
   if (options.serial.size() > 20) return mistake("serial: must be at most 20 bytes");
   if (options.direct && options.blk_file.empty()) return mistake("direct: goes with blk-file only");
+  if (options.shared_memory && options.memory == 0) return mistake("shared-memory: goes with memory only");
   if (options.fd > INT32_MAX) return mistake("fd: is not a file descriptor");
   return options;
 }

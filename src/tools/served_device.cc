@@ -8,9 +8,13 @@ namespace ringway::tools {
 namespace {
 
 Result<std::unique_ptr<backing::Backing>> open_backing(const DeviceOptions& options) {
+  UniqueFd inherited(options.inherited);
+  if (options.memory > 0 && options.shared_memory)
+    return backing::open_shared_memory(options.memory, options.read_only, std::move(inherited));
   if (options.memory > 0) return backing::open_memory(options.memory, options.read_only);
   if (options.null > 0) return backing::open_null(options.null, options.read_only);
-  return backing::open_file(options.blk_file, {.read_only = options.read_only, .direct = options.direct});
+  return backing::open_file(options.blk_file, {.read_only = options.read_only, .direct = options.direct},
+                            std::move(inherited));
 }
 
 // Without one of its own a disk is known by the name of its file.
@@ -33,12 +37,20 @@ Result<std::unique_ptr<ServedDevice>> ServedDevice::open(const DeviceOptions& op
 ServedDevice::ServedDevice(DeviceOptions options, std::unique_ptr<blk::Blk> blk, engine::Workers& workers)
     : options_(std::move(options)),
       blk_(std::move(blk)),
-      engine_(*blk_, workers, {.offer_inband_notifications = options_.inband_notifications}) {}
+      engine_(*blk_, workers, {.offer_inband_notifications = options_.inband_notifications}) {
+  if (options_.takes_over) engine_.stand_still_from_the_start();
+}
 
 Result<> ServedDevice::attach(user::Listener& listener) {
   if (!options_.socket_path.empty()) return listener.listen(options_.socket_path, *this);
   if (!options_.connect.empty()) return listener.connect(options_.connect, *this);
   return listener.adopt(UniqueFd(static_cast<int>(options_.fd)), *this);
+}
+
+std::string ServedDevice::place() const { return place_of(options_); }
+
+std::unique_ptr<engine::LocalDevice::Standstill> ServedDevice::stand_still() {
+  return std::make_unique<engine::LocalDevice::Standstill>(engine_);
 }
 
 Result<vhost::Device*> ServedDevice::connected() {

@@ -7,6 +7,7 @@
 
 #include "ringway/device/blk/blk.h"
 #include "ringway/engine/local_device.h"
+#include "ringway/engine/standstill.h"
 #include "ringway/engine/workers.h"
 #include "ringway/tools/device_options.h"
 #include "ringway/user/listener.h"
@@ -20,6 +21,13 @@ class ServedDevice final : public user::SessionOwner {
 
   // Makes it reachable where its options say. The listener must have stopped before the device ends.
   Result<> attach(user::Listener& listener);
+  // Live upgrade. Where it is served, as Listener calls it, and what it is.
+  [[nodiscard]] std::string place() const;
+  [[nodiscard]] const std::string& type() const { return options_.type; }
+  // What another process needs to open it; may be none.
+  [[nodiscard]] Result<UniqueFd> hand_over() const { return blk_->hand_over(); }
+  [[nodiscard]] std::unique_ptr<engine::LocalDevice::Standstill> stand_still();
+  void go_on() { engine_.go_on(); }  // one that was opened to take over
   // Looks at what it serves again: a file may have grown.
   Result<> refresh() { return blk_->refresh(); }
 

@@ -84,7 +84,7 @@ Result<std::shared_ptr<Connection>> Connection::adopt(UniqueFd fd, ConnectionOpt
 Result<Frame> Connection::receive(Deadline deadline) {
   Frame frame;
   std::array<std::byte, sizeof(Header)> header;
-  TRY(wait(POLLIN, deadline, "no message came in time"));
+  TRY(wait(POLLIN, deadline, "no message came in time", options_.gate.get()));
   const Deadline complete = Clock::now() + options_.message_time_out;
   TRY(fill(header, frame, complete, true));
   std::memcpy(&frame.header, header.data(), sizeof(Header));
@@ -159,15 +159,20 @@ Result<size_t> Connection::send_some(std::span<const std::byte> from, std::span<
   return static_cast<size_t>(sent);
 }
 
-Result<> Connection::wait(short events, Deadline deadline, const char* late) {
-  std::array<pollfd, 2> entries{{{.fd = fd_.get(), .events = events},
-                                 {.fd = options_.stop ? options_.stop->fd() : -1, .events = POLLIN}}};
+Result<> Connection::wait(short events, Deadline deadline, const char* late, Gate* gate) {
+  std::array<pollfd, 3> entries{{{.fd = fd_.get(), .events = events},
+                                 {.fd = options_.stop ? options_.stop->fd() : -1, .events = POLLIN},
+                                 {.fd = gate != nullptr ? gate->fd() : -1, .events = POLLIN}}};
   while (true) {
     const int ready = ::poll(entries.data(), entries.size(), poll_time(deadline));
     if (ready < 0 && errno == EINTR) continue;
     if (ready < 0) return os_failure("cannot wait for a peer");
     if (ready == 0 && deadline && Clock::now() >= *deadline) return violation(late);
     if (entries[1].revents != 0) return gone("stopping");
+    if (entries[2].revents != 0) {
+      gate->pass();
+      continue;
+    }
     if (entries[0].revents != 0) return {};
   }
 }

@@ -12,6 +12,7 @@
 #include "ringway/base/result.h"
 #include "ringway/base/unique_fd.h"
 #include "ringway/user/frame.h"
+#include "ringway/user/gate.h"
 #include "ringway/user/stop.h"
 
 namespace ringway::user {
@@ -19,6 +20,7 @@ namespace ringway::user {
 struct ConnectionOptions {
   std::string name = "peer";                           // in log lines: the socket's path
   std::shared_ptr<const Stop> stop;                    // null: only close() ends a wait
+  std::shared_ptr<Gate> gate;                          // where receive() waits between messages; may be null
   std::chrono::milliseconds message_time_out{10'000};  // for the rest of a message whose first byte has come
   FrameObserver observer;
 };
@@ -43,6 +45,8 @@ class Connection {
   void close();
   // What has come is still received, then `gone`; sending goes on, and the peer cannot send any more.
   void stop_receiving();
+  // Another descriptor of the same socket, for another process.
+  [[nodiscard]] Result<UniqueFd> duplicate() const { return fd_.duplicate(); }
   // The peer has left, whether or not all that it sent was received.
   [[nodiscard]] bool hung_up() const;
 
@@ -54,7 +58,7 @@ class Connection {
   Result<> fill(std::span<std::byte> to, Frame& frame, Deadline deadline, bool begins);
   Result<Piece> receive_some(std::span<std::byte> to);
   Result<size_t> send_some(std::span<const std::byte> from, std::span<const UniqueFd> fds);
-  Result<> wait(short events, Deadline deadline, const char* late);
+  Result<> wait(short events, Deadline deadline, const char* late, Gate* gate = nullptr);
   void observe(Direction direction, const Frame& frame) const;
 
   const UniqueFd fd_;

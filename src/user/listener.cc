@@ -41,25 +41,34 @@ bool out_of_resources(int error) {
 
 class Listener::Impl {
  public:
-  Impl(ListenerOptions options, std::shared_ptr<Stop> stop, UniqueFd epoll, Signal wake_signal, Notifier wake)
+  Impl(ListenerOptions options, std::shared_ptr<Stop> stop, std::shared_ptr<Gate> gate, UniqueFd epoll,
+       Signal wake_signal, Notifier wake)
       : options_(std::move(options)),
         stop_(std::move(stop)),
+        gate_(std::move(gate)),
         epoll_(std::move(epoll)),
         wake_signal_(std::move(wake_signal)),
         wake_(std::move(wake)) {}
 
   Result<> start();
-  Result<> add(std::unique_ptr<Place> place, UniqueFd connected = {});
+  Result<> add(std::unique_ptr<Place> place, UniqueFd connected = {},
+               std::shared_ptr<Inheritance> inheritance = {});
   void stop();
+  Result<std::vector<HandedPlace>> hold(Clock::time_point deadline);
+  Result<std::vector<Frame>> start_of(const SessionOwner& owner, std::span<const vhost::RingState> bases);
+  void release();
+  Result<> take_up();
   [[nodiscard]] const ListenerOptions& options() const { return options_; }
 
  private:
   std::vector<std::unique_ptr<Place>> take_places();
   void run();
   void wait();
+  Result<> watch(Place& place);
   void accept(Place& place, Clock::time_point now);
   void welcome(Place& place, UniqueFd front_end);
-  void begin(Place& place, UniqueFd front_end);
+  void begin(Place& place, UniqueFd front_end, std::shared_ptr<Inheritance> inheritance = {});
+  Result<std::vector<HandedPlace>> hand_over();
   void end(Place& place, Clock::time_point now);
   void try_again(Place& place, Clock::time_point now);
   [[nodiscard]] int time_to_next_try();
@@ -67,11 +76,13 @@ class Listener::Impl {
 
   const ListenerOptions options_;
   const std::shared_ptr<Stop> stop_;
+  const std::shared_ptr<Gate> gate_;  // null: nothing is ever handed over
   const UniqueFd epoll_;
   const Signal wake_signal_;
   const Notifier wake_;
   std::mutex mutex_;
   std::vector<std::unique_ptr<Place>> places_;  // guarded by mutex_
+  std::unique_lock<std::mutex> held_;           // from hold() to release()
   bool was_finished_ = false;
   std::once_flag stopped_;
   std::thread thread_;
@@ -88,18 +99,22 @@ Result<> Listener::Impl::start() {
   return {};
 }
 
-Result<> Listener::Impl::add(std::unique_ptr<Place> place, UniqueFd connected) {
+Result<> Listener::Impl::add(std::unique_ptr<Place> place, UniqueFd connected,
+                             std::shared_ptr<Inheritance> inheritance) {
   const std::scoped_lock lock(mutex_);
   if (stop_->requested()) return gone("stopping");
-  if (place->listening) {
-    epoll_event event{.events = EPOLLIN, .data = {.ptr = place.get()}};
-    if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, place->listening.get(), &event) != 0) {
-      return os_failure("cannot wait for connections");
-    }
-  }
-  if (connected) begin(*place, std::move(connected));
+  if (!place->dormant) TRY(watch(*place));
+  if (connected) begin(*place, std::move(connected), std::move(inheritance));
   places_.push_back(std::move(place));
   wake_.signal();
+  return {};
+}
+
+Result<> Listener::Impl::watch(Place& place) {
+  if (!place.listening) return {};
+  epoll_event event{.events = EPOLLIN, .data = {.ptr = &place}};
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, place.listening.get(), &event) != 0)
+    return os_failure("cannot wait for connections");
   return {};
 }
 
@@ -118,6 +133,70 @@ void Listener::Impl::stop() {
 std::vector<std::unique_ptr<Place>> Listener::Impl::take_places() {
   const std::scoped_lock lock(mutex_);
   return std::exchange(places_, {});
+}
+
+// ---- live upgrade, one thread
+
+Result<std::vector<HandedPlace>> Listener::Impl::hold(Clock::time_point deadline) {
+  if (!gate_) return refused("this listener was not started to be handed over");
+  held_ = std::unique_lock(mutex_);
+  gate_->close();
+  const auto living = [this] {
+    return static_cast<size_t>(std::ranges::count_if(
+        places_, [](const auto& place) { return place->session && !place->session->ended(); }));
+  };
+  if (!gate_->wait_for(living, deadline)) {
+    release();
+    return refused("a front-end's request takes too long");
+  }
+  auto places = hand_over();
+  if (!places) release();
+  return places;
+}
+
+Result<std::vector<HandedPlace>> Listener::Impl::hand_over() {
+  std::vector<HandedPlace> handed;
+  for (const auto& place : places_) {
+    HandedPlace one{.kind = place->kind, .name = place->name, .owner = &place->owner};
+    one.owns_path = place->file && place->file->is_there();
+    if (place->listening) one.listening = TRY(place->listening.duplicate());
+    if (place->waiting) one.waiting = TRY(place->waiting.duplicate());
+    if (place->session && !place->session->ended()) {
+      DeviceServer* server = place->session->server();
+      if (server == nullptr) return refused("a front-end is just being sent away");
+      one.connection = TRY(server->duplicate_connection());
+      one.setting = TRY(server->setting());
+    }
+    handed.push_back(std::move(one));
+  }
+  return handed;
+}
+
+Result<std::vector<Frame>> Listener::Impl::start_of(const SessionOwner& owner,
+                                                    std::span<const vhost::RingState> bases) {
+  for (const auto& place : places_) {
+    if (&place->owner == &owner && place->session && place->session->server() != nullptr)
+      return place->session->server()->start(bases);
+  }
+  return refused("no front-end is served there");
+}
+
+void Listener::Impl::release() {
+  gate_->open();
+  held_.unlock();
+}
+
+Result<> Listener::Impl::take_up() {
+  const std::scoped_lock lock(mutex_);
+  for (const auto& place : places_) {
+    if (!std::exchange(place->dormant, false)) continue;
+    TRY(watch(*place));
+    if (place->session) continue;
+    if (place->waiting) begin(*place, std::move(place->waiting));
+    if (place->kind == Place::Kind::connects && !place->session) place->retry_at = Clock::now();
+  }
+  wake_.signal();
+  return {};
 }
 
 // ---- the waiting thread
@@ -139,6 +218,7 @@ void Listener::Impl::wait() {
       if (place != nullptr) accept(*place, now);
     }
     for (const auto& place : places_) {
+      if (place->dormant) continue;
       end(*place, now);
       try_again(*place, now);
     }
@@ -169,14 +249,15 @@ void Listener::Impl::welcome(Place& place, UniqueFd front_end) {
   }
 }
 
-void Listener::Impl::begin(Place& place, UniqueFd front_end) {
+void Listener::Impl::begin(Place& place, UniqueFd front_end, std::shared_ptr<Inheritance> inheritance) {
   auto connection = Connection::adopt(std::move(front_end), {.name = place.name,
                                                              .stop = stop_,
+                                                             .gate = gate_,
                                                              .message_time_out = options_.message_time_out,
                                                              .observer = options_.observer});
   if (!connection) return place.limited.warning("{}: {}", place.name, connection.error().to_string());
-  auto session =
-      Session::start(*std::move(connection), place.owner, place.limited, [this] { wake_.signal(); });
+  auto session = Session::start(
+      *std::move(connection), place.owner, place.limited, [this] { wake_.signal(); }, std::move(inheritance));
   if (!session)
     return place.limited.warning("{}: front-end sent away: {}", place.name, session.error().to_string());
   place.session = *std::move(session);
@@ -233,6 +314,8 @@ void Listener::stop() { impl_->stop(); }
 
 Result<std::unique_ptr<Listener>> Listener::start(ListenerOptions options) {
   auto stop = TRY(Stop::make());
+  std::shared_ptr<Gate> gate;
+  if (options.can_hand_over) gate = TRY(Gate::make());
   UniqueFd epoll(::epoll_create1(EPOLL_CLOEXEC));
   if (!epoll) return os_failure("cannot wait for connections");
   UniqueFd event = TRY(make_eventfd());
@@ -242,8 +325,8 @@ Result<std::unique_ptr<Listener>> Listener::start(ListenerOptions options) {
   epoll_event wake{.events = EPOLLIN, .data = {.ptr = nullptr}};
   if (::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, signal.fd(), &wake) != 0)
     return os_failure("cannot wait for connections");
-  auto impl = std::make_unique<Impl>(std::move(options), std::move(stop), std::move(epoll), std::move(signal),
-                                     std::move(notifier));
+  auto impl = std::make_unique<Impl>(std::move(options), std::move(stop), std::move(gate), std::move(epoll),
+                                     std::move(signal), std::move(notifier));
   TRY(impl->start());
   return std::unique_ptr<Listener>(new Listener(std::move(impl)));
 }
@@ -272,6 +355,34 @@ Result<> Listener::connect(const std::string& path, SessionOwner& owner) {
   auto place = std::make_unique<Place>(Place::Kind::connects, path, owner, impl_->options());
   place->retry_at = Clock::now();
   return impl_->add(std::move(place));
+}
+
+Result<std::vector<HandedPlace>> Listener::hold(std::chrono::steady_clock::time_point deadline) {
+  return impl_->hold(deadline);
+}
+
+Result<std::vector<Frame>> Listener::start_of(const SessionOwner& owner,
+                                              std::span<const vhost::RingState> bases) {
+  return impl_->start_of(owner, bases);
+}
+
+void Listener::release() { impl_->release(); }
+Result<> Listener::take_up() { return impl_->take_up(); }
+
+Result<std::shared_ptr<Inheritance>> Listener::inherit(HandedPlace handed, SessionOwner& owner) {
+  auto place = std::make_unique<Place>(handed.kind, handed.name, owner, impl_->options());
+  if (handed.owns_path) place->file = TRY(SocketFile::of(handed.name));
+  place->dormant = true;
+  place->listening = std::move(handed.listening);
+  place->waiting = std::move(handed.waiting);
+  if (!handed.connection) {
+    TRY(impl_->add(std::move(place)));
+    return nullptr;
+  }
+  auto inheritance = std::make_shared<Inheritance>();
+  inheritance->setting = std::move(handed.setting);
+  TRY(impl_->add(std::move(place), std::move(handed.connection), inheritance));
+  return inheritance;
 }
 
 }  // namespace ringway::user

@@ -9,12 +9,14 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "ringway/base/result.h"
 #include "ringway/base/unique_fd.h"
 #include "ringway/user/connection.h"
+#include "ringway/user/hand_over.h"
 #include "ringway/user/negotiation.h"
 #include "ringway/vhost/handler.h"
 
@@ -45,6 +47,7 @@ struct ListenerOptions {
   std::chrono::milliseconds message_time_out = ConnectionOptions{}.message_time_out;
   FrameObserver observer;          // called on session threads
   std::function<void()> finished;  // on the waiting thread: no front-end can come any more
+  bool can_hand_over = false;      // hold() will be called: sessions keep what that needs
 };
 
 // One front-end at a time is served at each place. Another that connects meanwhile is sent away at once, by
@@ -60,6 +63,18 @@ class Listener {
   Result<> adopt(UniqueFd fd, SessionOwner& owner);
   // Connects to a front-end that listens at `path`, and again whenever the connection has ended.
   Result<> connect(const std::string& path, SessionOwner& owner);
+
+  // Live upgrade, the giving side. From hold() to release() no front-end comes and none is listened to;
+  // devices run on. Only release(), start_of() and the end of the process may follow. Refused, and as before,
+  // if some request is not done by `deadline` or a session cannot be told again.
+  Result<std::vector<HandedPlace>> hold(std::chrono::steady_clock::time_point deadline);
+  // What starts the rings of this owner's device elsewhere: DeviceServer::start().
+  Result<std::vector<Frame>> start_of(const SessionOwner& owner, std::span<const vhost::RingState> bases);
+  void release();
+  // The taking side, instead of listen(), adopt() and connect(). Null: there is no session to go on with. No
+  // other front-end comes before take_up().
+  Result<std::shared_ptr<Inheritance>> inherit(HandedPlace place, SessionOwner& owner);
+  Result<> take_up();
 
   // Ends all sessions, waits for their owners, removes the sockets that listen() has made. Any thread but a
   // session's.

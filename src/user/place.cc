@@ -15,8 +15,10 @@ namespace ringway::user {
 // ---- Session
 
 Result<std::unique_ptr<Session>> Session::start(std::shared_ptr<Connection> connection, SessionOwner& owner,
-                                                log::Limited& limited, std::function<void()> on_end) {
+                                                log::Limited& limited, std::function<void()> on_end,
+                                                std::shared_ptr<Inheritance> inheritance) {
   std::unique_ptr<Session> session(new Session(std::move(connection), owner, limited, std::move(on_end)));
+  session->inheritance_ = std::move(inheritance);
   try {
     session->thread_ = std::thread([self = session.get()] { self->run(); });
   } catch (const std::system_error& error) {
@@ -37,13 +39,32 @@ void Session::serve() {
   const Result<vhost::Device*> device = owner_.connected();
   if (!device) {
     limited_.warning("{}: front-end sent away: {}", name, device.error().to_string());
+    if (inheritance_) return inheritance_->prepared.set_value(std::unexpected(device.error()));
     return connection_->close();
   }
-  log::info("{}: front-end connected", name);
-  const Error why = DeviceServer(connection_, **device, owner_.socket_features()).serve();
+  server_.emplace(connection_, **device, owner_.socket_features());
+  if (inheritance_)
+    go_on();
+  else
+    log::info("{}: front-end connected", name);
+  const Error why = server_->serve();
+  server_.reset();
   owner_.disconnected();
   if (why.fault == Fault::gone) return log::info("{}: front-end disconnected: {}", name, why.to_string());
   limited_.warning("{}: connection closed: {}", name, why.to_string());
+}
+
+// After an error nothing more comes: whoever waits for it ends this process.
+void Session::go_on() {
+  inheritance_->prepared.set_value(replay(std::move(inheritance_->setting)));
+  inheritance_->armed.set_value(replay(inheritance_->start.get_future().get()));
+  inheritance_->go.get_future().wait();
+  log::debug("{}: front-end inherited", connection_->options().name);
+}
+
+Result<> Session::replay(std::vector<Frame> frames) {
+  for (Frame& frame : frames) TRY(server_->replay(std::move(frame)));
+  return {};
 }
 
 // ---- BackOff
@@ -64,9 +85,13 @@ Result<SocketFile> SocketFile::of(const std::string& path) {
   return SocketFile{.path = path, .device = status.st_dev, .inode = status.st_ino};
 }
 
-void SocketFile::remove() const {
+bool SocketFile::is_there() const {
   const Result<SocketFile> now = of(path);
-  if (now && now->device == device && now->inode == inode) ::unlink(path.c_str());
+  return now && now->device == device && now->inode == inode;
+}
+
+void SocketFile::remove() const {
+  if (is_there()) ::unlink(path.c_str());
 }
 
 }  // namespace ringway::user

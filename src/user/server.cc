@@ -96,27 +96,67 @@ DeviceServer::DeviceServer(std::shared_ptr<Connection> connection, vhost::Device
                            SocketFeatures offered)
     : connection_(connection),
       device_(device, *negotiated_, offered),
-      server_(std::move(connection), device_, *negotiated_, this) {}
+      transcript_(connection->options().gate ? std::optional<vhost::Transcript>(std::in_place, device_)
+                                             : std::nullopt),
+      server_(connection, transcript_ ? static_cast<vhost::Device&>(*transcript_) : device_, *negotiated_,
+              this) {}
 
 Error DeviceServer::serve() {
   const Error why = server_.serve();
-  for (const auto& front_end : front_ends_) {
-    if (const auto alive = front_end.lock()) alive->close();
+  for (const Reached& reached : front_ends_) {
+    if (const auto alive = reached.front_end.lock()) alive->close();
   }
   return why;
 }
 
 // A front-end that is replaced stays open until the device lets go of it.
 Result<std::shared_ptr<vhost::FrontEnd>> DeviceServer::reach(UniqueFd fd) {
-  auto connection = TRY(Connection::adopt(std::move(fd), connection_->options()));
-  auto front_end = std::make_shared<Remote<FrontEndRequest>>(std::move(connection), negotiated_);
-  std::erase_if(front_ends_, [](const auto& one) { return one.expired(); });
-  front_ends_.push_back(front_end);
+  ConnectionOptions options = connection_->options();
+  options.gate.reset();
+  auto connection = TRY(Connection::adopt(std::move(fd), std::move(options)));
+  auto front_end = std::make_shared<Remote<FrontEndRequest>>(connection, negotiated_);
+  std::erase_if(front_ends_, [](const Reached& one) { return one.front_end.expired(); });
+  front_ends_.push_back({front_end, connection});
   return front_end;
 }
 
-Result<UniqueFd> DeviceServer::serve(std::shared_ptr<vhost::FrontEnd>) {
+// For the one who goes on with this conversation: the socket that the front-end is asked over already.
+Result<UniqueFd> DeviceServer::serve(std::shared_ptr<vhost::FrontEnd> front_end) {
+  for (const Reached& reached : front_ends_) {
+    const std::shared_ptr<Connection> connection = reached.connection.lock();
+    if (connection && reached.front_end.lock() == front_end) return connection->duplicate();
+  }
   return refused("a device has no front-ends to serve");
+}
+
+// ---- live upgrade
+
+Result<std::vector<Frame>> DeviceServer::encoded(std::vector<DeviceRequest> requests) {
+  std::vector<Frame> frames;
+  for (DeviceRequest& request : requests) {
+    Frame frame = TRY(encode(std::move(request), this));
+    frames.push_back(std::move(frame));
+  }
+  return frames;
+}
+
+Result<std::vector<Frame>> DeviceServer::setting() {
+  if (!transcript_) return refused("this session was not kept for an upgrade");
+  return encoded(TRY(transcript_->setting()));
+}
+
+Result<std::vector<Frame>> DeviceServer::start(std::span<const vhost::RingState> bases) {
+  if (!transcript_) return refused("this session was not kept for an upgrade");
+  return encoded(TRY(transcript_->start(bases)));
+}
+
+Result<> DeviceServer::replay(Frame frame) {
+  const uint32_t id = frame.header.request;
+  DeviceRequest request = TRY(decode<DeviceRequest>(std::move(frame), this));
+  vhost::Device& device = transcript_ ? static_cast<vhost::Device&>(*transcript_) : device_;
+  const Result<vhost::DeviceReply> done = device.handle(std::move(request));
+  if (!done) return std::unexpected(done.error().about(message_name<DeviceRequest>(id)));
+  return {};
 }
 
 }  // namespace ringway::user

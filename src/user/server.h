@@ -5,6 +5,8 @@
 
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <span>
 #include <vector>
 
 #include "ringway/base/log.h"
@@ -12,6 +14,7 @@
 #include "ringway/user/connection.h"
 #include "ringway/user/negotiation.h"
 #include "ringway/user/remote.h"
+#include "ringway/vhost/transcript.h"
 
 namespace ringway::user {
 
@@ -60,15 +63,31 @@ class DeviceServer final : private BackChannel {
   // As Server::serve. The back-end channel is closed as well.
   Error serve();
 
+  // Live upgrade, between two messages. The conversation as frames that a fresh server of the same device may
+  // replay(), in two parts, as Transcript has them. Refused without a gate in the connection: nothing was
+  // kept.
+  Result<std::vector<Frame>> setting();
+  Result<std::vector<Frame>> start(std::span<const vhost::RingState> bases);
+  Result<UniqueFd> duplicate_connection() const { return connection_->duplicate(); }
+  // Before serve(), on its thread: what a front-end has said elsewhere. Nothing is answered.
+  Result<> replay(Frame frame);
+
  private:
+  // A front-end as the device was given it, and the socket it is asked over.
+  struct Reached {
+    std::weak_ptr<Remote<vhost::FrontEndRequest>> front_end;
+    std::weak_ptr<Connection> connection;  // lives as long as the front-end
+  };
   Result<std::shared_ptr<vhost::FrontEnd>> reach(UniqueFd fd) override;
   Result<UniqueFd> serve(std::shared_ptr<vhost::FrontEnd> front_end) override;
+  Result<std::vector<Frame>> encoded(std::vector<vhost::DeviceRequest> requests);
 
   const std::shared_ptr<Connection> connection_;
   const std::shared_ptr<Negotiated> negotiated_ = std::make_shared<Negotiated>();
   BackEndNegotiation device_;
+  std::optional<vhost::Transcript> transcript_;  // only where it may be asked for
   Server<vhost::DeviceRequest> server_;
-  std::vector<std::weak_ptr<Remote<vhost::FrontEndRequest>>> front_ends_;
+  std::vector<Reached> front_ends_;
 };
 
 }  // namespace ringway::user

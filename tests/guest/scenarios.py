@@ -306,6 +306,38 @@ def reconnect(lab):
     lab.backend.stop()
 
 
+def upgrade_under_guest(lab, **options):
+    """Boots a guest that writes without a pause, and replaces the program behind its disk all the time."""
+    lab.only_ringway("cannot be upgraded at work")
+    lab.serve()
+    pauses = []
+
+    def upgrade():
+        pauses.append(lab.backend.upgrade())
+        return "yes"
+
+    machine = lab.boot_and_finish("upgrade.sh", {"upgrade": upgrade}, **options)
+    lab.require(int(machine.told["upgrades"]) >= 3, f"only {machine.told['upgrades']} upgrades")
+    lab.check_disk()
+    lab.check_disk("more")
+    lab.backend.stop()
+    pauses.sort()
+    print(f"{len(pauses)} upgrades, pause median {pauses[len(pauses) // 2]} ms, longest {pauses[-1]} ms")
+
+
+@scenario
+def upgraded(lab):
+    """the program is replaced again and again while the guest writes"""
+    upgrade_under_guest(lab)
+
+
+@scenario
+def upgraded_packed(lab):
+    """the same with packed rings behind a virtual IOMMU"""
+    upgrade_under_guest(lab, append="lab.packed lab.iommu intel_iommu=on", **IOMMU | {
+        "disk_options": IOMMU["disk_options"] + ",packed=on"})
+
+
 def counter():
     """A function that returns 1, then 2, ..."""
     numbers = iter(range(1, 1000))

@@ -53,6 +53,9 @@ class ManPage(peers.Case):
     def test_proxy(self):
         self.check("proxy")
 
+    def test_upgrade(self):
+        self.check("upgrade")
+
 
 if __name__ == "__main__":
     unittest.main()

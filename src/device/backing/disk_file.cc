@@ -65,6 +65,18 @@ Result<UniqueFd> open_for_io(int path_fd, bool block_device, FileOptions options
   return os_failure("cannot open the disk for writing");
 }
 
+Result<> check_inherited(int fd, const struct stat& wanted, FileOptions options) {
+  struct stat status{};
+  if (::fstat(fd, &status) != 0) return os_failure("cannot examine the disk");
+  if (status.st_dev != wanted.st_dev || status.st_ino != wanted.st_ino)
+    return refused("is another file than the one that is served now");
+  const int flags = ::fcntl(fd, F_GETFL);
+  const bool may_write = (flags & O_ACCMODE) == O_RDWR;
+  if (flags < 0 || may_write == options.read_only)
+    return refused("is served read-only, or is to be; not both");
+  return {};
+}
+
 uint64_t number_in(const std::string& path) {
   std::ifstream file(path);
   uint64_t number = 0;
@@ -146,7 +158,7 @@ Result<> find_alignment(DiskFile& file) {
 
 }  // namespace
 
-Result<DiskFile> DiskFile::open(const std::string& path, FileOptions options) {
+Result<DiskFile> DiskFile::open(const std::string& path, FileOptions options, UniqueFd inherited) {
   // Looked at before it is really opened, for opening a device of another kind may do something.
   const UniqueFd look(::open(path.c_str(), O_PATH | O_CLOEXEC));
   if (!look) return os_failure("cannot open the disk");
@@ -159,7 +171,12 @@ Result<DiskFile> DiskFile::open(const std::string& path, FileOptions options) {
   DiskFile file;
   file.options = options;
   file.block_device = S_ISBLK(status.st_mode);
-  file.fd = TRY(open_for_io(look.get(), file.block_device, options));
+  if (inherited) {
+    TRY(check_inherited(inherited.get(), status, options));
+    file.fd = std::move(inherited);
+  } else {
+    file.fd = TRY(open_for_io(look.get(), file.block_device, options));
+  }
   TRY(lock(file.fd.get(), options.read_only));
   if (file.block_device) {
     int write_protected = 0;

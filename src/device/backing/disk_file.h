@@ -9,7 +9,8 @@
 namespace ringway::backing {
 
 struct DiskFile {
-  static Result<DiskFile> open(const std::string& path, FileOptions options);
+  // `inherited`: opened and locked already, by a process that hands it over.
+  static Result<DiskFile> open(const std::string& path, FileOptions options, UniqueFd inherited = {});
 
   // Bytes, now.
   [[nodiscard]] Result<uint64_t> size() const;

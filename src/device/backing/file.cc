@@ -23,6 +23,11 @@ class FileBacking final : public Backing {
     return capacity_.exchange(capacity) != capacity;
   }
 
+  [[nodiscard]] Result<UniqueFd> hand_over() const override {
+    if (failed_) return refused("a flush of this disk has failed, which must not be forgotten");
+    return file_.fd.duplicate();
+  }
+
  private:
   const DiskFile file_;
   std::atomic<bool> failed_ = false;
@@ -30,8 +35,8 @@ class FileBacking final : public Backing {
 
 }  // namespace
 
-Result<std::unique_ptr<Backing>> open_file(const std::string& path, FileOptions options) {
-  auto backing = std::make_unique<FileBacking>(TRY(DiskFile::open(path, options)));
+Result<std::unique_ptr<Backing>> open_file(const std::string& path, FileOptions options, UniqueFd inherited) {
+  auto backing = std::make_unique<FileBacking>(TRY(DiskFile::open(path, options, std::move(inherited))));
   TRY(backing->refresh());
   return backing;
 }

@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "ringway/base/unique_fd.h"
 #include "ringway/device/backing/backing.h"
 
 namespace ringway::backing {
@@ -16,7 +17,8 @@ struct FileOptions {
 // Refuses everything that is neither file nor block device, and a file that somebody else writes (or, unless
 // read_only, uses): the locks are those of QEMU, so it is told apart as well. After a failed flush every
 // later flush and write fails, for the kernel may have dropped what it could not write; only opening again
-// ends that.
-Result<std::unique_ptr<Backing>> open_file(const std::string& path, FileOptions options);
+// ends that. `inherited`: what hand_over() of another process gave; `path` must still be the same file.
+Result<std::unique_ptr<Backing>> open_file(const std::string& path, FileOptions options,
+                                           UniqueFd inherited = {});
 
 }  // namespace ringway::backing

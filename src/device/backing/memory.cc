@@ -1,6 +1,7 @@
 #include "ringway/device/backing/memory.h"
 
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -32,14 +33,16 @@ std::span<std::byte> whole_pages(std::span<std::byte> range) {
 }
 
 // The pages read as zeros from now on, and cost nothing.
-void give_back(std::span<std::byte> pages) {
+void give_back(std::span<std::byte> pages, bool shared) {
   if (pages.empty()) return;
-  if (::madvise(pages.data(), pages.size(), MADV_DONTNEED) != 0) racing_zero(pages.data(), pages.size());
+  const int advice = shared ? MADV_REMOVE : MADV_DONTNEED;
+  if (::madvise(pages.data(), pages.size(), advice) != 0) racing_zero(pages.data(), pages.size());
 }
 
 class MemoryLane final : public Lane {
  public:
-  MemoryLane(const Backing& backing, std::byte* data) : backing_(backing), data_(data) {}
+  MemoryLane(const Backing& backing, std::byte* data, bool shared)
+      : backing_(backing), data_(data), shared_(shared) {}
 
   Outcome submit(Request& request) override {
     if (const int error = backing_.check(request); error != 0) return error;
@@ -54,14 +57,14 @@ class MemoryLane final : public Lane {
       case Operation::flush:
         break;
       case Operation::discard:
-        give_back(whole_pages(range));
+        give_back(whole_pages(range), shared_);
         break;
       case Operation::write_zeroes:
         zero(range, request.may_unmap);
         break;
       case Operation::secure_erase:
         racing_zero(range.data(), range.size());
-        give_back(whole_pages(range));
+        give_back(whole_pages(range), shared_);
         break;
     }
     return 0;
@@ -80,22 +83,25 @@ class MemoryLane final : public Lane {
     }
   }
 
-  static void zero(std::span<std::byte> range, bool may_unmap) {
+  void zero(std::span<std::byte> range, bool may_unmap) const {
     const std::span pages = may_unmap ? whole_pages(range) : range.first(0);
     const size_t before = pages.empty() ? range.size() : static_cast<size_t>(pages.data() - range.data());
     racing_zero(range.data(), before);
-    give_back(pages);
+    give_back(pages, shared_);
     const std::span after = range.subspan(before + pages.size());
     racing_zero(after.data(), after.size());
   }
 
   const Backing& backing_;
   std::byte* const data_;
+  const bool shared_;
 };
 
 class MemoryBacking final : public Backing {
  public:
-  MemoryBacking(Mapping memory, bool read_only) : memory_(std::move(memory)) {
+  // `file`: of shared memory; none: it is private.
+  MemoryBacking(Mapping memory, bool read_only, UniqueFd file = {})
+      : memory_(std::move(memory)), file_(std::move(file)) {
     capacity_ = memory_.size();
     read_only_ = read_only;
     geometry_.physical_block_size = static_cast<uint32_t>(page_size());
@@ -106,11 +112,16 @@ class MemoryBacking final : public Backing {
   }
 
   std::unique_ptr<Lane> open_lane(loop::Loop&) override {
-    return std::make_unique<MemoryLane>(*this, memory_.data());
+    return std::make_unique<MemoryLane>(*this, memory_.data(), static_cast<bool>(file_));
+  }
+  [[nodiscard]] Result<UniqueFd> hand_over() const override {
+    if (!file_) return refused("is private memory of this process, not shared memory");
+    return file_.duplicate();
   }
 
  private:
   const Mapping memory_;
+  const UniqueFd file_;
 };
 
 }  // namespace
@@ -122,6 +133,25 @@ Result<std::unique_ptr<Backing>> open_memory(uint64_t size, bool read_only) {
   // A random request of 4 KiB spends a quarter of its time on the TLB otherwise.
   ::madvise(memory.data(), memory.size(), MADV_HUGEPAGE);
   return std::make_unique<MemoryBacking>(std::move(memory), read_only);
+}
+
+Result<std::unique_ptr<Backing>> open_shared_memory(uint64_t size, bool read_only, UniqueFd inherited) {
+  if (size == 0 || size % sector_size != 0)
+    return refused("a disk is a whole number of 512-byte sectors", size);
+  UniqueFd file = std::move(inherited);
+  if (!file) {
+    file.reset(::memfd_create("disk", MFD_CLOEXEC));
+    if (!file || ::ftruncate(file.get(), static_cast<off_t>(size)) != 0)
+      return os_failure("cannot make shared memory");
+  }
+  struct stat status{};
+  if (::fstat(file.get(), &status) != 0) return os_failure("cannot examine shared memory");
+  if (static_cast<uint64_t>(status.st_size) != size)
+    return refused("has another size than the memory that is served now",
+                   static_cast<uint64_t>(status.st_size));
+  Mapping memory = TRY(Mapping::of_file(file.get(), size, 0));
+  ::madvise(memory.data(), memory.size(), MADV_HUGEPAGE);
+  return std::make_unique<MemoryBacking>(std::move(memory), read_only, std::move(file));
 }
 
 }  // namespace ringway::backing

@@ -25,6 +25,8 @@ class Blk final : public engine::Model {
 
   // Any thread: the backing may have grown; the driver is told of a new capacity.
   Result<> refresh();
+  // Backing::hand_over().
+  [[nodiscard]] Result<UniqueFd> hand_over() const { return backing_->hand_over(); }
 
   [[nodiscard]] uint32_t device_id() const override;
   [[nodiscard]] uint64_t features() const override;

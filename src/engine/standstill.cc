@@ -1,0 +1,37 @@
+#include "ringway/engine/standstill.h"
+
+#include <algorithm>
+
+namespace ringway::engine {
+
+LocalDevice::Standstill::Standstill(LocalDevice& device) : device_(device), lock_(device.mutex_) {
+  for (Vring& vring : device_.vrings_) {
+    if (vring.queue) vring.queue->stand_still();
+  }
+  device_.wait_for_no_kicks();  // another process is to see them
+}
+
+LocalDevice::Standstill::~Standstill() {
+  lock_.unlock();
+  device_.go_on();
+}
+
+bool LocalDevice::Standstill::reached(std::chrono::steady_clock::time_point deadline) {
+  const bool still = std::ranges::all_of(device_.vrings_, [&](const Vring& vring) {
+    return !vring.queue || vring.queue->stands_still(deadline);
+  });
+  return still && device_.front_end_.wait_until_said(deadline);
+}
+
+std::vector<vhost::RingState> LocalDevice::Standstill::bases() const {
+  std::vector<vhost::RingState> bases;
+  const bool packed = ring::Format::of(device_.features_, false).packed;
+  for (size_t i = 0; i < device_.vrings_.size(); ++i) {
+    const Vring& vring = device_.vrings_[i];
+    const uint32_t base = vring.queue ? vring.queue->base().to_wire(packed) : vring.base;
+    bases.push_back({.ring = static_cast<uint32_t>(i), .value = base});
+  }
+  return bases;
+}
+
+}  // namespace ringway::engine

@@ -1,0 +1,32 @@
+// Standstill: while it lives, no queue of a device takes anything new, and nobody but its owner changes the
+// device: the moment at which it can move to another process. Its end lets the queues go on as if nothing had
+// been. Control thread.
+#pragma once
+
+#include <chrono>
+#include <vector>
+
+#include "ringway/engine/local_device.h"
+
+namespace ringway::engine {
+
+class LocalDevice::Standstill {
+ public:
+  // Returns at once; what is in flight ends by and by. No request is under way at `device`, which outlives
+  // it.
+  explicit Standstill(LocalDevice& device);
+  ~Standstill();
+  Standstill(const Standstill&) = delete;
+  Standstill& operator=(const Standstill&) = delete;
+
+  // True: nothing is in flight, and nothing is left to be said to the front-end. False: not by `deadline`.
+  bool reached(std::chrono::steady_clock::time_point deadline);
+  // Where each ring stands, once the standstill is reached.
+  [[nodiscard]] std::vector<vhost::RingState> bases() const;
+
+ private:
+  LocalDevice& device_;
+  std::unique_lock<std::mutex> lock_;
+};
+
+}  // namespace ringway::engine

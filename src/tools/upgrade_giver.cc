@@ -1,0 +1,301 @@
+#include "ringway/tools/upgrade_giver.h"
+
+#include <fmt/format.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <csignal>
+#include <cstring>
+#include <optional>
+
+#include "ringway/engine/standstill.h"
+#include "ringway/tools/upgrade_channel.h"
+#include "ringway/user/sockets.h"
+
+extern char** environ;
+
+namespace ringway::tools {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using Outcome = HandedOver::Outcome;
+
+constexpr int successors_fd = 3;
+constexpr std::chrono::seconds hold_time_out{5};   // while front-ends' messages wait
+constexpr std::chrono::seconds drain_time_out{1};  // while guests wait for their last requests
+constexpr std::chrono::seconds arm_time_out{2};    // while guests wait
+constexpr std::chrono::seconds go_time_out{30};
+
+Clock::time_point in(Clock::duration time) { return Clock::now() + time; }
+
+std::string sentence_of(const Error& error) { return error.to_string(); }
+
+template <class T>
+Parsed<T> parsed(Result<T> result) {
+  if (!result) return std::unexpected(sentence_of(result.error()));
+  if constexpr (std::is_void_v<T>)
+    return {};
+  else
+    return *std::move(result);
+}
+
+// The new program, until it has proved itself; it ends with this.
+class Successor {
+ public:
+  static Parsed<Successor> start(const std::string& binary, const std::vector<std::string>& words);
+  Successor(Successor&& other) noexcept
+      : pid_(std::exchange(other.pid_, 0)), channel_(std::move(other.channel_)) {}
+  Successor& operator=(Successor&&) = delete;
+  ~Successor() { end(); }
+
+  UpgradeChannel& channel() { return channel_; }
+  [[nodiscard]] pid_t pid() const { return pid_; }
+  pid_t release() { return std::exchange(pid_, 0); }
+  // "the new program ended with status 1"; empty: it runs, or says why by itself.
+  std::string end();
+
+ private:
+  Successor(pid_t pid, UpgradeChannel channel) : pid_(pid), channel_(std::move(channel)) {}
+  pid_t pid_;
+  UpgradeChannel channel_;
+};
+
+// Without fork(): copying the tables of much memory would hold up the workers.
+Parsed<Successor> Successor::start(const std::string& binary, const std::vector<std::string>& words) {
+  auto ends = user::socket_pair();
+  if (!ends) return std::unexpected(sentence_of(ends.error()));
+  std::vector<std::string> all{"ringway", "serve", fmt::format("--take-over={}", successors_fd)};
+  all.insert(all.end(), words.begin(), words.end());
+  std::vector<char*> arguments;
+  for (std::string& word : all) arguments.push_back(word.data());
+  arguments.push_back(nullptr);
+
+  posix_spawn_file_actions_t files;
+  posix_spawnattr_t attributes;
+  ::posix_spawn_file_actions_init(&files);
+  ::posix_spawn_file_actions_adddup2(&files, (*ends)[1].get(), successors_fd);
+  ::posix_spawn_file_actions_addclosefrom_np(&files, successors_fd + 1);
+  ::posix_spawnattr_init(&attributes);
+  sigset_t none;
+  sigset_t all_signals;
+  sigemptyset(&none);
+  sigfillset(&all_signals);
+  ::posix_spawnattr_setsigmask(&attributes, &none);
+  ::posix_spawnattr_setsigdefault(&attributes, &all_signals);
+  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+  pid_t pid = 0;
+  const int error = ::posix_spawn(&pid, binary.c_str(), &files, &attributes, arguments.data(), environ);
+  ::posix_spawn_file_actions_destroy(&files);
+  ::posix_spawnattr_destroy(&attributes);
+  if (error != 0)
+    return std::unexpected(fmt::format("{} cannot be started: {}", binary, std::strerror(error)));
+
+  (*ends)[1].reset();
+  auto channel = UpgradeChannel::over(std::move((*ends)[0]));
+  if (!channel) {
+    ::kill(pid, SIGKILL);
+    ::waitpid(pid, nullptr, 0);
+    return std::unexpected(channel.error());
+  }
+  return Successor(pid, *std::move(channel));
+}
+
+std::string Successor::end() {
+  if (pid_ == 0) return {};
+  // One that has closed its end is about to tell its status.
+  constexpr int looks = 100;
+  int status = 0;
+  pid_t ended = 0;
+  for (int i = 0; i < looks && ended == 0; ++i) {
+    ended = ::waitpid(pid_, &status, WNOHANG);
+    if (ended == 0) ::usleep(1000);
+  }
+  if (ended == 0) {
+    ::kill(pid_, SIGKILL);
+    ::waitpid(pid_, &status, 0);
+  }
+  pid_ = 0;
+  if (ended == 0) return {};
+  if (WIFSIGNALED(status)) return fmt::format("the new program was ended by signal {}", WTERMSIG(status));
+  return fmt::format("the new program ended with status {}", WEXITSTATUS(status));
+}
+
+// ---- the steps
+
+Parsed<void> tell_devices(const Serving& serving, const UpgradeWish& wish, UpgradeChannel& channel) {
+  TRY(channel.send(
+      {.kind = LetterKind::begin,
+       .body = {
+           {"format", upgrade_format}, {"version", RINGWAY_VERSION}, {"devices", serving.devices.size()}}}));
+  for (const auto& device : serving.devices) {
+    Letter letter{.kind = LetterKind::device};
+    letter.body = {{"place", device->place()}, {"type", device->type()}, {"fds", nlohmann::json::array()}};
+    auto backing = device->hand_over();
+    if (!backing)
+      return std::unexpected(fmt::format("{}: {}", device->place(), sentence_of(backing.error())));
+    if (*backing) {
+      letter.body["fds"].push_back("backing");
+      letter.fds.push_back(*std::move(backing));
+    }
+    TRY(channel.send(std::move(letter)));
+  }
+  TRY(channel.receive(LetterKind::opened, in(wish.time_to_open)));
+  return {};
+}
+
+const char* name_of(user::HandedPlace::Kind kind) {
+  switch (kind) {
+    case user::HandedPlace::Kind::listens:
+      return "listens";
+    case user::HandedPlace::Kind::connects:
+      return "connects";
+    case user::HandedPlace::Kind::was_connected:
+      break;
+  }
+  return "was connected";
+}
+
+Parsed<void> tell_place(user::HandedPlace& place, UpgradeChannel& channel) {
+  Letter letter{.kind = LetterKind::place};
+  letter.body = {{"place", place.name},
+                 {"kind", name_of(place.kind)},
+                 {"owns path", place.owns_path},
+                 {"messages", place.setting.size()},
+                 {"fds", nlohmann::json::array()}};
+  const auto attach = [&](const char* name, UniqueFd& fd) {
+    if (!fd) return;
+    letter.body["fds"].push_back(name);
+    letter.fds.push_back(std::move(fd));
+  };
+  attach("listening", place.listening);
+  attach("connection", place.connection);
+  attach("waiting", place.waiting);
+  TRY(channel.send(std::move(letter)));
+  return channel.send(place.setting);
+}
+
+// The one who waits with its sessions held and its devices standing still.
+class Pause {
+ public:
+  explicit Pause(const Serving& serving) : serving_(serving) {}
+  ~Pause() {
+    // What has been handed over is left alone, to the end of the process.
+    for (auto& still : still_) {
+      if (is_final_) [[maybe_unused]]
+        auto* const for_ever = still.release();
+    }
+    still_.clear();
+    if (held_ && !is_final_) serving_.listener.release();
+  }
+  Pause(const Pause&) = delete;
+  Pause& operator=(const Pause&) = delete;
+
+  Parsed<std::vector<user::HandedPlace>> hold() {
+    auto places = parsed(serving_.listener.hold(in(hold_time_out)));
+    held_ = places.has_value();
+    return places;
+  }
+  Parsed<void> stand_still() {
+    began_ = Clock::now();
+    const Clock::time_point deadline = in(drain_time_out);
+    for (const auto& device : serving_.devices) still_.push_back(device->stand_still());
+    for (size_t i = 0; i < still_.size(); ++i) {
+      if (still_[i]->reached(deadline)) continue;
+      return std::unexpected(fmt::format("{}: requests are not done after {} ms",
+                                         serving_.devices[i]->place(),
+                                         std::chrono::milliseconds(drain_time_out).count()));
+    }
+    return {};
+  }
+  Parsed<std::vector<user::Frame>> start_of(size_t device) {
+    return parsed(serving_.listener.start_of(*serving_.devices[device], still_[device]->bases()));
+  }
+  void make_final() { is_final_ = true; }
+  [[nodiscard]] std::chrono::microseconds so_far() const {
+    return std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - began_);
+  }
+
+ private:
+  const Serving& serving_;
+  bool held_ = false;
+  bool is_final_ = false;
+  Clock::time_point began_;
+  std::vector<std::unique_ptr<engine::LocalDevice::Standstill>> still_;
+};
+
+Parsed<void> tell_sessions(std::vector<user::HandedPlace>& places, UpgradeChannel& channel) {
+  for (user::HandedPlace& place : places) TRY(tell_place(place, channel));
+  TRY(channel.send({.kind = LetterKind::prepare}));
+  TRY(channel.receive(LetterKind::prepared, in(hold_time_out)));
+  return {};
+}
+
+Parsed<void> tell_starts(const Serving& serving, std::span<const std::string> served, Pause& pause,
+                         UpgradeChannel& channel) {
+  for (size_t i = 0; i < serving.devices.size(); ++i) {
+    const std::string& place = serving.devices[i]->place();
+    if (std::ranges::find(served, place) == served.end()) continue;
+    const std::vector<user::Frame> frames = TRY(pause.start_of(i));
+    TRY(channel.send({.kind = LetterKind::start, .body = {{"place", place}, {"messages", frames.size()}}}));
+    TRY(channel.send(frames));
+  }
+  TRY(channel.send({.kind = LetterKind::arm}));
+  TRY(channel.receive(LetterKind::armed, in(arm_time_out)));
+  return {};
+}
+
+// Everything up to where there is still a way back.
+Parsed<void> prepare(const Serving& serving, const UpgradeWish& wish, Pause& pause, UpgradeChannel& channel) {
+  TRY(tell_devices(serving, wish, channel));
+  std::vector<user::HandedPlace> places = TRY(pause.hold());
+  std::vector<std::string> served;
+  for (const user::HandedPlace& place : places) {
+    if (place.connection) served.push_back(place.name);
+  }
+  TRY(tell_sessions(places, channel));
+  places.clear();
+  TRY(pause.stand_still());
+  return tell_starts(serving, served, pause, channel);
+}
+
+HandedOver go(Pause& pause, Successor& successor) {
+  const pid_t pid = successor.pid();
+  HandedOver result{.outcome = Outcome::lost, .successor = pid};
+  if (const auto running = successor.channel().receive(LetterKind::running, in(go_time_out)); !running) {
+    successor.release();
+    result.sentence = fmt::format("process {} had taken over, and does not answer: {}", pid, running.error());
+    return result;
+  }
+  result.outcome = Outcome::moved;
+  result.pause = pause.so_far();
+  successor.release();
+  return result;
+}
+
+}  // namespace
+
+HandedOver hand_over(const Serving& serving, const UpgradeWish& wish) {
+  auto successor = Successor::start(wish.binary, serving.words);
+  if (!successor) return {.sentence = successor.error()};
+  std::optional<Pause> pause(std::in_place, serving);
+  auto ready = prepare(serving, wish, *pause, successor->channel());
+  if (ready) ready = successor->channel().send({.kind = LetterKind::go});
+  if (!ready) {
+    pause.reset();  // before anything that takes time
+    const std::string end = successor->end();
+    return {.sentence = end.empty() ? ready.error() : fmt::format("{} ({})", ready.error(), end)};
+  }
+  pause->make_final();
+  HandedOver result = go(*pause, *successor);
+  if (result.outcome == Outcome::moved) {
+    result.sentence = fmt::format("process {} serves {} {} now, after a pause of {:.1f} ms", result.successor,
+                                  serving.devices.size(), serving.devices.size() == 1 ? "device" : "devices",
+                                  static_cast<double>(result.pause.count()) / 1000);
+  }
+  return result;
+}
+
+}  // namespace ringway::tools

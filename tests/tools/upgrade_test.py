@@ -1,0 +1,321 @@
+"""ringway upgrade: a process that serves is replaced by a new one, at work, and nobody notices."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import time
+import unittest
+
+import peers
+
+ROUNDS = int(os.environ.get("UPGRADES", "10"))
+DISK_BYTES = 32 << 20
+SERVES = re.compile(r"process (\d+) serves \d+ devices? now, after a pause of ([\d.]+) ms")
+
+
+def open_files(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def runs(pid):
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+class Case(peers.Case):
+    """A back-end that is upgraded: `pid` is the process that serves now."""
+
+    def serve(self, *options):
+        self.process = self.start_ringway(*options)
+        self.pid = self.process.pid
+        self.addCleanup(self.end_serving)
+
+    def serve_file(self, *options):
+        disk = self.directory / "disk"
+        with open(disk, "wb") as file:
+            file.truncate(DISK_BYTES)
+        self.serve(f"--blk-file={disk}", *options)
+
+    def end_serving(self):
+        if runs(self.pid):
+            os.kill(self.pid, signal.SIGKILL)
+
+    def ask(self, *options):
+        return self.run_ringway("upgrade", f"--pid={self.pid}", *options)
+
+    def upgrade(self, *options):
+        """The pause in ms."""
+        before = self.pid
+        done = self.ask(*options)
+        self.assertEqual(done.returncode, 0, done.stderr + self.log())
+        match = SERVES.search(done.stdout)
+        self.assertIsNotNone(match, done.stdout)
+        self.pid = int(match[1])
+        if before == self.process.pid:
+            self.assertEqual(self.process.wait(10), 0)
+        deadline = time.monotonic() + 10
+        while runs(before):
+            self.assertLess(time.monotonic(), deadline, "the old process stays")
+            time.sleep(0.001)
+        return float(match[2])
+
+    def assert_stays(self, sentence, *options):
+        done = self.ask(*options)
+        self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
+        self.assertIn(sentence, done.stderr)
+        self.assertTrue(runs(self.pid))
+
+    def log(self):
+        log = self.directory / "log"
+        return log.read_text() if log.exists() else ""
+
+    def start_bench(self, *options):
+        bench = subprocess.Popen(
+            [peers.RINGWAY, "bench", "blk", str(self.socket), "--rw=randrw", "--iodepth=8", "--verify", "--json",
+             "--timeout=20", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
+        self.addCleanup(self.end, bench)
+        self.addCleanup(bench.stdout.close)
+        self.addCleanup(bench.stderr.close)
+        return bench
+
+    def result_of(self, bench):
+        out, err = bench.communicate(timeout=60)
+        self.assertEqual(bench.returncode, 0, out + err + self.log())
+        return json.loads(out)
+
+    def program(self, text):
+        """A program that is no good successor."""
+        path = self.directory / "successor"
+        path.write_text(text)
+        path.chmod(0o755)
+        return f"--binary={path}"
+
+    def end_well(self):
+        os.kill(self.pid, signal.SIGTERM)
+        deadline = time.monotonic() + 10
+        while runs(self.pid):
+            self.assertLess(time.monotonic(), deadline, "it does not end")
+            time.sleep(0.01)
+        self.assertFalse(self.socket.exists(), "the socket stays behind")
+
+
+class UpgradeUnderLoad(Case):
+    """Every write is verified; a request that is lost would time out, one that is done twice would be seen."""
+
+    def under_load(self, *options, serve=()):
+        self.serve_file(*serve)
+        self.upgrade()  # what a process has that was upgraded, against what it has after many times
+        files = open_files(self.pid)
+        seconds = 2 + ROUNDS * 0.4
+        bench = self.start_bench(f"--runtime={seconds}", "--warmup=0.1", *options)
+        time.sleep(0.5)
+        pauses = []
+        for _ in range(ROUNDS):
+            self.assertIsNone(bench.poll(), "the load ended before the upgrades")
+            pauses.append(self.upgrade())
+            time.sleep(0.02)
+        self.assertIsNone(bench.poll(), "the load ended before the upgrades")
+        result = self.result_of(bench)
+        pauses.sort()
+        slowest = max(side["latency_ns"]["max"] for side in (result["read"], result["write"])) / 1e6
+        print(f"{ROUNDS} upgrades {' '.join(options)}: pause median {pauses[len(pauses) // 2]} ms, "
+              f"99% {pauses[max(0, len(pauses) * 99 // 100 - 1)]} ms, max {pauses[-1]} ms; slowest request {slowest:.1f} ms",
+              flush=True)
+        self.assertTrue(result["good"] and not result["errors"], result)
+        self.json_of("bench", "blk", self.socket, "--runtime=0.1", "--warmup=0")
+        time.sleep(0.2)
+        self.assertLessEqual(open_files(self.pid), files + 1)
+        self.end_well()
+
+    def test_split_rings(self):
+        self.under_load()
+
+    def test_packed_rings(self):
+        self.under_load("--packed", "--interrupt")
+
+    def test_two_queues_on_two_workers_without_io_uring(self):
+        self.under_load("--queues=2", serve=["--queues=2", "--workers=2", "--no-io-uring"])
+
+
+class Upgrade(Case):
+
+    def test_memory_goes_along_if_it_is_shared(self):
+        self.serve("--memory=32M", "--shared-memory")
+        bench = self.start_bench("--runtime=2", "--size=32M")
+        time.sleep(0.8)
+        self.upgrade()
+        self.result_of(bench)
+
+    def test_memory_that_is_not_shared_is_not_lost(self):
+        self.serve("--memory=1M")
+        self.assert_stays("is private memory of this process, not shared memory")
+        self.json_of("bench", "blk", self.socket, "--runtime=0.1", "--warmup=0")
+
+    def test_a_front_end_that_comes_afterwards_is_served(self):
+        self.serve_file()
+        self.upgrade()
+        self.json_of("bench", "blk", self.socket, "--runtime=0.1", "--warmup=0")
+        self.end_well()
+
+    def test_a_connection_that_was_inherited_goes_on_between_two_messages(self):
+        ours, theirs = socket.socketpair()
+        self.process = subprocess.Popen(
+            [peers.RINGWAY, "serve", "blk", f"--fd={theirs.fileno()}", "--null=1M"], pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.addCleanup(self.end, self.process)
+        self.pid = self.process.pid
+        self.addCleanup(self.end_serving)
+        theirs.close()
+        self.addCleanup(ours.close)
+        ours.settimeout(10)
+        for _ in range(3):
+            ours.sendall(peers.struct.pack("=III", peers.GET_FEATURES, 1, 0))
+            self.assertEqual(len(ours.recv(20, socket.MSG_WAITALL)), 20)
+            self.upgrade()
+        ours.close()
+        deadline = time.monotonic() + 10
+        while runs(self.pid):
+            self.assertLess(time.monotonic(), deadline, "it serves on though its only front-end is gone")
+            time.sleep(0.01)
+
+    def test_a_bare_signal_is_enough(self):
+        self.serve_file()
+        self.process.send_signal(signal.SIGUSR2)
+        self.assertEqual(self.process.wait(20), 0)
+        self.pid = int(re.search(r"process (\d+) serves", self.log())[1])
+        self.json_of("bench", "blk", self.socket, "--runtime=0.1", "--warmup=0")
+
+    def test_the_manager_is_told_who_serves(self):
+        place = self.directory / "notify"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(str(place))
+            manager.settimeout(10)
+            os.environ["NOTIFY_SOCKET"] = str(place)
+            self.addCleanup(os.environ.pop, "NOTIFY_SOCKET", None)
+            self.serve_file()
+            self.upgrade()
+            told = b""
+            while b"MAINPID" not in told:
+                told = manager.recv(4096)
+            self.assertIn(f"MAINPID={self.pid}", told.decode())
+
+    def test_many_devices_move_together(self):
+        count = 100
+        config = self.directory / "config"
+        config.write_text("".join(
+            f'[[device]]\nsocket-path = "{self.directory}/{i}"\nnull = "1M"\n' for i in range(count)))
+        self.socket = self.directory / str(count - 1)
+        self.process = self.start(peers.RINGWAY, "serve", f"--config={config}")
+        self.pid = self.process.pid
+        self.addCleanup(self.end_serving)
+        time.sleep(0.3)
+        begin = time.monotonic()
+        self.upgrade()
+        self.assertLess(time.monotonic() - begin, 5)
+        for i in range(0, count, 10):
+            self.json_of("bench", "blk", self.directory / str(i), "--runtime=0.02", "--warmup=0")
+
+
+class UpgradeFails(Case):
+    """Whatever the successor does wrong, the old process serves on."""
+
+    def setUp(self):
+        super().setUp()
+        self.serve_file()
+        self.bench = self.start_bench("--runtime=3")
+        time.sleep(0.8)
+
+    def assert_served(self):
+        self.assertIsNone(self.bench.poll(), "the load ended before the upgrade")
+        self.result_of(self.bench)
+
+    def test_a_program_that_is_not_there(self):
+        self.assert_stays("cannot be started", f"--binary={self.directory}/nowhere")
+        self.assert_served()
+
+    def test_a_program_that_is_none(self):
+        self.assert_stays("cannot be started", self.program("no program\n"))
+        self.assert_served()
+
+    def test_a_program_that_ends(self):
+        self.assert_stays("the new program ended with status 3", self.program("#!/bin/sh\nexit 3\n"))
+        self.assert_served()
+
+    def test_a_program_that_crashes(self):
+        self.assert_stays("the new program was ended by signal 9", self.program("#!/bin/sh\nkill -9 $$\n"))
+        self.assert_served()
+
+    def test_a_program_that_stalls(self):
+        self.assert_stays("no message came in time", self.program("#!/bin/sh\nexec sleep 1000\n"), "--time-to-open=1")
+        self.assert_served()
+
+    def test_a_program_that_cannot_open_the_disk(self):
+        other = self.directory / "other"
+        with open(other, "wb") as file:
+            file.truncate(DISK_BYTES)
+        os.rename(other, self.directory / "disk")
+        self.assert_stays("is another file than the one that is served now")
+        self.assert_served()
+
+    # The rest speaks the format as far as it must to go wrong.
+    SUCCESSOR = pathlib.Path(__file__).parent / "successor.py"
+
+    def wrong(self, how):
+        return self.program(f"#!/bin/sh\nexec python3 {self.SUCCESSOR} {how}\n")
+
+    def test_a_program_of_another_format(self):
+        self.assert_stays("understands format 2 of the hand-over, not 1", self.wrong("another-format"))
+        self.assert_served()
+
+    def test_a_program_that_refuses_what_it_hears_of_sessions(self):
+        self.assert_stays("does not want to", self.wrong("refuse-sessions"))
+        self.assert_served()
+
+    def test_a_program_that_ends_when_guests_have_stopped(self):
+        self.assert_stays("", self.wrong("end-before-armed"))
+        self.assert_served()
+
+    def test_a_program_that_stalls_when_guests_have_stopped(self):
+        self.assert_stays("no message came in time", self.wrong("stall-before-armed"))
+        self.assert_served()
+
+    def test_a_program_that_talks_nonsense(self):
+        self.assert_stays("", self.wrong("nonsense"))
+        self.assert_served()
+
+
+class UpgradeErrors(Case):
+
+    def test_a_process_that_is_not_there(self):
+        process = subprocess.Popen(["true"])
+        process.wait()
+        done = self.run_ringway("upgrade", f"--pid={process.pid}")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("there is no process", done.stderr)
+
+    def test_a_process_that_is_something_else_is_left_alone(self):
+        process = subprocess.Popen(["sleep", "100"])
+        self.addCleanup(self.end, process)
+        done = self.run_ringway("upgrade", f"--pid={process.pid}")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("is no ringway serve", done.stderr)
+        self.assertIsNone(process.poll())
+
+    def test_a_signal_from_who_does_not_wait_changes_nothing(self):
+        self.serve("--memory=1M")
+        subprocess.run(["python3", "-c", f"import signal, ctypes; ctypes.CDLL(None).sigqueue({self.pid}, {int(signal.SIGUSR2)}, 7)"],
+                       check=True)
+        time.sleep(0.3)
+        self.assertTrue(runs(self.pid))
+        self.assertIn("does not wait for it", self.log())
+
+
+if __name__ == "__main__":
+    unittest.main()
