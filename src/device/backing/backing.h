@@ -112,8 +112,8 @@ class Backing {
   [[nodiscard]] bool read_only() const { return read_only_; }
   // Looks at the size again, after a file has grown. True if the capacity is another now.
   virtual Result<bool> refresh() { return false; }
-  // Live upgrade: what another process needs to go on with the same bytes under the same locks; none: nothing,
-  // it opens its own. Refused where it could not.
+  // Live upgrade: what another process needs to go on with the same bytes under the same locks; none:
+  // nothing, it opens its own. Refused where it could not.
   [[nodiscard]] virtual Result<UniqueFd> hand_over() const { return UniqueFd(); }
   // All writes that have ended are on stable storage when this returns. Blocks: never on a worker's thread.
   virtual Result<> flush_now() { return {}; }
