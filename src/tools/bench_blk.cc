@@ -1,17 +1,15 @@
-// ringway bench blk: drives a disk behind a vhost-user socket without a virtual machine.
+// ringway bench blk: drives a disk.
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <cstdio>
 #include <map>
 #include <memory>
 #include <string>
 
 #include "ringway/ring/config.h"
+#include "ringway/tools/bench_options.h"
 #include "ringway/tools/bench_report.h"
 #include "ringway/tools/bench_run.h"
-#include "ringway/tools/command.h"
 #include "ringway/tools/parse.h"
 
 namespace ringway::tools {
@@ -22,11 +20,10 @@ constexpr uint64_t most_guest_memory = 16UL << 30;  // bytes
 
 struct Options {
   BenchOptions bench;
+  CommonBenchOptions common;
   std::string block = "4k";
   std::string offset = "0";
   std::string size;
-  std::string cpus;
-  bool json = false;
 };
 
 // What CLI11 cannot check by itself. The error is a sentence.
@@ -50,36 +47,28 @@ Parsed<void> complete(Options& options) {
     if (*size == 0) return std::unexpected("--size must not be 0");
     options.bench.size = *size;
   }
-  auto cpus = parse_cpu_list(options.cpus);
-  if (!cpus) return std::unexpected(cpus.error());
-  options.bench.cpus = *std::move(cpus);
-  return {};
-}
-
-int fail(const std::string& sentence) {
-  fmt::print(stderr, "ringway bench: {}\n", sentence);
-  return 1;
+  return options.common.complete(options.bench.run);
 }
 
 int bench(Options& options) {
   if (const auto complete_options = complete(options); !complete_options)
-    return fail(complete_options.error());
-  const bool live = !options.json && ::isatty(STDERR_FILENO) != 0;
-  const auto show = [&](const Progress& progress) {
-    if (live) fmt::print(stderr, "\r\033[K{}", progress_line(progress, options.bench.front_end.data_bytes));
-  };
-  options.bench.front_end.patience =
-      std::chrono::milliseconds(static_cast<int64_t>(options.bench.patience * 1000));
-  const auto result = run_bench(options.bench, show);
-  if (live) fmt::print(stderr, "\r\033[K");
-  if (!result) return fail(result.error());
-  fmt::print("{}", options.json ? bench_json(*result) : bench_text(*result));
-  const bool printed = std::fflush(stdout) == 0;
-  for (const std::string& error : result->errors) fail(error);
-  return printed && result->good() ? 0 : 1;
+    return bench_fails(complete_options.error());
+  BlkFrontEndOptions& front_end = options.bench.front_end;
+  front_end.patience = std::chrono::milliseconds(static_cast<int64_t>(options.bench.run.patience * 1000));
+  const auto result = [&] {
+    const LiveLine line(options.common, [&](const Progress& progress) {
+      return progress_line(progress, front_end.data_bytes);
+    });
+    return run_bench(options.bench, [&](const Progress& progress) { line.show(progress); });
+  }();
+  if (!result) return bench_fails(result.error());
+  return end_bench(options.common.json ? bench_json(*result) : bench_text(*result), result->errors,
+                   result->good());
 }
 
-void add_blk(CLI::App& bench_command, Run& run) {
+}  // namespace
+
+void add_bench_blk(CLI::App& bench_command, Run& run) {
   auto options = std::make_shared<Options>();
   BenchOptions& own = options->bench;
   BlkFrontEndOptions& front_end = own.front_end;
@@ -107,14 +96,7 @@ void add_blk(CLI::App& bench_command, Run& run) {
   command->add_option("--offset", options->offset, "where on the disk (0)")->option_text("SIZE");
   command->add_option("--size", options->size, "how much of the disk; all of it, or 1G with --verify")
       ->option_text("SIZE");
-  command->add_option("--runtime", own.run_time, "seconds to measure (5)")->check(CLI::Range(0.01, 1e6));
-  command->add_option("--warmup", own.warm_up, "seconds before that are not counted (0.5)")
-      ->check(CLI::Range(0.0, 1e6));
-  command->add_option("--timeout", own.patience, "seconds a request or an answer may take (30)")
-      ->check(CLI::Range(0.1, 3600.0));
-  command->add_option("--threads", own.threads, "threads that drive the queues (one each, but leaving a CPU)")
-      ->check(CLI::Range(1, 256));
-  command->add_option("--cpus", options->cpus, "CPUs for these threads, like 0,2-3")->option_text("LIST");
+  options->common.add_to(*command, own.run);
   command->add_option("--ring-size", front_end.ring_size, "entries of each ring (what the depth needs)")
       ->check(CLI::Range(2U, ring::max_size));
   command->add_flag("--packed", front_end.packed, "packed rings");
@@ -122,21 +104,10 @@ void add_blk(CLI::App& bench_command, Run& run) {
                     "indirect descriptors where offered (yes)");
   command->add_flag("--event-idx,!--no-event-idx", front_end.event_idx, "event index where offered (yes)");
   command->add_flag("--in-order", front_end.in_order, "negotiate that requests come back in order");
-  command->add_flag("--interrupt,!--poll", own.interrupts,
-                    "sleep until the back-end calls; the default is to poll");
   command->add_flag("--huge-pages", front_end.huge_pages, "memory of 2 MiB pages");
   command->add_flag("--verify", own.verify, "write patterns and check everything that is read");
   command->add_option("--seed", own.seed, "of random offsets and patterns");
-  command->add_flag("--json", options->json, "print JSON, and no live line");
   command->callback([options, &run] { run = [options] { return bench(*options); }; });
-}
-
-}  // namespace
-
-void add_bench(CLI::App& app, Run& run) {
-  CLI::App* const command = app.add_subcommand("bench", "measure a vhost-user back-end");
-  command->require_subcommand(1);
-  add_blk(*command, run);
 }
 
 }  // namespace ringway::tools

@@ -27,29 +27,20 @@ constexpr uint64_t blk_features =
 
 std::expected<std::unique_ptr<BlkFrontEnd>, std::string> BlkFrontEnd::open(
     const BlkFrontEndOptions& options) {
-  auto peer = reach(options.socket);
-  if (!peer) return std::unexpected(std::move(peer).error());
+  auto front_end = FrontEnd::connect(options.socket, options.patience);
+  if (!front_end) return std::unexpected(std::move(front_end).error());
   std::unique_ptr<BlkFrontEnd> self(new BlkFrontEnd(options));
-  self->peer_ = *std::move(peer);
-  Result<> done = self->connect();
-  if (done) done = self->negotiate();
+  self->front_end_ = *std::move(front_end);
+  Result<> done = self->negotiate();
   if (done) done = self->share_memory();
-  for (uint16_t index = 0; done && index < options.queues; ++index) done = self->start_queue(index);
+  if (done) done = self->start_queues();
   if (!done) return std::unexpected(fmt::format("{}: {}", options.socket, done.error().to_string()));
   return self;
 }
 
-Result<> BlkFrontEnd::connect() {
-  connection_ = TRY(user::Connection::adopt(
-      std::move(peer_.fd),
-      {.name = options_.socket, .stop = nullptr, .message_time_out = options_.patience, .observer = {}}));
-  device_ = std::make_unique<user::RemoteDevice>(connection_, options_.patience);
-  session_ = std::make_unique<vhost::Session>(*device_);
-  return {};
-}
-
 Result<> BlkFrontEnd::negotiate() {
-  const vhost::Agreement agreed = TRY(session_->negotiate(wanted()));
+  vhost::Session& session = front_end_->session();
+  const vhost::Agreement agreed = TRY(session.negotiate(wanted()));
   if (!agreed.has_capability(vhost::VHOST_USER_PROTOCOL_F_CONFIG)) {
     return refused("the back-end cannot tell its configuration: it is not a disk");
   }
@@ -58,9 +49,8 @@ Result<> BlkFrontEnd::negotiate() {
   if (options_.in_order && !agreed.has_feature(VIRTIO_F_IN_ORDER))
     return refused("the back-end is not in order");
   format_ = ring::Format::of(agreed.features, false);
-  disk_ =
-      TRY(BlkDisk::from(agreed.features, TRY(session_->read_config(0, blk_config_bytes(agreed.features)))));
-  const uint32_t queues = std::min<uint32_t>(TRY(session_->queue_count()), disk_.queues);
+  disk_ = TRY(BlkDisk::from(agreed.features, TRY(session.read_config(0, blk_config_bytes(agreed.features)))));
+  const uint32_t queues = std::min<uint32_t>(TRY(session.queue_count()), disk_.queues);
   if (options_.queues > queues) return refused("the back-end has fewer queues than asked for", queues);
   return {};
 }
@@ -90,50 +80,16 @@ Result<> BlkFrontEnd::share_memory() {
     queue.ring_size = std::clamp(std::bit_ceil(entries), least_ring, ring::max_size);
     options_.ring_size = queue.ring_size;
   }
-  memory_ = std::make_unique<GuestMemory>(
-      TRY(GuestMemory::make(options_.queues * queue.memory_bytes(), options_.huge_pages)));
+  TRY(front_end_->make_memory(options_.queues * queue.memory_bytes(), options_.huge_pages));
   for (uint16_t index = 0; index < options_.queues; ++index) {
-    queues_.emplace_back().driver = std::make_unique<BlkDriver>(TRY(BlkDriver::make(queue, *memory_)));
+    drivers_.push_back(std::make_unique<BlkDriver>(TRY(BlkDriver::make(queue, front_end_->memory()))));
   }
-  const UniqueFd file = TRY(memory_->file());
-  const vhost::SharedRegion region{.layout = memory_->layout(), .fd = file.get()};
-  return session_->map_memory({&region, 1});
+  return front_end_->share_memory();
 }
 
-Result<> BlkFrontEnd::start_queue(uint16_t index) {
-  Queue& queue = queues_[index];
-  BlkDriver& driver = *queue.driver;
-  const memory::RegionLayout layout = memory_->layout();
-  const auto user_address = [&](memory::GuestAddress guest) {
-    return layout.front_end.value + (guest.value - layout.guest.value);
-  };
-  vhost::QueueSetup setup{.ring = index,
-                          .size = options_.ring_size,
-                          .base = ring::RingBase{}.to_wire(format_.packed),
-                          .desc = user_address(driver.addresses().desc),
-                          .driver = user_address(driver.addresses().driver),
-                          .device = user_address(driver.addresses().device),
-                          .kick = TRY(make_eventfd()),
-                          .call = TRY(make_eventfd()),
-                          .err = TRY(make_eventfd())};
-  driver.set_kick(TRY(Notifier::adopt(TRY(setup.kick.duplicate()))));
-  queue.call = TRY(Signal::adopt(TRY(setup.call.duplicate())));
-  queue.err = TRY(Signal::adopt(TRY(setup.err.duplicate())));
-  return session_->start_queue(std::move(setup));
-}
-
-std::optional<std::string> BlkFrontEnd::trouble() const {
-  if (connection_->hung_up()) return "the back-end has closed the connection";
-  for (size_t index = 0; index < queues_.size(); ++index) {
-    if (queues_[index].err.take()) return fmt::format("the back-end says that ring {} is broken", index);
-  }
-  return std::nullopt;
-}
-
-std::expected<void, std::string> BlkFrontEnd::stop() {
-  for (uint32_t index = 0; index < queues_.size(); ++index) {
-    const auto stopped = session_->stop_queue(index);
-    if (!stopped) return std::unexpected(fmt::format("{}: {}", options_.socket, stopped.error().to_string()));
+Result<> BlkFrontEnd::start_queues() {
+  for (const auto& driver : drivers_) {
+    driver->set_kick(TRY(front_end_->start_ring(options_.ring_size, format_, driver->addresses())));
   }
   return {};
 }

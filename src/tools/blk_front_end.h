@@ -11,13 +11,9 @@
 #include <string>
 #include <vector>
 
-#include "ringway/base/notifier.h"
-#include "ringway/tools/back_end.h"
 #include "ringway/tools/blk_disk.h"
 #include "ringway/tools/blk_driver.h"
-#include "ringway/tools/guest_memory.h"
-#include "ringway/user/remote.h"
-#include "ringway/vhost/session.h"
+#include "ringway/tools/front_end.h"
 
 namespace ringway::tools {
 
@@ -45,39 +41,28 @@ class BlkFrontEnd {
     return options_;
   }  // with ring_size as it was chosen
   [[nodiscard]] ring::Format format() const { return format_; }
-  [[nodiscard]] pid_t pid() const { return peer_.pid; }
-  [[nodiscard]] const std::string& program() const { return peer_.program; }
-  [[nodiscard]] BlkDriver& driver(uint16_t queue) { return *queues_[queue].driver; }
-  [[nodiscard]] const Signal& call_signal(uint16_t queue) const { return queues_[queue].call; }
+  [[nodiscard]] pid_t pid() const { return front_end_->pid(); }
+  [[nodiscard]] const std::string& program() const { return front_end_->program(); }
+  [[nodiscard]] BlkDriver& driver(uint16_t queue) { return *drivers_[queue]; }
+  [[nodiscard]] const Signal& call_signal(uint16_t queue) const { return front_end_->call_signal(queue); }
 
   // What has gone wrong beside the rings, if anything: the back-end left, or says that a ring is broken.
-  [[nodiscard]] std::optional<std::string> trouble() const;
+  [[nodiscard]] std::optional<std::string> trouble() const { return front_end_->trouble(); }
   // Waits until the back-end has ended what it accepted, and stops all queues. An error is a sentence.
-  std::expected<void, std::string> stop();
+  std::expected<void, std::string> stop() { return front_end_->stop(); }
 
  private:
-  struct Queue {
-    std::unique_ptr<BlkDriver> driver;
-    Signal call;
-    Signal err;
-  };
-
   explicit BlkFrontEnd(const BlkFrontEndOptions& options) : options_(options) {}
-  Result<> connect();
   Result<> negotiate();
   [[nodiscard]] vhost::Agreement wanted() const;
   Result<> share_memory();
-  Result<> start_queue(uint16_t index);
+  Result<> start_queues();
 
   BlkFrontEndOptions options_;
-  Peer peer_;
-  std::shared_ptr<user::Connection> connection_;
-  std::unique_ptr<user::RemoteDevice> device_;
-  std::unique_ptr<vhost::Session> session_;
+  std::unique_ptr<FrontEnd> front_end_;
   ring::Format format_;
   BlkDisk disk_;
-  std::unique_ptr<GuestMemory> memory_;
-  std::vector<Queue> queues_;
+  std::vector<std::unique_ptr<BlkDriver>> drivers_;
 };
 
 }  // namespace ringway::tools
