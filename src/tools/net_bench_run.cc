@@ -9,7 +9,8 @@ namespace {
 
 using Failure = std::unexpected<std::string>;
 // Nobody has it: a frame to it goes wherever frames to strangers go.
-constexpr MacAddress nobody{0x02, 0x52, 0x57, 0xff, 0xff, 0xfe};
+constexpr net::Mac nobody{std::byte{0x02}, std::byte{0x52}, std::byte{0x57},
+                          std::byte{0xff}, std::byte{0xff}, std::byte{0xfe}};
 
 class NetBench {
  public:

@@ -112,7 +112,7 @@ Result<> Receiver::begin(const ring::Used& used) {
   if (used.written <= net_header_bytes) return violation("a received frame has no bytes", used.written);
   uint16_t count = 1;
   if (mergeable_) {
-    const std::byte* const at = buffer(used.token).data() + offsetof(NetHeader, num_buffers);
+    const std::byte* const at = buffer(used.token).data() + offsetof(port::Header, num_buffers);
     count = std::bit_cast<le16>(memory::load<uint16_t>(at));
     if (count == 0 || count > options_.ring_size) return violation("num_buffers makes no sense", count);
   }

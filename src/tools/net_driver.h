@@ -17,11 +17,14 @@
 
 #include "ringway/base/notifier.h"
 #include "ringway/base/result.h"
+#include "ringway/device/port/virtio_net.h"
 #include "ringway/memory/shared_bytes.h"
 #include "ringway/tools/driver_ring.h"
-#include "ringway/tools/net_header.h"
 
 namespace ringway::tools {
+
+// Of the header before each frame: devices with VIRTIO_F_VERSION_1 have no other.
+inline constexpr uint32_t net_header_bytes = port::plain_header;
 
 struct NetRingOptions {
   uint32_t ring_size = 0;  // entries

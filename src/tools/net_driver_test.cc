@@ -79,10 +79,10 @@ class Device {
 
 // A header that says so many buffers, and a frame of so many bytes.
 std::string received(uint16_t buffers, const std::string& frame) {
-  NetHeader header;
+  port::Header header;
   header.num_buffers = buffers;
-  std::string bytes(sizeof header, '\0');
-  std::memcpy(bytes.data(), &header, sizeof header);
+  std::string bytes(net_header_bytes, '\0');
+  std::memcpy(bytes.data(), &header, bytes.size());
   return bytes + frame;
 }
 

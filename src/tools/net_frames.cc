@@ -26,8 +26,8 @@ constexpr uint16_t first_port = 49152;
 constexpr uint16_t discard_port = 9;
 
 struct Ethernet {
-  MacAddress destination;
-  MacAddress source;
+  net::Mac destination;
+  net::Mac source;
   be16 type;
 };
 static_assert(sizeof(Ethernet) == ethernet_bytes);
@@ -146,17 +146,17 @@ Flow::Flow(const FlowOptions& options) : options_(options) {}
 uint32_t Flow::write(uint64_t sequence, std::span<std::byte> to) const {
   const uint32_t length = bytes(sequence);
   assert(to.size() >= net_header_bytes + length);
-  const NetHeader header = this->header(length);
-  memory::copy_in(to.data(), &header, sizeof header);
+  const port::Header header = this->header(length);
+  memory::copy_in(to.data(), &header, net_header_bytes);
   write_frame(sequence, to.subspan(net_header_bytes, length));
   return net_header_bytes + length;
 }
 
-NetHeader Flow::header(uint32_t bytes) const {
-  NetHeader header;
+port::Header Flow::header(uint32_t bytes) const {
+  port::Header header;
   if (!is_segmented(bytes)) return header;
-  header.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
-  header.gso_type = VIRTIO_NET_HDR_GSO_TCPV4;
+  header.flags = port::VIRTIO_NET_HDR_F_NEEDS_CSUM;
+  header.gso_type = port::VIRTIO_NET_HDR_GSO_TCPV4;
   header.hdr_len = static_cast<uint16_t>(tcp_end);
   header.gso_size = static_cast<uint16_t>(options_.mtu - sizeof(Ipv4) - sizeof(Tcp));
   header.csum_start = static_cast<uint16_t>(udp_at);
@@ -215,10 +215,10 @@ uint16_t flow_of_port(uint16_t big_endian_port) {
   return static_cast<uint16_t>(std::bit_cast<be16>(big_endian_port) - first_port);
 }
 
-void write_greeting(const MacAddress& source, std::span<std::byte> to) {
+void write_greeting(const net::Mac& source, std::span<std::byte> to) {
   std::array<std::byte, greeting_bytes> bytes{};
   Ethernet ethernet{.destination = {}, .source = source, .type = ethertype_local};
-  ethernet.destination.fill(0xff);
+  ethernet.destination.fill(std::byte{0xff});
   put(bytes, net_header_bytes, ethernet);
   memory::copy_in(to.data(), bytes.data(), bytes.size());
 }

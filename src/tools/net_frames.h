@@ -15,7 +15,8 @@
 #include <string_view>
 #include <vector>
 
-#include "ringway/tools/net_header.h"
+#include "ringway/device/net/config.h"
+#include "ringway/tools/net_driver.h"
 
 namespace ringway::tools {
 
@@ -47,8 +48,8 @@ struct FrameTag {
 };
 
 struct FlowOptions {
-  MacAddress source{};
-  MacAddress destination{};
+  net::Mac source{};
+  net::Mac destination{};
   uint64_t run = 0;
   uint16_t flow = 0;
   FrameSizes sizes = FrameSizes::all(64);
@@ -71,7 +72,7 @@ class Flow {
   [[nodiscard]] bool is_segmented(uint32_t bytes) const {
     return options_.segmented && bytes > options_.mtu + ethernet_bytes;
   }
-  [[nodiscard]] NetHeader header(uint32_t bytes) const;
+  [[nodiscard]] port::Header header(uint32_t bytes) const;
   void write_frame(uint64_t sequence, std::span<std::byte> frame) const;
   // Returns where the payload begins.
   size_t write_headers(std::span<std::byte> frame) const;
@@ -87,6 +88,6 @@ inline constexpr size_t flow_at = 34;
 [[nodiscard]] uint16_t flow_of_port(uint16_t big_endian_port);
 // To everybody, so that a switch learns where `source` is.
 inline constexpr uint32_t greeting_bytes = net_header_bytes + least_frame;
-void write_greeting(const MacAddress& source, std::span<std::byte> to);
+void write_greeting(const net::Mac& source, std::span<std::byte> to);
 
 }  // namespace ringway::tools

@@ -7,8 +7,10 @@
 namespace ringway::tools {
 namespace {
 
-const FlowOptions plain{
-    .source = {2, 0, 0, 0, 0, 1}, .destination = {2, 0, 0, 0, 0, 2}, .run = 0x1122'3344'5566'7788, .flow = 5};
+const FlowOptions plain{.source = {std::byte{2}, {}, {}, {}, {}, std::byte{1}},
+                        .destination = {std::byte{2}, {}, {}, {}, {}, std::byte{2}},
+                        .run = 0x1122'3344'5566'7788,
+                        .flow = 5};
 
 FlowOptions of_size(uint32_t bytes, bool segmented = false) {
   FlowOptions options{
@@ -22,13 +24,13 @@ FlowOptions of_size(uint32_t bytes, bool segmented = false) {
 struct Written {
   Written(const Flow& flow, uint64_t sequence) : all(net_header_bytes + flow.bytes(sequence)) {
     EXPECT_EQ(flow.write(sequence, all), all.size());
-    std::memcpy(static_cast<void*>(&header), all.data(), sizeof header);
+    std::memcpy(static_cast<void*>(&header), all.data(), net_header_bytes);
   }
   [[nodiscard]] std::span<const std::byte> frame() const { return std::span(all).subspan(net_header_bytes); }
   [[nodiscard]] unsigned byte(size_t at) const { return std::to_integer<unsigned>(frame()[at]); }
   [[nodiscard]] unsigned word(size_t at) const { return byte(at) << 8 | byte(at + 1); }
   std::vector<std::byte> all;
-  NetHeader header;
+  port::Header header;
 };
 
 unsigned checksum(std::span<const std::byte> bytes, unsigned total = 0) {
@@ -101,8 +103,8 @@ TEST(NetFrames, the_ip_header_is_right) {
 TEST(NetFrames, a_long_frame_is_left_to_the_device_to_segment_and_to_checksum) {
   const Flow flow(of_size(65536, true));
   Written written(flow, 9);
-  EXPECT_EQ(written.header.flags, VIRTIO_NET_HDR_F_NEEDS_CSUM);
-  EXPECT_EQ(written.header.gso_type, VIRTIO_NET_HDR_GSO_TCPV4);
+  EXPECT_EQ(written.header.flags, port::VIRTIO_NET_HDR_F_NEEDS_CSUM);
+  EXPECT_EQ(written.header.gso_type, port::VIRTIO_NET_HDR_GSO_TCPV4);
   EXPECT_EQ(written.header.hdr_len, 54);
   EXPECT_EQ(written.header.gso_size, 1460);
   EXPECT_EQ(written.header.csum_start, 34);

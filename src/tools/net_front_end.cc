@@ -15,19 +15,19 @@
 namespace ringway::tools {
 namespace {
 
-using vhost::bit;
-
 constexpr uint32_t mergeable_buffer = 2048;  // bytes
 // VIRTIO "Setting Up Receive Buffers": what a driver with segmentation offloads must have room for.
 constexpr uint32_t longest_segmented = 65550 + ethernet_bytes;
 constexpr uint32_t vlan_tag_bytes = 4;
+constexpr uint32_t config_bytes = offsetof(net::Config, speed);  // all that is read
 
-constexpr uint64_t segmentation = bit(VIRTIO_NET_F_CSUM) | bit(VIRTIO_NET_F_GUEST_CSUM) |
-                                  bit(VIRTIO_NET_F_HOST_TSO4) | bit(VIRTIO_NET_F_GUEST_TSO4);
+constexpr uint64_t segmentation =
+    vhost::bit(port::VIRTIO_NET_F_CSUM) | vhost::bit(port::VIRTIO_NET_F_GUEST_CSUM) |
+    vhost::bit(port::VIRTIO_NET_F_HOST_TSO4) | vhost::bit(port::VIRTIO_NET_F_GUEST_TSO4);
 
-MacAddress any_mac() {
+net::Mac any_mac() {
   const uint64_t number = any_seed();
-  MacAddress mac{0x02, 0x52, 0x57};  // locally administered
+  net::Mac mac{std::byte{0x02}, std::byte{0x52}, std::byte{0x57}};  // locally administered
   std::memcpy(mac.data() + 3, &number, 3);
   return mac;
 }
@@ -54,7 +54,7 @@ Result<> NetFrontEnd::negotiate() {
   if (options_.packed && !agreed.has_feature(VIRTIO_F_RING_PACKED))
     return refused("the back-end has no packed rings");
   format_ = ring::Format::of(agreed.features, false);
-  options_.mergeable = agreed.has_feature(VIRTIO_NET_F_MRG_RXBUF);
+  options_.mergeable = agreed.has_feature(port::VIRTIO_NET_F_MRG_RXBUF);
   options_.in_order = format_.in_order;
   options_.event_idx = format_.event_idx;
   options_.indirect = format_.indirect;
@@ -71,27 +71,29 @@ Result<> NetFrontEnd::negotiate() {
 }
 
 vhost::Agreement NetFrontEnd::wanted() const {
-  uint64_t features = bit(VIRTIO_F_VERSION_1) | bit(VIRTIO_NET_F_MAC) | bit(VIRTIO_NET_F_MTU);
-  if (options_.queues > 1) features |= bit(VIRTIO_NET_F_MQ);
+  uint64_t features = vhost::bit(VIRTIO_F_VERSION_1) | vhost::bit(port::VIRTIO_NET_F_MAC) |
+                      vhost::bit(port::VIRTIO_NET_F_MTU);
+  if (options_.queues > 1) features |= vhost::bit(port::VIRTIO_NET_F_MQ);
   if (options_.frame_bytes > mtu_ + ethernet_bytes + vlan_tag_bytes) features |= segmentation;
-  if (options_.packed) features |= bit(VIRTIO_F_RING_PACKED);
-  if (options_.mergeable) features |= bit(VIRTIO_NET_F_MRG_RXBUF);
-  if (options_.in_order) features |= bit(VIRTIO_F_IN_ORDER);
-  if (options_.indirect) features |= bit(VIRTIO_RING_F_INDIRECT_DESC);
-  if (options_.event_idx) features |= bit(VIRTIO_RING_F_EVENT_IDX);
+  if (options_.packed) features |= vhost::bit(VIRTIO_F_RING_PACKED);
+  if (options_.mergeable) features |= vhost::bit(port::VIRTIO_NET_F_MRG_RXBUF);
+  if (options_.in_order) features |= vhost::bit(VIRTIO_F_IN_ORDER);
+  if (options_.indirect) features |= vhost::bit(VIRTIO_RING_F_INDIRECT_DESC);
+  if (options_.event_idx) features |= vhost::bit(VIRTIO_RING_F_EVENT_IDX);
   return {.features = features,
-          .capabilities = bit(vhost::VHOST_USER_PROTOCOL_F_CONFIG) | bit(vhost::VHOST_USER_PROTOCOL_F_MQ)};
+          .capabilities =
+              vhost::bit(vhost::VHOST_USER_PROTOCOL_F_CONFIG) | vhost::bit(vhost::VHOST_USER_PROTOCOL_F_MQ)};
 }
 
 // Few network back-ends have a configuration space of their own: the front-end knows what was asked for.
 Result<> NetFrontEnd::read_config(const vhost::Agreement& agreed) {
   mac_ = any_mac();
   if (!agreed.has_capability(vhost::VHOST_USER_PROTOCOL_F_CONFIG)) return {};
-  const auto bytes = TRY(front_end_->session().read_config(0, sizeof(NetConfig)));
-  NetConfig config;
-  std::memcpy(static_cast<void*>(&config), bytes.data(), sizeof config);
-  if (agreed.has_feature(VIRTIO_NET_F_MAC)) mac_ = config.mac;
-  if (agreed.has_feature(VIRTIO_NET_F_MTU)) {
+  const auto bytes = TRY(front_end_->session().read_config(0, config_bytes));
+  net::Config config;
+  std::memcpy(static_cast<void*>(&config), bytes.data(), config_bytes);
+  if (agreed.has_feature(port::VIRTIO_NET_F_MAC)) mac_ = config.mac;
+  if (agreed.has_feature(port::VIRTIO_NET_F_MTU)) {
     mtu_ = config.mtu;
     if (mtu_ < 68) return violation("the MTU is smaller than an IPv4 packet may be", mtu_);
   }

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "ringway/device/net/config.h"
 #include "ringway/tools/front_end.h"
 #include "ringway/tools/net_driver.h"
 
@@ -39,7 +40,7 @@ class NetFrontEnd {
 
   // As they were negotiated.
   [[nodiscard]] const NetFrontEndOptions& options() const { return options_; }
-  [[nodiscard]] const MacAddress& mac() const { return mac_; }
+  [[nodiscard]] const net::Mac& mac() const { return mac_; }
   [[nodiscard]] uint32_t mtu() const { return mtu_; }
   // Frames beyond the MTU may be left to the device to be segmented, and may come.
   [[nodiscard]] bool segments() const { return segments_; }
@@ -71,7 +72,7 @@ class NetFrontEnd {
   NetFrontEndOptions options_;
   std::unique_ptr<FrontEnd> front_end_;
   ring::Format format_;
-  MacAddress mac_{};
+  net::Mac mac_{};
   uint32_t mtu_ = 1500;
   bool segments_ = false;
   std::vector<Pair> pairs_;

@@ -82,7 +82,7 @@ class Case(unittest.TestCase):
         """Until so many packets have come back; then what testpmd counted."""
         driver.tell(f"set txpkts {sizes}")
         driver.tell("clear port stats all", "cleared")
-        driver.start(tx_first=True)
+        driver.start(tx_first=1)
         self.wait_for(driver, packets)
         return driver.stop()
 
@@ -147,7 +147,7 @@ class DpdkConnection(Case):
         process = self.serve()
         with self.drive() as driver:
             driver.ready()
-            driver.start(tx_first=True)
+            driver.start(tx_first=1)
             self.wait_for(driver, 1000)
             driver.process.kill()
         with self.drive(packed_vq=1) as driver:

@@ -21,9 +21,9 @@ class Testpmd:
     """Runs inside `with`. `vdevs` are the ports; everything else is what testpmd is told."""
 
     def __init__(self, vdevs, queues=1, cpu=None, main_cpu=None, memory=256, options=(), wait=30):
-        """`cpu` is for the forwarding thread, `main_cpu` for the one that takes commands; none: not pinned."""
+        """`cpu` is for the forwarding thread, `main_cpu` for the one that takes commands; none: any."""
         prefix = f"ringway{time.monotonic_ns()}-{next(_prefixes)}"
-        places = f"0@{main_cpu},1@{cpu}" if cpu is not None else "(0,1)@0-1" if main_cpu is None else f"(0,1)@{main_cpu}"
+        places = "0,1" if cpu is None else f"0@{main_cpu},1@{cpu}"
         # Line by line, or answers would come long after the prompt that follows them.
         self.command = ["stdbuf", "-oL", PROGRAM or "dpdk-testpmd", f"--lcores={places}", "--no-huge", "-m", str(memory),
                         "--no-pci", f"--file-prefix={prefix}", "--no-telemetry", "--force-max-simd-bitwidth=512",
@@ -74,9 +74,10 @@ class Testpmd:
         self.process.stdin.flush()
         return self.ready(expected)
 
-    def start(self, mode="io", tx_first=False):
+    def start(self, mode="io", tx_first=0):
+        """`tx_first`: so many bursts of 32 packets are sent on each queue before forwarding begins."""
         self.tell(f"set fwd {mode}", "packet forwarding mode")
-        self.tell("start tx_first" if tx_first else "start", "packets/burst")
+        self.tell(f"start tx_first {tx_first}" if tx_first else "start", "packets/burst")
 
     def statistics(self, port=0):
         """Counters of a port since the last `clear port stats all`, and packets per second since the last call."""
