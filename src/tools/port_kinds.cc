@@ -9,9 +9,15 @@
 
 #include "ringway/device/port/loop.h"
 #include "ringway/device/port/null.h"
+#include "ringway/device/port/tap.h"
 
 namespace ringway::tools {
 namespace {
+
+Parsed<std::unique_ptr<port::Port>> opened(Result<std::unique_ptr<port::Port>> port) {
+  if (!port) return std::unexpected(port.error().to_string());
+  return *std::move(port);
+}
 
 Parsed<std::unique_ptr<port::Port>> open_null_port(const PortText& text, uint16_t) {
   const auto send = text.number("send", port::min_frame, port::max_frame, 0);
@@ -21,12 +27,22 @@ Parsed<std::unique_ptr<port::Port>> open_null_port(const PortText& text, uint16_
 
 Parsed<std::unique_ptr<port::Port>> open_loop_port(const PortText&, uint16_t) { return port::open_loop(); }
 
+Parsed<std::unique_ptr<port::Port>> open_tap_port(const PortText& text, uint16_t pairs) {
+  if (text.has("name") == text.has("fd")) return std::unexpected("exactly one of name and fd is needed");
+  const auto fd = text.number("fd", 0, INT32_MAX, 0);
+  if (!fd) return std::unexpected(fd.error());
+  port::TapOptions options{.name = text.text("name"), .fd = {}, .pairs = pairs};
+  if (text.has("fd")) options.fd = UniqueFd(static_cast<int>(*fd));
+  return opened(port::open_tap(std::move(options)));
+}
+
 }  // namespace
 
 std::span<const PortKind> port_kinds() {
   static const auto kinds = std::to_array<PortKind>({
       {"loop", {}, open_loop_port},
       {"null", {"send"}, open_null_port},
+      {"tap", {"name", "fd"}, open_tap_port},
   });
   return kinds;
 }
