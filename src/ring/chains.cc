@@ -11,6 +11,7 @@ namespace {
 // of it. One block per ring entry up to rings of 2048, fewer but always some for larger ones.
 constexpr uint64_t max_block_bytes = uint64_t{64} << 20;
 constexpr uint64_t smallest_page = 4096;
+constexpr size_t cache_line = 64;  // bytes
 
 // Word by word: they have just been written so, and a load of both words at once would wait for the stores.
 void copy(std::span<const iovec> pieces, iovec* to) {
@@ -19,6 +20,14 @@ void copy(std::span<const iovec> pieces, iovec* to) {
     __asm__ volatile("" ::: "memory");
     to->iov_len = piece.iov_len;
     ++to;
+  }
+}
+
+// Of a buffer that is only written: a header, and what follows it.
+void prefetch_begin(const iovec& piece) {
+  memory::prefetch_for_store(piece.iov_base);
+  if (piece.iov_len > cache_line) {
+    memory::prefetch_for_store(static_cast<const std::byte*>(piece.iov_base) + cache_line);
   }
 }
 
@@ -69,7 +78,11 @@ void Chains::make_ready(uint16_t index, const Gatherer& gathered, uint32_t descr
     slot.spilled = true;
     slot.place[0].iov_base = std::exchange(scratch_, new_block());
   }
-  if (slot.readable > 0) __builtin_prefetch(pieces[0].iov_base);
+  if (slot.readable > 0) {
+    __builtin_prefetch(pieces[0].iov_base);
+  } else {
+    prefetch_begin(pieces[0]);
+  }
   ready_[end_ready_++] = &slot;
 }
 
@@ -113,19 +126,11 @@ uint32_t Chains::drop_ready() {
 
 void Chains::abandon(Slot& slot) {
   end(slot);
-  for (; order_ != nullptr && order_begin_ != order_end_; ++order_begin_) {
-    Slot& waiting = slots_[order_[order_begin_ % size_]];
+  for (; order_ != nullptr && ordered_ > 0; order_begin_ = behind(order_begin_), --ordered_) {
+    Slot& waiting = slots_[order_[order_begin_]];
     if (waiting.state == Slot::done) end(waiting);
   }
   order_ = nullptr;
-}
-
-Slot* Chains::oldest_done() {
-  if (order_begin_ == order_end_) return nullptr;
-  Slot& slot = slots_[order_[order_begin_ % size_]];
-  if (slot.state != Slot::done) return nullptr;
-  ++order_begin_;
-  return &slot;
 }
 
 void Chains::set_view(memory::View view) {

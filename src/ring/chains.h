@@ -46,8 +46,11 @@ class Chains {
     slot.generation = current_;
     ++generations_[current_].in_flight;
     ++in_flight_;
-    if (order_ != nullptr) [[unlikely]]
-      order_[order_end_++ % size_] = slot.index;
+    if (order_ != nullptr) [[unlikely]] {
+      order_[order_end_] = slot.index;
+      order_end_ = behind(order_end_);
+      ++ordered_;
+    }
     return Chain(slot);
   }
   // Forgets what is ready: it is walked again when it is wanted. Returns the ring entries that it takes.
@@ -66,7 +69,10 @@ class Chains {
   void abandon(Slot& slot);
   // The same as end() for the chain that was popped last and is not to count as popped.
   void take_back(Slot& slot) {
-    if (order_ != nullptr) --order_end_;
+    if (order_ != nullptr) {
+      order_end_ = (order_end_ == 0 ? size_ : order_end_) - 1;
+      --ordered_;
+    }
     end(slot);
   }
   [[nodiscard]] bool in_order() const { return order_ != nullptr; }
@@ -75,7 +81,14 @@ class Chains {
     slot.state = Slot::done;
     slot.written = written;
   }
-  Slot* oldest_done();
+  Slot* oldest_done() {
+    if (ordered_ == 0) return nullptr;
+    Slot& slot = slots_[order_[order_begin_]];
+    if (slot.state != Slot::done) return nullptr;
+    order_begin_ = behind(order_begin_);
+    --ordered_;
+    return &slot;
+  }
 
   void set_view(memory::View view);
   [[nodiscard]] const std::optional<memory::Translation>& missing() const { return missing_; }
@@ -95,6 +108,8 @@ class Chains {
     slot.spilled = false;
     slot.state = Slot::free;
   }
+  // In the ring of `order_`: no division, for it is done for every chain.
+  [[nodiscard]] uint32_t behind(uint32_t position) const { return position + 1 == size_ ? 0 : position + 1; }
   [[nodiscard]] iovec* new_block();
   void free_block(iovec* block);
 
@@ -108,8 +123,9 @@ class Chains {
   std::array<Slot*, look_ahead> ready_{};
   Slot* slots_ = nullptr;      // one per ring entry
   uint16_t* order_ = nullptr;  // in order: indices of the popped chains, a ring of `size_`
-  uint64_t order_begin_ = 0;
-  uint64_t order_end_ = 0;
+  uint32_t order_begin_ = 0;
+  uint32_t order_end_ = 0;
+  uint32_t ordered_ = 0;  // chains from begin to end
   iovec* scratch_ =
       nullptr;  // the block that is gathered into; given away when a chain does not fit its slot
   iovec* free_blocks_ = nullptr;
