@@ -23,6 +23,9 @@ class QueueLoop {
   // The driver broke the rules of this device beyond what a status can say: the ring stops until it is set up
   // again. `chain` ends unanswered.
   virtual void fail(ring::Chain chain, Error error) = 0;
+  // Processes what has become available since the last turn, for a queue that cannot wait for its next one.
+  // False: there is nothing, or this queue's own turn is going on.
+  virtual bool take_available() { return false; }
   [[nodiscard]] virtual loop::Loop& worker() = 0;
   [[nodiscard]] virtual uint16_t index() const = 0;      // of the queue in the device
   [[nodiscard]] virtual uint32_t ring_size() const = 0;  // entries

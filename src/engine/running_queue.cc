@@ -140,6 +140,11 @@ void RunningQueue::fail(ring::Chain chain, Error error) {
   if (!in_poll_) worker_.at_end_of_turn(*this);
 }
 
+bool RunningQueue::take_available() {
+  if (in_poll_ || state_ != State::running) return false;
+  return std::visit([this](auto& ring) { return process_available(ring); }, ring_) > 0;
+}
+
 void RunningQueue::abandon(ring::Chain chain) {
   std::visit([&](auto& ring) { ring.abandon(std::move(chain)); }, ring_);
 }

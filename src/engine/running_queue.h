@@ -64,6 +64,7 @@ class RunningQueue final : public QueueLoop, private loop::Source, private loop:
   void complete(ring::Chain chain, uint32_t written) override;
   void give_back(ring::Chain chain) override;
   void fail(ring::Chain chain, Error error) override;
+  bool take_available() override;
   [[nodiscard]] loop::Loop& worker() override { return worker_; }
   [[nodiscard]] uint16_t index() const override { return setup_.index; }
   [[nodiscard]] uint32_t ring_size() const override { return size_; }

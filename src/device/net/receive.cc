@@ -136,6 +136,15 @@ ReceiveQueue::Plan ReceiveQueue::plan(uint64_t bytes) const {
   return {all_are_here ? Plan::never : Plan::not_now};
 }
 
+// What the driver has made available since our last turn counts too: a sender may be faster than our turns.
+ReceiveQueue::Plan ReceiveQueue::plan_with_more(uint64_t bytes) {
+  return_short_buffers();
+  const Plan plan = this->plan(bytes);
+  if (plan.outcome != Plan::not_now || !loop_.take_available()) return plan;
+  return_short_buffers();
+  return this->plan(bytes);
+}
+
 port::Header ReceiveQueue::header_for(const port::Offload& offload, uint32_t chains,
                                       const HashResult& hash) const {
   port::Header header = to_driver(offload, big_endian_);
@@ -207,8 +216,7 @@ bool ReceiveQueue::take(const port::Frame& frame, const Looked& looked) {
     shared_.drops.count(Drop::unfinished);
     return true;
   }
-  return_short_buffers();
-  const Plan plan = this->plan(header_ + frame.length);
+  const Plan plan = plan_with_more(header_ + frame.length);
   if (plan.outcome == Plan::not_now) return starve();
   if (plan.outcome == Plan::never) {
     shared_.drops.count(Drop::never_fits);
@@ -229,6 +237,7 @@ bool ReceiveQueue::take(const port::Frame& frame, const Looked& looked) {
 
 std::span<const iovec> ReceiveQueue::reserve(uint32_t bytes) {
   return_short_buffers();
+  if (waiting() == 0 && loop_.take_available()) return_short_buffers();
   reserved_.clear();
   scratch_reserved_ = !rules().blind();
   if (scratch_reserved_) return reserve_scratch();

@@ -58,6 +58,7 @@ class ReceiveQueue final : public engine::Queue, public port::Receiver {
   [[nodiscard]] uint64_t room_of(uint32_t number) const { return at(number).writer().remaining(); }
   void return_short_buffers();
   [[nodiscard]] Plan plan(uint64_t bytes) const;
+  Plan plan_with_more(uint64_t bytes);
   [[nodiscard]] port::Header header_for(const port::Offload& offload, uint32_t chains,
                                         const HashResult& hash) const;
   const Rules& rules();
