@@ -45,6 +45,10 @@ class Model {
   // vhost-user "Ring states": a ring that is started and disabled is processed without side effects. True:
   // this queue runs then, with QueueLoop::enabled() false. False: whatever it could do would be one.
   [[nodiscard]] virtual bool runs_disabled(uint16_t queue) const { return (void)queue, false; }
+  // Chains of a queue are used in the order in which they were available. Then a split ring that is to begin
+  // at 0 though it has a used index is one whose back-end has gone without telling its base, and it goes on
+  // at the used index: front-ends that live on (DPDK's virtio-user) know no better.
+  [[nodiscard]] virtual bool uses_in_order() const { return false; }
 
   // Requests that only network devices have (NET_SET_MTU, SEND_RARP). The MTU is 68 to 65535.
   [[nodiscard]] virtual bool takes_mtu() const { return false; }

@@ -88,6 +88,13 @@ uint64_t RingConfig::device_bytes(uint32_t size, const Format& format) {
   return entries_at + uint64_t{size} * used_entry_bytes + (format.event_idx ? 2 : 0);
 }
 
+void RingConfig::resume_at_used_index() {
+  if (format.packed || base.avail != 0) return;
+  uint16_t used = 0;
+  memory::copy_out(&used, device.data() + index_at, sizeof used);
+  base.avail = ByteOrder(format.big_endian)(used);
+}
+
 Result<> RingConfig::validate() const {
   TRY(check_size(size, format));
   if (format.packed && format.big_endian) return refused("packed rings are little-endian");
