@@ -111,7 +111,9 @@ class DpdkPaths(Case):
             chosen = re.findall(r"using (.*) path on port", driver.ready())
             self.assertEqual(sorted(chosen), sorted([receives, transmits]))
             self.assert_nothing_lost(self.circulate(driver, 2000 * queues), queues)
-            if "vectorized" not in features:  # those take one segment only
+            # Vectorized paths take one segment only. And in a packed ring the driver marks the header of a frame of several
+            # segments as device-writable (22.11 to today), which breaks the ring: docs/conformance.md.
+            if "vectorized" not in features and "packed_vq" not in features:
                 self.assert_nothing_lost(self.circulate(driver, 2000 * queues, sizes="70,300,1000"), queues)
 
 
