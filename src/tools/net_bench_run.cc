@@ -63,7 +63,7 @@ class NetBench {
 
   void make_jobs() {
     const uint16_t queues = options_.front_end.queues;
-    if (options_.window == 0) options_.window = room();
+    if (options_.window == 0) options_.window = receiving().room_for(options_.sizes.largest());
     if (is_ping()) options_.window = 1;
     std::vector<Drive::Part> parts;
     for (uint16_t queue = 0; queue < queues; ++queue) {
@@ -80,14 +80,6 @@ class NetBench {
     options_.run.complete(queues);
     drive_ = std::make_unique<Drive>(std::move(parts), options_.run.drive());
     watch_.look_after(*drive_, options_.run, [this] { return trouble(); });
-  }
-
-  // Frames for which a receive queue has buffers.
-  [[nodiscard]] uint32_t room() const {
-    const NetFrontEndOptions& to = receiving().options();
-    const uint32_t with_header = net_header_bytes + options_.sizes.largest();
-    const uint32_t buffers = (with_header + to.buffer_bytes - 1) / to.buffer_bytes;
-    return std::max(to.ring_size / buffers, 1U);
   }
 
   [[nodiscard]] std::vector<const Signal*> calls(uint16_t queue) const {

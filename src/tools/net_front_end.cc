@@ -21,9 +21,11 @@ constexpr uint32_t longest_segmented = 65550 + ethernet_bytes;
 constexpr uint32_t vlan_tag_bytes = 4;
 constexpr uint32_t config_bytes = offsetof(net::Config, speed);  // all that is read
 
-constexpr uint64_t segmentation =
-    vhost::bit(port::VIRTIO_NET_F_CSUM) | vhost::bit(port::VIRTIO_NET_F_GUEST_CSUM) |
-    vhost::bit(port::VIRTIO_NET_F_HOST_TSO4) | vhost::bit(port::VIRTIO_NET_F_GUEST_TSO4);
+// Leaving it to the device, and taking it over.
+constexpr uint64_t host_segments =
+    vhost::bit(port::VIRTIO_NET_F_CSUM) | vhost::bit(port::VIRTIO_NET_F_HOST_TSO4);
+constexpr uint64_t guest_segments =
+    vhost::bit(port::VIRTIO_NET_F_GUEST_CSUM) | vhost::bit(port::VIRTIO_NET_F_GUEST_TSO4);
 
 net::Mac any_mac() {
   const uint64_t number = any_seed();
@@ -59,7 +61,8 @@ Result<> NetFrontEnd::negotiate() {
   options_.event_idx = format_.event_idx;
   options_.indirect = format_.indirect;
   options_.own_header = options_.own_header || format_.indirect;
-  segments_ = (agreed.features & segmentation) == segmentation;
+  segments_ = (agreed.features & host_segments) == host_segments;
+  takes_segments_ = (agreed.features & guest_segments) == guest_segments;
   TRY(read_config(agreed));
   if (options_.frame_bytes > mtu_ + ethernet_bytes + vlan_tag_bytes && !segments_) {
     return refused("the back-end neither has so large an MTU nor segments frames", options_.frame_bytes);
@@ -74,7 +77,8 @@ vhost::Agreement NetFrontEnd::wanted() const {
   uint64_t features = vhost::bit(VIRTIO_F_VERSION_1) | vhost::bit(port::VIRTIO_NET_F_MAC) |
                       vhost::bit(port::VIRTIO_NET_F_MTU);
   if (options_.queues > 1) features |= vhost::bit(port::VIRTIO_NET_F_MQ);
-  if (options_.frame_bytes > mtu_ + ethernet_bytes + vlan_tag_bytes) features |= segmentation;
+  if (options_.frame_bytes > mtu_ + ethernet_bytes + vlan_tag_bytes)
+    features |= host_segments | guest_segments;
   if (options_.packed) features |= vhost::bit(VIRTIO_F_RING_PACKED);
   if (options_.mergeable) features |= vhost::bit(port::VIRTIO_NET_F_MRG_RXBUF);
   if (options_.in_order) features |= vhost::bit(VIRTIO_F_IN_ORDER);
@@ -102,7 +106,8 @@ Result<> NetFrontEnd::read_config(const vhost::Agreement& agreed) {
 
 Result<> NetFrontEnd::share_memory() {
   if (options_.buffer_bytes == 0) {
-    const uint32_t longest = segments_ ? longest_segmented : std::max(options_.frame_bytes, uint32_t{1518});
+    const uint32_t longest =
+        takes_segments_ ? longest_segmented : std::max(options_.frame_bytes, uint32_t{1518});
     options_.buffer_bytes = options_.mergeable ? mergeable_buffer : net_header_bytes + longest;
   }
   const NetRingOptions transmit{.ring_size = options_.ring_size,
@@ -133,6 +138,12 @@ Result<> NetFrontEnd::start_pairs() {
     pair.receiver->publish();
   }
   return {};
+}
+
+uint32_t NetFrontEnd::room_for(uint32_t bytes) const {
+  const uint32_t buffers = (net_header_bytes + bytes + options_.buffer_bytes - 1) / options_.buffer_bytes;
+  const uint32_t descriptors = buffers * pairs_.front().receiver->options().descriptors();
+  return std::max(options_.ring_size / descriptors, 1U);
 }
 
 std::vector<const Signal*> NetFrontEnd::call_signals(uint16_t queue) const {

@@ -42,8 +42,10 @@ class NetFrontEnd {
   [[nodiscard]] const NetFrontEndOptions& options() const { return options_; }
   [[nodiscard]] const net::Mac& mac() const { return mac_; }
   [[nodiscard]] uint32_t mtu() const { return mtu_; }
-  // Frames beyond the MTU may be left to the device to be segmented, and may come.
+  // Frames beyond the MTU may be left to the device to be segmented.
   [[nodiscard]] bool segments() const { return segments_; }
+  // Frames of so many bytes for which a receive queue has buffers; at least 1.
+  [[nodiscard]] uint32_t room_for(uint32_t bytes) const;
   [[nodiscard]] pid_t pid() const { return front_end_->pid(); }
   [[nodiscard]] const std::string& program() const { return front_end_->program(); }
 
@@ -75,6 +77,7 @@ class NetFrontEnd {
   net::Mac mac_{};
   uint32_t mtu_ = 1500;
   bool segments_ = false;
+  bool takes_segments_ = false;  // frames beyond the MTU may come
   std::vector<Pair> pairs_;
 };
 

@@ -10,8 +10,8 @@ class BenchNetCase(peers.Case):
     def serve(self, port="loop", *options):
         return self.start(peers.RINGWAY, "serve", "net", f"--socket-path={self.socket}", f"--port={port}", *options)
 
-    def bench(self, *options, status=0):
-        result = self.json_of("bench", "net", self.socket, "--runtime=0.3", "--warmup=0", *options, status=status)
+    def bench(self, *options, status=0, seconds=0.3):
+        result = self.json_of("bench", "net", self.socket, f"--runtime={seconds}", "--warmup=0", *options, status=status)
         self.assertEqual(result["errors"], [])
         return result
 
@@ -80,10 +80,20 @@ class BenchNet(BenchNetCase):
         self.assertLessEqual(latency["percentiles"]["50"], latency["percentiles"]["99"])
         self.assertEqual(result["options"]["window"], 1)
 
-    def test_large_frames_that_are_left_to_be_segmented(self):
-        self.serve()
-        for options in ((), ("--no-mergeable", "--ring-size=64")):
+    def test_large_frames(self):
+        self.serve("loop", "--mtu=65535")
+        for options in ((), ("--no-mergeable", "--buffer=66000", "--ring-size=64")):
             self.check_rings("--size=64k", *options)
+
+    def test_frames_that_are_left_to_be_segmented(self):
+        self.serve("null")
+        result = self.bench("--mode=tx", "--size=64k")
+        self.assertGreater(result["sent"]["packets"], 100)
+        self.assertEqual(result["sent"]["bytes"], 65536 * result["sent"]["packets"])
+
+    def test_frames_that_nobody_would_segment(self):
+        self.serve("loop")
+        self.assert_fails("neither has so large an MTU nor segments", "bench", "net", self.socket, "--mode=loop", "--size=64k")
 
     def test_transmitting_to_nowhere(self):
         process = self.serve("null")
@@ -102,7 +112,7 @@ class BenchNet(BenchNetCase):
 
     def test_frames_that_never_come_back_are_lost(self):
         self.serve("null")
-        result = self.bench("--mode=loop", "--verify", "--runtime=1.5", status=1)
+        result = self.bench("--mode=loop", "--verify", seconds=1.5, status=1)
         account = result["account"]
         self.assertGreater(account["lost"], 0)
         self.assertEqual(account["lost"], account["sent"])
