@@ -9,7 +9,7 @@ namespace {
 
 // Room for the pieces of long chains, per ring; address space, which becomes memory when a driver makes use
 // of it. One block per ring entry up to rings of 2048, fewer but always some for larger ones.
-constexpr uint64_t max_block_bytes = uint64_t{64} << 20;
+constexpr uint64_t max_block_bytes = uint64_t{128} << 20;
 constexpr uint64_t smallest_page = 4096;
 
 // Word by word: they have just been written so, and a load of both words at once would wait for the stores.
@@ -28,7 +28,7 @@ Result<Chains> Chains::create(uint32_t size, bool in_order, memory::View view) {
   Chains chains;
   chains.size_ = size;
   chains.max_pieces_ = std::max(size, max_chain_pieces);
-  const uint64_t block_bytes = uint64_t{chains.max_pieces_} * sizeof(iovec);
+  const uint64_t block_bytes = uint64_t{chains.max_pieces_} * 2 * sizeof(iovec);
   const uint64_t blocks = std::min<uint64_t>(uint64_t{size} + 1, max_block_bytes / block_bytes);
   const uint64_t slot_bytes = uint64_t{size} * sizeof(Slot);
   const uint64_t order_bytes =
@@ -41,7 +41,7 @@ Result<Chains> Chains::create(uint32_t size, bool in_order, memory::View view) {
   chains.slots_ = reinterpret_cast<Slot*>(base);
   if (in_order) chains.order_ = reinterpret_cast<uint16_t*>(base + slot_bytes);
   chains.fresh_blocks_ = reinterpret_cast<iovec*>(base + slot_bytes + order_bytes);
-  chains.end_of_blocks_ = chains.fresh_blocks_ + blocks * chains.max_pieces_;
+  chains.end_of_blocks_ = chains.fresh_blocks_ + blocks * chains.max_pieces_ * 2;
   chains.scratch_ = chains.new_block();
   chains.table_room_.resize(uint64_t{chains.max_pieces_} * descriptor_bytes / smallest_page + 2);
   chains.generations_.push_back({.view = view});
@@ -69,6 +69,8 @@ void Chains::make_ready(uint16_t index, const Gatherer& gathered, uint32_t descr
     slot.spilled = true;
     slot.place[0].iov_base = std::exchange(scratch_, new_block());
   }
+  if (log_ != nullptr) [[unlikely]]
+    log_->keep(slot, beside(slot));
   if (slot.readable > 0) __builtin_prefetch(pieces[0].iov_base);
   ready_[end_ready_++] = &slot;
 }
@@ -142,11 +144,16 @@ void Chains::set_view(memory::View view) {
   generations_[current_].view = view_;
 }
 
+void Chains::set_log(std::unique_ptr<RingLog> log) {
+  assert(log_ != nullptr || log == nullptr || in_flight_ == 0);
+  log_ = std::move(log);
+}
+
 iovec* Chains::new_block() {
   if (free_blocks_ != nullptr)
     return std::exchange(free_blocks_, static_cast<iovec*>(free_blocks_->iov_base));
   if (fresh_blocks_ == end_of_blocks_) return nullptr;
-  return std::exchange(fresh_blocks_, fresh_blocks_ + max_pieces_);
+  return std::exchange(fresh_blocks_, fresh_blocks_ + size_t{max_pieces_} * 2);
 }
 
 void Chains::free_block(iovec* block) {
