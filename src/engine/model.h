@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "ringway/base/result.h"
 #include "ringway/engine/queue_loop.h"
@@ -39,6 +40,20 @@ class Model {
 
   // Worker's thread. The QueueLoop outlives what is returned.
   virtual std::unique_ptr<Queue> start_queue(QueueLoop& loop) = 0;
+
+  // The first queue is about to start, which an error prevents; the last one has stopped (vhost-user
+  // "Suspended device state"): the disk, say, may be another process's next.
+  virtual Result<> resume() { return {}; }
+  virtual void suspend() {}
+
+  // What a driver has set and another back-end must know to go on in its place, beside features, rings and
+  // configuration space (vhost-user "Migrating back-end state"), as bytes with a version of their own; at
+  // most 1 MiB. All queues are stopped. To load is all or nothing: what is wrong with it changes nothing.
+  [[nodiscard]] virtual std::vector<std::byte> save_state() const { return {}; }
+  virtual Result<> load_state(std::span<const std::byte> state) {
+    if (!state.empty()) return refused("device state is not known", state.size());
+    return {};
+  }
 
   // All queues are stopped; forget everything that the driver has set.
   virtual void reset() {}

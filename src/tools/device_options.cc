@@ -15,10 +15,13 @@ std::span<const Option<DeviceOptions>> device_option_table() {
       {"null", "serve SIZE bytes that forget what is written", &D::null, true},
       {"read-only", "refuse whatever would change the disk", &D::read_only},
       {"direct", "bypass the page cache of this machine (O_DIRECT)", &D::direct},
+      {"lock-while-running", "lock the disk only while a guest uses it, so that another process may be next",
+       &D::lock_while_running},
       {"queues", "offer N queues, 1 to 256", &D::queues},
       {"serial", "the identity that the driver is told, at most 20 bytes", &D::serial},
       {"inband-notifications", "offer kicks and calls as messages, for front-ends without eventfds",
        &D::inband_notifications},
+      {"postcopy", "offer migration by postcopy, in place of memory slots", &D::postcopy},
   });
   return table;
 }

@@ -22,9 +22,11 @@ struct DeviceOptions {
   uint64_t null = 0;    // bytes
   bool read_only = false;
   bool direct = false;
+  bool lock_while_running = false;
   uint64_t queues = 1;
   std::string serial;
   bool inband_notifications = false;
+  bool postcopy = false;
 };
 
 // What the whole process shares.

@@ -10,7 +10,9 @@ namespace {
 Result<std::unique_ptr<backing::Backing>> open_backing(const DeviceOptions& options) {
   if (options.memory > 0) return backing::open_memory(options.memory, options.read_only);
   if (options.null > 0) return backing::open_null(options.null, options.read_only);
-  return backing::open_file(options.blk_file, {.read_only = options.read_only, .direct = options.direct});
+  return backing::open_file(options.blk_file, {.read_only = options.read_only,
+                                               .direct = options.direct,
+                                               .lock_while_running = options.lock_while_running});
 }
 
 // Without one of its own a disk is known by the name of its file.
@@ -33,7 +35,9 @@ Result<std::unique_ptr<ServedDevice>> ServedDevice::open(const DeviceOptions& op
 ServedDevice::ServedDevice(DeviceOptions options, std::unique_ptr<blk::Blk> blk, engine::Workers& workers)
     : options_(std::move(options)),
       blk_(std::move(blk)),
-      engine_(*blk_, workers, {.offer_inband_notifications = options_.inband_notifications}) {}
+      engine_(*blk_, workers,
+              {.offer_inband_notifications = options_.inband_notifications,
+               .offer_postcopy = options_.postcopy}) {}
 
 Result<> ServedDevice::attach(user::Listener& listener) {
   if (!options_.socket_path.empty()) return listener.listen(options_.socket_path, *this);

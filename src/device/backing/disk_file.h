@@ -13,6 +13,9 @@ struct DiskFile {
 
   // Bytes, now.
   [[nodiscard]] Result<uint64_t> size() const;
+  // Locks against other processes that use the disk, with lock_while_running; open() does without it.
+  [[nodiscard]] Result<> lock() const;
+  void unlock() const;
   // A file description of its own, so that it hears of every failed write-back for itself (see FileLane).
   [[nodiscard]] Result<UniqueFd> reopen(bool direct) const;
 

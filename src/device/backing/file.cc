@@ -1,5 +1,8 @@
 #include "ringway/device/backing/file.h"
 
+#include <unistd.h>
+
+#include "ringway/base/log.h"
 #include "ringway/device/backing/disk_file.h"
 #include "ringway/device/backing/file_lane.h"
 
@@ -21,6 +24,28 @@ class FileBacking final : public Backing {
     const uint64_t size = TRY(file_.size());
     const uint64_t capacity = size - size % sector_size;
     return capacity_.exchange(capacity) != capacity;
+  }
+
+  Result<> flush_now() override {
+    if (::fdatasync(file_.fd.get()) == 0) return {};
+    failed_ = true;
+    return os_failure("cannot write the disk back");
+  }
+
+  Result<> resume() override {
+    if (!file_.options.lock_while_running) return {};
+    TRY(file_.lock());
+    TRY(refresh());
+    return {};
+  }
+
+  // The next one may be on another machine, which sees what is on the medium.
+  void suspend() override {
+    if (!file_.options.lock_while_running) return;
+    if (!read_only_) {
+      if (auto flushed = flush_now(); !flushed) log::warning("{}", flushed.error().to_string());
+    }
+    file_.unlock();
   }
 
  private:

@@ -11,6 +11,9 @@ namespace ringway::backing {
 struct FileOptions {
   bool read_only = false;
   bool direct = false;  // past the page cache (O_DIRECT)
+  // The disk is locked only from Backing::resume to Backing::suspend, so that a second process may have it
+  // open already, and go on with it when this one has stopped.
+  bool lock_while_running = false;
 };
 
 // Refuses everything that is neither file nor block device, and a file that somebody else writes (or, unless
