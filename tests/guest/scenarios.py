@@ -3,6 +3,7 @@
 import json
 
 from lab import MIB
+from migration import Journey
 
 SCENARIOS = {}
 
@@ -310,3 +311,55 @@ def counter():
     """A function that returns 1, then 2, ..."""
     numbers = iter(range(1, 1000))
     return lambda: next(numbers)
+
+
+# ---- migration: each site has a QEMU and a back-end of its own; the disk is one file
+
+
+def journey(lab, moves, *, queues=1, words="", serve_options=(), **options):
+    """Boots a guest that writes all the time, moves it as `moves` say, and checks what it wrote."""
+    lab.only_ringway("does not leave its disk to another process")
+    trip = Journey(lab, queues=queues, serve_options=serve_options, append=words, **options)
+    trip.go(moves)
+    lab.check_disk("live")
+    lab.check_disk()
+
+
+def precopy(trip):
+    trip.move()
+
+
+@scenario
+def migrate(lab):
+    """precopy from one host to another, the guest writing all the time"""
+    journey(lab, [precopy], words="lab.split")
+
+
+@scenario
+def migrate_packed(lab):
+    """the same with packed rings and two queues"""
+    journey(lab, [precopy], queues=2, words="lab.packed", disk_options=",packed=on")
+
+
+@scenario
+def migrate_there_and_back(lab):
+    """from A to B, and back to the first back-end, which has waited"""
+    journey(lab, [precopy, precopy], words="lab.split")
+
+
+@scenario
+def migrate_aborted(lab):
+    """given up half way, the guest goes on where it was; then it moves after all"""
+    journey(lab, [lambda trip: trip.give_up(), precopy], words="lab.split")
+
+
+@scenario
+def migrate_postcopy(lab):
+    """the guest moves first and its memory follows"""
+    journey(lab, [lambda trip: trip.move(postcopy=True)], words="lab.split", serve_options=["--postcopy"])
+
+
+@scenario
+def migrate_iommu(lab):
+    """precopy behind a virtual IOMMU: the log is of guest-physical pages"""
+    journey(lab, [precopy], words="lab.split intel_iommu=on", **IOMMU)
