@@ -43,6 +43,20 @@ Result<UniqueFd> make_sealed_file(uint64_t bytes) {
   return file;
 }
 
+// Without an in-flight area nobody knows what is between the requests that were taken and those that were
+// answered: they would never be done, or be done twice.
+Result<> check_nothing_between(const ring::RingConfig& config) {
+  const ring::RingBase& base = config.base;
+  if (config.format.packed) {
+    if (base.avail == base.used && base.avail_wrap == base.used_wrap) return {};
+    return refused("ring has requests in flight that no in-flight area tells of", base.avail);
+  }
+  const ring::ByteOrder order(config.format.big_endian);
+  const auto used = order.load<uint16_t>(config.device.data() + ring::index_at);
+  if (used == base.avail) return {};
+  return refused("ring begins elsewhere than at its used index, and no in-flight area tells why", used);
+}
+
 std::unexpected<Error> not_offered() { return refused("not offered by this device"); }
 
 }  // namespace
@@ -435,6 +449,7 @@ Result<LocalDevice::Start> LocalDevice::try_start(uint16_t index) {
   if (!config && has(VIRTIO_F_ACCESS_PLATFORM)) return Start::not_yet;
   if (!config) return std::unexpected(config.error());
   end_suspended(vring);
+  if (!config->is_tracked()) TRY(check_nothing_between(*config));
   auto ring = TRY(ring::start(*std::move(config), view()));
   if (map_->broken()) return refused("the front-end took away its memory");
   vring.kick_waiter.reset();

@@ -672,7 +672,8 @@ TEST_F(LocalDeviceTest, what_is_not_offered_is_refused) {
   EXPECT_FALSE(ask(vhost::SetDeviceStateFd{}));
   const uint64_t capabilities = ask(vhost::GetProtocolFeatures{})->bits;
   for (const unsigned number :
-       {vhost::VHOST_USER_PROTOCOL_F_LOG_SHMFD, vhost::VHOST_USER_PROTOCOL_F_PAGEFAULT, vhost::VHOST_USER_PROTOCOL_F_DEVICE_STATE}) {
+       {vhost::VHOST_USER_PROTOCOL_F_LOG_SHMFD, vhost::VHOST_USER_PROTOCOL_F_PAGEFAULT,
+        vhost::VHOST_USER_PROTOCOL_F_DEVICE_STATE}) {
     EXPECT_EQ(capabilities & bit(number), 0U);
   }
   EXPECT_EQ(*ask(vhost::GetFeatures{}) & bit(VHOST_F_LOG_ALL), 0U);
