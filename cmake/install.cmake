@@ -37,3 +37,5 @@ install(CODE "
   message(STATUS \"Installing: \${root}/\${entry} and 50-ringway-blk.json\")
 ")
 install(FILES share/ringway/vhost_user.lua DESTINATION ${CMAKE_INSTALL_DATADIR}/ringway)
+install(FILES share/systemd/ringway-blk@.service share/systemd/ringway-blk@.socket
+  DESTINATION ${CMAKE_INSTALL_DATADIR}/ringway/systemd)

@@ -19,6 +19,7 @@ std::span<const Option<DeviceOptions>> device_option_table() {
       {"serial", "the identity that the driver is told, at most 20 bytes", &D::serial},
       {"inband-notifications", "offer kicks and calls as messages, for front-ends without eventfds",
        &D::inband_notifications},
+      {"witness", "tell in FILE what is written, for ringway bench --witness=FILE", &D::witness},
   });
   return table;
 }
@@ -30,6 +31,7 @@ std::span<const Option<ProcessOptions>> process_option_table() {
       {"cpus", "pin workers to the CPUs of LIST, for example 0,2-3", &P::cpus},
       {"poll", "adaptive, always or never", &P::poll},
       {"no-io-uring", "use epoll and a thread pool", &P::no_io_uring},
+      {"restart-on-failure", "when it crashes, start it again; its sockets stay", &P::restart_on_failure},
       {"verbose", "log what front-ends do", &P::verbose},
   });
   return table;

@@ -25,6 +25,7 @@ struct DeviceOptions {
   uint64_t queues = 1;
   std::string serial;
   bool inband_notifications = false;
+  std::string witness;
 };
 
 // What the whole process shares.
@@ -34,6 +35,7 @@ struct ProcessOptions {
   std::string poll = "adaptive";
   bool no_io_uring = false;
   bool verbose = false;
+  bool restart_on_failure = false;
 };
 
 template <class Options>

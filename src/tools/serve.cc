@@ -5,6 +5,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <atomic>
 #include <csignal>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -12,7 +13,10 @@
 #include "ringway/base/log.h"
 #include "ringway/tools/serve_config.h"
 #include "ringway/tools/served_device.h"
+#include "ringway/tools/service.h"
+#include "ringway/tools/supervisor.h"
 #include "ringway/tools/termination.h"
+#include "ringway/user/sockets.h"
 
 namespace ringway::tools {
 namespace {
@@ -88,7 +92,28 @@ void refresh(const std::vector<std::unique_ptr<ServedDevice>>& devices) {
   }
 }
 
-int serve(const ServeConfig& config) {
+// Whether all workers have done something since it was asked last. They are never waited for.
+class Pulse {
+ public:
+  explicit Pulse(engine::Workers& workers) : workers_(workers) { ask(); }
+  bool beats() {
+    if (answers_->load() < workers_.count()) return false;
+    ask();
+    return true;
+  }
+
+ private:
+  void ask() {
+    answers_ = std::make_shared<std::atomic<size_t>>(0);
+    for (size_t i = 0; i < workers_.count(); ++i) {
+      workers_.worker(i).post([answers = answers_] { answers->fetch_add(1); });
+    }
+  }
+  engine::Workers& workers_;
+  std::shared_ptr<std::atomic<size_t>> answers_;
+};
+
+int serve(const ServeConfig& config, Service& service) {
   const auto options = worker_options(config.process);
   if (!options) return fail(options.error());
   if (config.process.verbose) log::set_level(log::Level::debug);
@@ -103,15 +128,48 @@ int serve(const ServeConfig& config) {
   for (const DeviceOptions& one : config.devices) {
     auto device = ServedDevice::open(one, **workers);
     if (!device) return fail(fmt::format("{}: {}", disk_of(one), device.error().to_string()));
-    if (auto reachable = (*device)->attach(**listener); !reachable) {
+    if (auto reachable = (*device)->attach(**listener, &service); !reachable) {
       return fail(fmt::format("{}: {}", end_of(one), reachable.error().to_string()));
     }
     devices.push_back(*std::move(device));
   }
   log::info("serving {} {}", devices.size(), devices.size() == 1 ? "device" : "devices");
-  termination->wait([&] { refresh(devices); });
+  service.ready();
+  Pulse pulse(**workers);
+  Termination::Meanwhile meanwhile{.on_hangup = [&] { refresh(devices); }};
+  if (const auto watchdog = service.watchdog()) {
+    meanwhile.interval = std::chrono::duration_cast<std::chrono::milliseconds>(*watchdog / 3);
+    meanwhile.on_interval = [&] {
+      if (pulse.beats()) service.alive();
+    };
+  }
+  termination->wait(meanwhile);
+  service.stopping();
   (*listener)->stop();
   return 0;
+}
+
+// The supervisor has the sockets, so that they outlive the servers.
+int serve_supervised(const ServeConfig& config, Service& service) {
+  std::vector<std::string> made;
+  for (const DeviceOptions& one : config.devices) {
+    if (one.socket_path.empty()) continue;
+    auto socket = service.listening_at(one.socket_path);
+    if (!socket) return fail(fmt::format("{}: {}", one.socket_path, socket.error().to_string()));
+    if (*socket) continue;
+    auto listening = user::listen_at(one.socket_path);
+    if (!listening) return fail(fmt::format("{}: {}", one.socket_path, listening.error().to_string()));
+    service.give(one.socket_path, *std::move(listening));
+    made.push_back(one.socket_path);
+  }
+  const int status = supervise([&] { return serve(config, service); });
+  for (const std::string& path : made) ::unlink(path.c_str());
+  return status;
+}
+
+int serve(const ServeConfig& config) {
+  Service service = Service::from_environment();
+  return config.process.restart_on_failure ? serve_supervised(config, service) : serve(config, service);
 }
 
 Parsed<ServeConfig> config_of(const Arguments& arguments, bool is_device) {

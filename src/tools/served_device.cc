@@ -3,14 +3,20 @@
 #include "ringway/device/backing/file.h"
 #include "ringway/device/backing/memory.h"
 #include "ringway/device/backing/null.h"
+#include "ringway/device/backing/witness.h"
 
 namespace ringway::tools {
 namespace {
 
-Result<std::unique_ptr<backing::Backing>> open_backing(const DeviceOptions& options) {
+Result<std::unique_ptr<backing::Backing>> open_disk(const DeviceOptions& options) {
   if (options.memory > 0) return backing::open_memory(options.memory, options.read_only);
   if (options.null > 0) return backing::open_null(options.null, options.read_only);
   return backing::open_file(options.blk_file, {.read_only = options.read_only, .direct = options.direct});
+}
+
+Result<std::unique_ptr<backing::Backing>> open_backing(const DeviceOptions& options) {
+  auto disk = TRY(open_disk(options));
+  return options.witness.empty() ? std::move(disk) : backing::with_witness(std::move(disk), options.witness);
 }
 
 // Without one of its own a disk is known by the name of its file.
@@ -35,7 +41,11 @@ ServedDevice::ServedDevice(DeviceOptions options, std::unique_ptr<blk::Blk> blk,
       blk_(std::move(blk)),
       engine_(*blk_, workers, {.offer_inband_notifications = options_.inband_notifications}) {}
 
-Result<> ServedDevice::attach(user::Listener& listener) {
+Result<> ServedDevice::attach(user::Listener& listener, Service* service) {
+  if (!options_.socket_path.empty() && service != nullptr) {
+    auto given = TRY(service->listening_at(options_.socket_path));
+    if (given) return listener.adopt(*std::move(given), *this);
+  }
   if (!options_.socket_path.empty()) return listener.listen(options_.socket_path, *this);
   if (!options_.connect.empty()) return listener.connect(options_.connect, *this);
   return listener.adopt(UniqueFd(static_cast<int>(options_.fd)), *this);

@@ -9,6 +9,7 @@
 #include "ringway/engine/local_device.h"
 #include "ringway/engine/workers.h"
 #include "ringway/tools/device_options.h"
+#include "ringway/tools/service.h"
 #include "ringway/user/listener.h"
 #include "ringway/vhost/contract.h"
 
@@ -19,7 +20,8 @@ class ServedDevice final : public user::SessionOwner {
   static Result<std::unique_ptr<ServedDevice>> open(const DeviceOptions& options, engine::Workers& workers);
 
   // Makes it reachable where its options say. The listener must have stopped before the device ends.
-  Result<> attach(user::Listener& listener);
+  // Through `service`, if given, where that has the socket.
+  Result<> attach(user::Listener& listener, Service* service = nullptr);
   // Looks at what it serves again: a file may have grown.
   Result<> refresh() { return blk_->refresh(); }
 
