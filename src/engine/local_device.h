@@ -65,10 +65,18 @@ class LocalDevice final : public vhost::Device {
     std::shared_ptr<const Notifier> call;
     std::shared_ptr<const Notifier> err;
     std::unique_ptr<RunningQueue> queue;  // while it runs, or is broken and not yet stopped
+    // Stopped without waiting: what it has given to the operating system has not ended yet.
+    std::unique_ptr<RunningQueue> suspended;
     std::unique_ptr<KickWaiter> kick_waiter;
     std::unique_ptr<KickWaiter> page_waiter;  // postcopy: its pages are being fetched
   };
   enum class Start : uint8_t { running, not_yet };
+  // What SET_INFLIGHT_FD brought.
+  struct InflightArea {
+    std::shared_ptr<const memory::Map> map;  // the area from address 0 on; null: none
+    uint16_t queues = 0;
+    uint16_t queue_size = 0;
+  };
 
   Result<uint64_t> on(const vhost::GetFeatures&);
   Result<vhost::Done> on(const vhost::SetFeatures& request);
@@ -100,8 +108,8 @@ class LocalDevice final : public vhost::Device {
   Result<UniqueFd> on(const vhost::PostcopyAdvise&);
   Result<vhost::Done> on(const vhost::PostcopyListen&);
   Result<vhost::Done> on(const vhost::PostcopyEnd&);
-  Result<vhost::InflightArea> on(const vhost::GetInflightFd&);
-  Result<vhost::Done> on(const vhost::SetInflightFd&);
+  Result<vhost::InflightArea> on(const vhost::GetInflightFd& request);
+  Result<vhost::Done> on(vhost::SetInflightFd& request);
   Result<vhost::Done> on(const vhost::GpuSetSocket&);
   Result<vhost::Done> on(const vhost::ResetDevice&);
   Result<vhost::Done> on(const vhost::VringKick& request);
@@ -114,7 +122,7 @@ class LocalDevice final : public vhost::Device {
   Result<vhost::StateChannel> on(vhost::SetDeviceStateFd& request);
   Result<uint64_t> on(const vhost::CheckDeviceState&);
   Result<vhost::ShmemConfig> on(const vhost::GetShmemConfig&);
-  Result<vhost::RingState> on(const vhost::GetVringBaseSkipDrain&);
+  Result<vhost::RingState> on(const vhost::GetVringBaseSkipDrain& request);
 
   Vring& vring(vhost::RingIndex index);
   [[nodiscard]] bool has(unsigned feature) const { return (features_ >> feature & 1) != 0; }
@@ -137,6 +145,9 @@ class LocalDevice final : public vhost::Device {
   Result<vhost::DeviceReply> promise_memory(const std::shared_ptr<const memory::Map>& map);
   void end_postcopy();
   void end_waiters(Vring& vring);
+  Result<> resume_model();
+  void suspend_model();
+  Result<memory::Window> open_inflight(uint64_t queue, const ring::Format& format) const;
 
   // Starts the ring if everything that it needs has come; an error if what has come cannot run.
   Result<Start> try_start(uint16_t index);
@@ -144,6 +155,12 @@ class LocalDevice final : public vhost::Device {
   void start_all_or_report();
   void stop(Vring& vring);
   void stop_all();
+  // Stops, takes nothing new and does not wait for what was taken; the ring's in-flight area tells what that
+  // is.
+  void suspend(Vring& vring);
+  // Waits until what a suspended ring was doing has ended.
+  static void end_suspended(Vring& vring);
+  vhost::RingState forget_start(vhost::RingIndex ring);
   void reset_device();
   // Rings are drained, stopped, and started again with the present map and IOTLB; those that cannot are
   // broken.
@@ -176,6 +193,8 @@ class LocalDevice final : public vhost::Device {
   std::shared_ptr<Postcopy>
       postcopy_;  // from POSTCOPY_ADVISE to POSTCOPY_END; changed under postcopy_mutex_ too
   std::mutex postcopy_mutex_;
+  bool resumed_ = false;  // the model
+  InflightArea inflight_;
   FrontEndCaller front_end_;
   IotlbQuestions questions_;
   std::atomic<bool> needs_reset_ = false;

@@ -34,7 +34,7 @@ void RunningQueue::on_arrival(uint16_t index) {
   arrivals_->arrived(index);
   bool any = false;
   while (ring::Chain chain = arrivals_->next()) {
-    if (state_ == State::broken) {
+    if (is_over()) {
       abandon(std::move(chain));
     } else {
       queue_->process(std::move(chain));
