@@ -124,6 +124,7 @@ void add_blk(CLI::App& bench_command, Run& run) {
   command->add_flag("--in-order", front_end.in_order, "negotiate that requests come back in order");
   command->add_flag("--interrupt,!--poll", own.interrupts,
                     "sleep until the back-end calls; the default is to poll");
+  command->add_flag("--dirty-log", front_end.dirty_log, "have all writes to guest memory logged");
   command->add_flag("--huge-pages", front_end.huge_pages, "memory of 2 MiB pages");
   command->add_flag("--verify", own.verify, "write patterns and check everything that is read");
   command->add_flag("--inflight", front_end.inflight,

@@ -301,6 +301,7 @@ class Bench {
 
   void finish() {
     for (const auto& ledger : ledgers_) result_.account.add(ledger->account());
+    if (options_.front_end.dirty_log) result_.dirty_pages = front_end_->dirty_pages();
     if (testimony_) {
       result_.executed = testimony_->executed();
       result_.repeated = testimony_->repeated();

@@ -45,6 +45,7 @@ struct BenchResult {
   pid_t pid = 0;
   Tally tally;                       // of the measured phase, all queues
   Account account;                   // with `verify`: of all phases
+  std::optional<uint64_t> dirty_pages;  // with a dirty log: marked in the end
   uint64_t unmeasured_failures = 0;  // failed requests while filling and checking
   std::optional<double> driver_cpu;  // cores in use while measuring
   std::optional<double> back_end_cpu;

@@ -4,10 +4,14 @@
 #include <linux/virtio_blk.h>
 #include <linux/virtio_config.h>
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <bit>
 #include <utility>
 
+#include "ringway/memory/dirty_log.h"
 #include "ringway/vhost/features.h"
 
 namespace ringway::tools {
@@ -87,6 +91,10 @@ Result<> BlkFrontEnd::negotiate() {
     return refused("the back-end is not in order");
   if (features_ != 0 && features_ != agreed.features)
     return refused("the back-end has other features than the one before it", agreed.features);
+  if (options_.dirty_log && !(agreed.has_feature(VHOST_F_LOG_ALL) &&
+                              agreed.has_capability(vhost::VHOST_USER_PROTOCOL_F_LOG_SHMFD))) {
+    return refused("the back-end has no dirty log");
+  }
   features_ = agreed.features;
   format_ = ring::Format::of(agreed.features, false);
   disk_ =
@@ -104,6 +112,10 @@ vhost::Agreement BlkFrontEnd::wanted() const {
   if (options_.event_idx) features |= bit(VIRTIO_RING_F_EVENT_IDX);
   uint64_t capabilities = bit(vhost::VHOST_USER_PROTOCOL_F_CONFIG) | bit(vhost::VHOST_USER_PROTOCOL_F_MQ);
   if (options_.inflight) capabilities |= bit(vhost::VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD);
+  if (options_.dirty_log) {
+    features |= bit(VHOST_F_LOG_ALL);
+    capabilities |= bit(vhost::VHOST_USER_PROTOCOL_F_LOG_SHMFD);
+  }
   return {.features = features, .capabilities = capabilities};
 }
 
@@ -138,7 +150,24 @@ Result<> BlkFrontEnd::make_queues() {
 Result<> BlkFrontEnd::share_memory() {
   const UniqueFd file = TRY(memory_->file());
   const vhost::SharedRegion region{.layout = memory_->layout(), .fd = file.get()};
-  return session_->map_memory({&region, 1});
+  TRY(session_->map_memory({&region, 1}));
+  return options_.dirty_log ? share_log() : Result<>();
+}
+
+Result<> BlkFrontEnd::share_log() {
+  const memory::RegionLayout layout = memory_->layout();
+  const uint64_t bytes = (layout.guest.value + layout.size) / memory::DirtyLog::page_bytes / 8 + 1;
+  UniqueFd file(::memfd_create("ringway-log", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!file) return os_failure("cannot create a dirty log");
+  if (::ftruncate(file.get(), static_cast<off_t>(bytes)) != 0) return os_failure("cannot size a dirty log");
+  log_ = TRY(Mapping::of_file(file.get(), bytes, 0));
+  return session_->log_writes(std::move(file), bytes);
+}
+
+uint64_t BlkFrontEnd::dirty_pages() const {
+  uint64_t pages = 0;
+  for (size_t at = 0; at < log_.size(); ++at) pages += std::popcount(memory::load<uint8_t>(log_.data() + at));
+  return pages;
 }
 
 Result<> BlkFrontEnd::prepare_inflight() {
@@ -161,6 +190,9 @@ Result<> BlkFrontEnd::start_queue(uint16_t index, const ring::RingBase& base) {
                           .desc = user_address(driver.addresses().desc),
                           .driver = user_address(driver.addresses().driver),
                           .device = user_address(driver.addresses().device),
+                          .log = options_.dirty_log
+                                     ? std::optional(driver.addresses().device.value)
+                                     : std::nullopt,
                           .kick = TRY(queue.kick_fd.duplicate()),
                           .call = TRY(queue.call_fd.duplicate()),
                           .err = TRY(queue.err_fd.duplicate())};

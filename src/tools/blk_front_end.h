@@ -32,6 +32,7 @@ struct BlkFrontEndOptions {
   bool event_idx = true;
   bool in_order = false;
   bool huge_pages = false;
+  bool dirty_log = false;  // what the device writes is logged, as while a machine moves
   bool inflight = false;  // have the back-end note what is in flight, where it can; needed for reconnect()
   std::chrono::milliseconds patience{30'000};  // for each answer
 };
@@ -51,6 +52,8 @@ class BlkFrontEnd {
   [[nodiscard]] BlkDriver& driver(uint16_t queue) { return *queues_[queue].driver; }
   [[nodiscard]] const Signal& call_signal(uint16_t queue) const { return queues_[queue].call; }
 
+  // Pages of guest memory that the device has marked as written so far; with dirty_log.
+  [[nodiscard]] uint64_t dirty_pages() const;
   // What has gone wrong beside the rings, if anything: the back-end left, or says that a ring is broken.
   [[nodiscard]] std::optional<std::string> trouble() const;
   // The back-end has gone: what was started goes on with the one that is at the socket now. One try. The
@@ -76,6 +79,7 @@ class BlkFrontEnd {
   [[nodiscard]] vhost::Agreement wanted() const;
   Result<> make_queues();
   Result<> share_memory();
+  Result<> share_log();
   Result<> prepare_inflight();
   Result<> start_queue(uint16_t index, const ring::RingBase& base);
   Result<> go_on();
@@ -90,6 +94,7 @@ class BlkFrontEnd {
   std::optional<vhost::InflightArea> inflight_;
   BlkDisk disk_;
   std::unique_ptr<GuestMemory> memory_;
+  Mapping log_;  // empty without dirty_log
   std::vector<Queue> queues_;
 };
 

@@ -151,14 +151,23 @@ Result<> Session::unmap_iotlb(GuestAddress iova, uint64_t size) {
 
 // ---- queues
 
+Result<> Session::log_writes(UniqueFd log, uint64_t bytes) {
+  TRY(call(device_, SetLogBase{.size = bytes, .offset = 0, .fd = std::move(log)}));
+  return {};
+}
+
 Result<> Session::start_queue(QueueSetup setup) {
   const RingIndex ring = setup.ring;
   UniqueFd kick;
   if (setup.kick) kick = TRY(setup.kick.duplicate());
   TRY(call(device_, SetVringNum{.ring = ring, .size = setup.size}));
   TRY(call(device_, SetVringBase{.ring = ring, .base = setup.base}));
-  TRY(call(device_,
-           SetVringAddr{.ring = ring, .desc = setup.desc, .used = setup.device, .avail = setup.driver}));
+  TRY(call(device_, SetVringAddr{.ring = ring,
+                                 .flags = setup.log ? 1U << VHOST_VRING_F_LOG : 0,
+                                 .desc = setup.desc,
+                                 .used = setup.device,
+                                 .avail = setup.driver,
+                                 .log = setup.log.value_or(0)}));
   TRY(call(device_, SetVringCall{.ring = ring, .fd = std::move(setup.call)}));
   if (setup.err) TRY(call(device_, SetVringErr{.ring = ring, .fd = std::move(setup.err)}));
   TRY(call(device_, SetVringKick{.ring = ring, .fd = std::move(setup.kick)}));

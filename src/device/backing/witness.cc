@@ -62,7 +62,11 @@ class WitnessBacking final : public Backing {
     return changed;
   }
   Result<> flush_now() override { return next_->flush_now(); }
-  Result<> resume() override { return next_->resume(); }
+  Result<> resume() override {
+    TRY(next_->resume());
+    TRY(refresh());
+    return {};
+  }
   void suspend() override { next_->suspend(); }
 
  private:
