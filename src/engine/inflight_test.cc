@@ -2,6 +2,7 @@
 #include "ringway/ring/inflight.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/stat.h>
 
 #include "ringway/engine/rig_test.h"
