@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <bit>
+#include <chrono>
+#include <string>
 #include <utility>
 
 #include "ringway/vhost/features.h"
@@ -23,6 +25,14 @@ constexpr uint64_t blk_features =
     bit(VIRTIO_BLK_F_BLK_SIZE) | bit(VIRTIO_BLK_F_FLUSH) | bit(VIRTIO_BLK_F_MQ) | bit(VIRTIO_BLK_F_DISCARD) |
     bit(VIRTIO_BLK_F_WRITE_ZEROES) | bit(VIRTIO_BLK_F_SECURE_ERASE);
 
+// A wrong answer and a late one are alike.
+std::string explain(const BlkFrontEndOptions& options, const Error& error) {
+  const std::string sentence = fmt::format("{}: {}", options.socket, error.to_string());
+  if (error.fault != Fault::violation) return sentence;
+  return fmt::format("{} (an answer may take {} s)", sentence,
+                     std::chrono::duration<double>(options.patience).count());
+}
+
 }  // namespace
 
 std::expected<std::unique_ptr<BlkFrontEnd>, std::string> BlkFrontEnd::open(
@@ -35,7 +45,7 @@ std::expected<std::unique_ptr<BlkFrontEnd>, std::string> BlkFrontEnd::open(
   if (done) done = self->negotiate();
   if (done) done = self->share_memory();
   for (uint16_t index = 0; done && index < options.queues; ++index) done = self->start_queue(index);
-  if (!done) return std::unexpected(fmt::format("{}: {}", options.socket, done.error().to_string()));
+  if (!done) return std::unexpected(explain(options, done.error()));
   return self;
 }
 
@@ -133,7 +143,7 @@ std::optional<std::string> BlkFrontEnd::trouble() const {
 std::expected<void, std::string> BlkFrontEnd::stop() {
   for (uint32_t index = 0; index < queues_.size(); ++index) {
     const auto stopped = session_->stop_queue(index);
-    if (!stopped) return std::unexpected(fmt::format("{}: {}", options_.socket, stopped.error().to_string()));
+    if (!stopped) return std::unexpected(explain(options_, stopped.error()));
   }
   return {};
 }
