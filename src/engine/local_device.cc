@@ -1,13 +1,18 @@
 #include "ringway/engine/local_device.h"
 
+#include <fcntl.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_ring.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cassert>
+#include <cstring>
 
 #include "ringway/base/log.h"
+#include "ringway/ring/inflight.h"
 #include "ringway/vhost/features.h"
 
 namespace ringway::engine {
@@ -26,6 +31,31 @@ constexpr uint32_t max_config_size = 256;  // vhost-user "Virtio device config s
 Result<std::shared_ptr<const memory::Region>> open_region(vhost::MemoryRegion& region) {
   if (region.origin == vhost::MemoryRegion::Origin::own_process) return memory::Region::borrow(region.layout);
   return memory::Region::open(region.layout, std::move(region.fd));
+}
+
+// A file that nobody can make shorter or longer: a front-end keeps it and maps it, as we do.
+Result<UniqueFd> make_sealed_file(uint64_t bytes) {
+  UniqueFd file(::memfd_create("in-flight area", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!file) return os_failure("cannot make an in-flight area");
+  if (::ftruncate(file.get(), static_cast<off_t>(bytes)) != 0)
+    return os_failure("cannot make an in-flight area");
+  if (::fcntl(file.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
+    return os_failure("cannot seal an in-flight area");
+  return file;
+}
+
+// Without an in-flight area nobody knows what is between the requests that were taken and those that were
+// answered: they would never be done, or be done twice.
+Result<> check_nothing_between(const ring::RingConfig& config) {
+  const ring::RingBase& base = config.base;
+  if (config.format.packed) {
+    if (base.avail == base.used && base.avail_wrap == base.used_wrap) return {};
+    return refused("ring has requests in flight that no in-flight area tells of", base.avail);
+  }
+  const ring::ByteOrder order(config.format.big_endian);
+  const auto used = order.load<uint16_t>(config.device.data() + ring::index_at);
+  if (used == base.avail) return {};
+  return refused("ring begins elsewhere than at its used index, and no in-flight area tells why", used);
 }
 
 std::unexpected<Error> not_offered() { return refused("not offered by this device"); }
@@ -102,6 +132,7 @@ void LocalDevice::disconnect() {
   features_ = 0;
   capabilities_ = {};
   map_ = memory::Map::empty();
+  inflight_ = {};
   iotlb_ = memory::IotlbTable::empty();
   questions_.clear();
 }
@@ -115,18 +146,24 @@ Result<Done> LocalDevice::on(const vhost::SetFeatures& request) {
   features_ = request.features;
   model_.set_features(features_ & ~bit(vhost::VHOST_USER_F_PROTOCOL_FEATURES));
   if (!has(vhost::VHOST_USER_F_PROTOCOL_FEATURES)) {
-    for (Vring& vring : vrings_) vring.enabled = true;
+    for (Vring& vring : vrings_) {
+      if (!std::exchange(vring.enabled, true)) stop(vring);
+    }
     TRY(start_all());
   }
   return Done{};
 }
 
 Result<vhost::Capabilities> LocalDevice::on(const vhost::GetProtocolFeatures&) {
-  uint64_t bits = bit(vhost::VHOST_USER_PROTOCOL_F_MQ) | bit(vhost::VHOST_USER_PROTOCOL_F_CROSS_ENDIAN) |
-                  bit(vhost::VHOST_USER_PROTOCOL_F_RESET_DEVICE) |
-                  bit(vhost::VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS) |
-                  bit(vhost::VHOST_USER_PROTOCOL_F_STATUS);
+  uint64_t bits =
+      bit(vhost::VHOST_USER_PROTOCOL_F_MQ) | bit(vhost::VHOST_USER_PROTOCOL_F_CROSS_ENDIAN) |
+      bit(vhost::VHOST_USER_PROTOCOL_F_RESET_DEVICE) | bit(vhost::VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS) |
+      bit(vhost::VHOST_USER_PROTOCOL_F_STATUS) | bit(vhost::VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD) |
+      bit(vhost::VHOST_USER_PROTOCOL_F_GET_VRING_BASE_INFLIGHT) |
+      bit(vhost::VHOST_USER_PROTOCOL_F_GET_VRING_BASE_SKIP_DRAIN);
   if (model_.config_size() > 0) bits |= bit(vhost::VHOST_USER_PROTOCOL_F_CONFIG);
+  if (model_.takes_mtu()) bits |= bit(vhost::VHOST_USER_PROTOCOL_F_MTU);
+  if (model_.announces()) bits |= bit(vhost::VHOST_USER_PROTOCOL_F_RARP);
   if (options_.offer_inband_notifications) bits |= bit(vhost::VHOST_USER_PROTOCOL_F_INBAND_NOTIFICATIONS);
   return vhost::Capabilities{bits};
 }
@@ -236,6 +273,7 @@ Result<memory::IotlbEntry> LocalDevice::checked_entry(const vhost::IotlbMessage&
 void LocalDevice::revoke(vhost::GuestAddress iova, uint64_t size) {
   for (size_t index = 0; index < vrings_.size(); ++index) {
     Vring& vring = vrings_[index];
+    end_suspended(vring);
     if (!vring.queue) continue;
     if (lies_in(vring, iova, size))
       stop(vring);
@@ -296,12 +334,21 @@ Result<Done> LocalDevice::on(const vhost::SetVringEndian& request) {
 }
 
 Result<vhost::RingState> LocalDevice::on(const vhost::GetVringBase& request) {
-  Vring& vring = this->vring(request.ring);
-  stop(vring);
+  stop(vring(request.ring));
+  return forget_start(request.ring);
+}
+
+Result<vhost::RingState> LocalDevice::on(const vhost::GetVringBaseSkipDrain& request) {
+  suspend(vring(request.ring));
+  return forget_start(request.ring);
+}
+
+vhost::RingState LocalDevice::forget_start(vhost::RingIndex ring) {
+  Vring& vring = this->vring(ring);
   vring.wanted = false;
   vring.kick_waiter.reset();
   vring.kick.reset();
-  return vhost::RingState{.ring = request.ring, .value = vring.base};
+  return vhost::RingState{.ring = ring, .value = vring.base};
 }
 
 Result<Done> LocalDevice::on(vhost::SetVringKick& request) {
@@ -345,11 +392,8 @@ Result<Done> LocalDevice::on(vhost::SetVringErr& request) {
 
 Result<Done> LocalDevice::on(const vhost::SetVringEnable& request) {
   Vring& vring = this->vring(request.ring);
-  vring.enabled = request.enable != 0;
-  if (!vring.enabled) {
-    stop(vring);
-    return Done{};
-  }
+  const bool was_enabled = std::exchange(vring.enabled, request.enable != 0);
+  if (vring.enabled != was_enabled) stop(vring);
   TRY(try_start(static_cast<uint16_t>(request.ring)));
   return Done{};
 }
@@ -388,6 +432,10 @@ Result<ring::RingConfig> LocalDevice::open_ring(Vring& vring) {
       TRY(open_area(at.avail, ring::RingConfig::driver_bytes(vring.size, format), memory::Access::read));
   config.device =
       TRY(open_area(at.used, ring::RingConfig::device_bytes(vring.size, format), memory::Access::write));
+  if (inflight_.map) {
+    const auto queue = static_cast<uint64_t>(&vring - vrings_.data());
+    config.inflight = TRY(open_inflight(queue, format));
+  }
   return config;
 }
 
@@ -397,23 +445,27 @@ Result<LocalDevice::Start> LocalDevice::try_start(uint16_t index) {
   const bool driver_ready =
       !capable(vhost::VHOST_USER_PROTOCOL_F_STATUS) || (status_ & VIRTIO_CONFIG_S_DRIVER_OK) != 0;
   const bool described = vring.size > 0 && vring.has_addresses && !map_->regions().empty();
-  if (!vring.wanted || !vring.enabled || !described || !driver_ready) return Start::not_yet;
+  const bool may_run = vring.enabled || model_.runs_disabled(index);
+  if (!vring.wanted || !may_run || !described || !driver_ready) return Start::not_yet;
   auto config = open_ring(vring);
   // With an IOTLB the ring starts when the front-end has told where it lies.
   if (!config && has(VIRTIO_F_ACCESS_PLATFORM)) return Start::not_yet;
   if (!config) return std::unexpected(config.error());
+  end_suspended(vring);
+  if (!config->is_tracked()) TRY(check_nothing_between(*config));
   auto ring = TRY(ring::start(*std::move(config), view()));
   if (map_->broken()) return refused("the front-end took away its memory");
   vring.kick_waiter.reset();
   RunningQueue::Setup setup{.index = index,
                             .features = features_,
                             .big_endian = vring.big_endian,
+                            .enabled = vring.enabled,
                             .must_poll = vring.must_poll,
                             .kick = vring.kick,
                             .call = vring.call,
                             .err = vring.err,
                             .events = events_for(index)};
-  auto& worker = workers_.worker(first_worker_ + index);
+  auto& worker = workers_.worker(first_worker_ + model_.worker_of(index));
   vring.queue = std::make_unique<RunningQueue>(worker, model_, std::move(ring), view(), std::move(setup));
   running_.fetch_add(1);
   if (config_change_waits_.exchange(false)) front_end_.post(vhost::ConfigChange{});
@@ -434,10 +486,26 @@ void LocalDevice::start_all_or_report() {
 }
 
 void LocalDevice::stop(Vring& vring) {
+  end_suspended(vring);
   if (!vring.queue) return;
   vring.base = vring.queue->stop().to_wire(ring::Format::of(features_, false).packed);
   vring.queue.reset();
   running_.fetch_sub(1);
+}
+
+void LocalDevice::suspend(Vring& vring) {
+  if (!vring.queue) return;
+  const auto base = vring.queue->suspend();
+  if (!base) return stop(vring);  // nobody would know what is dropped
+  vring.base = base->to_wire(ring::Format::of(features_, false).packed);
+  vring.suspended = std::move(vring.queue);
+  running_.fetch_sub(1);
+}
+
+void LocalDevice::end_suspended(Vring& vring) {
+  if (!vring.suspended) return;
+  vring.suspended->stop();
+  vring.suspended.reset();
 }
 
 void LocalDevice::stop_all() {
@@ -447,6 +515,7 @@ void LocalDevice::stop_all() {
 void LocalDevice::restart_running() {
   std::vector<uint16_t> were_running;
   for (size_t index = 0; index < vrings_.size(); ++index) {
+    end_suspended(vrings_[index]);
     if (!vrings_[index].queue) continue;
     stop(vrings_[index]);
     were_running.push_back(static_cast<uint16_t>(index));
@@ -543,6 +612,39 @@ Result<Done> LocalDevice::on(const vhost::ResetDevice&) {
   return Done{};
 }
 
+// ---- in-flight area
+
+// Given away and forgotten: it is ours when SET_INFLIGHT_FD brings it back. Large enough for either ring
+// format.
+Result<vhost::InflightArea> LocalDevice::on(const vhost::GetInflightFd& request) {
+  const uint64_t queue_bytes = std::max(ring::inflight_bytes(request.queue_size, false),
+                                        ring::inflight_bytes(request.queue_size, true));
+  const uint64_t bytes = request.queues * queue_bytes;
+  return vhost::InflightArea{.size = bytes,
+                             .offset = 0,
+                             .queues = request.queues,
+                             .queue_size = request.queue_size,
+                             .fd = TRY(make_sealed_file(bytes))};
+}
+
+// Rings that run keep the area that they were started with.
+Result<Done> LocalDevice::on(vhost::SetInflightFd& request) {
+  vhost::InflightArea& area = request.area;
+  const uint64_t queue_bytes = ring::inflight_bytes(area.queue_size, has(VIRTIO_F_RING_PACKED));
+  if (area.size < area.queues * queue_bytes) return refused("in-flight area is too small", area.size);
+  auto region =
+      TRY(memory::Region::open({.size = area.size, .file_offset = area.offset}, std::move(area.fd)));
+  inflight_ = {
+      .map = TRY(memory::Map::of({std::move(region)})), .queues = area.queues, .queue_size = area.queue_size};
+  return Done{};
+}
+
+Result<memory::Window> LocalDevice::open_inflight(uint64_t queue, const ring::Format& format) const {
+  if (queue >= inflight_.queues) return refused("queue is not in the in-flight area", queue);
+  const uint64_t bytes = ring::inflight_bytes(inflight_.queue_size, format.packed);
+  return memory::Window::open(inflight_.map, memory::FrontEndAddress{queue * bytes}, bytes);
+}
+
 // Memory table, fds and owner stay; what the driver has set up goes.
 void LocalDevice::reset_device() {
   stop_all();
@@ -556,25 +658,36 @@ void LocalDevice::reset_device() {
   model_.reset();
 }
 
+// ---- network devices
+// -----------------------------------------------------------------------------------------------------
+
+Result<Done> LocalDevice::on(const vhost::SendRarp& request) {
+  std::array<std::byte, 6> mac;
+  std::memcpy(mac.data(), &request.mac,
+              mac.size());  // the field is an array of bytes, in memory as on the wire
+  TRY(model_.announce(mac));
+  return Done{};
+}
+
+Result<Done> LocalDevice::on(const vhost::NetSetMtu& request) {
+  TRY(model_.set_mtu(static_cast<uint16_t>(request.mtu)));
+  return Done{};
+}
+
 // ---- not offered
 // -----------------------------------------------------------------------------------------------------
 
 Result<Done> LocalDevice::on(const vhost::SetLogBase&) { return not_offered(); }
 Result<Done> LocalDevice::on(const vhost::SetLogFd&) { return not_offered(); }
-Result<Done> LocalDevice::on(const vhost::SendRarp&) { return not_offered(); }
-Result<Done> LocalDevice::on(const vhost::NetSetMtu&) { return not_offered(); }
 Result<vhost::CryptoSession> LocalDevice::on(const vhost::CreateCryptoSession&) { return not_offered(); }
 Result<Done> LocalDevice::on(const vhost::CloseCryptoSession&) { return not_offered(); }
 Result<UniqueFd> LocalDevice::on(const vhost::PostcopyAdvise&) { return not_offered(); }
 Result<Done> LocalDevice::on(const vhost::PostcopyListen&) { return not_offered(); }
 Result<Done> LocalDevice::on(const vhost::PostcopyEnd&) { return not_offered(); }
-Result<vhost::InflightArea> LocalDevice::on(const vhost::GetInflightFd&) { return not_offered(); }
-Result<Done> LocalDevice::on(const vhost::SetInflightFd&) { return not_offered(); }
 Result<Done> LocalDevice::on(const vhost::GpuSetSocket&) { return not_offered(); }
 Result<vhost::SharedObject> LocalDevice::on(const vhost::GetSharedObject&) { return not_offered(); }
 Result<vhost::StateChannel> LocalDevice::on(const vhost::SetDeviceStateFd&) { return not_offered(); }
 Result<uint64_t> LocalDevice::on(const vhost::CheckDeviceState&) { return not_offered(); }
 Result<vhost::ShmemConfig> LocalDevice::on(const vhost::GetShmemConfig&) { return not_offered(); }
-Result<vhost::RingState> LocalDevice::on(const vhost::GetVringBaseSkipDrain&) { return not_offered(); }
 
 }  // namespace ringway::engine

@@ -31,6 +31,7 @@ class RunningQueue final : public QueueLoop, private loop::Source, private loop:
     uint16_t index = 0;
     uint64_t features = 0;
     bool big_endian = false;
+    bool enabled = true;
     bool must_poll = false;                // no notification will ever come
     std::shared_ptr<const Signal> kick;    // none: in-band, or must_poll
     std::shared_ptr<const Notifier> call;  // may be none
@@ -46,6 +47,10 @@ class RunningQueue final : public QueueLoop, private loop::Source, private loop:
   // Control thread. Takes nothing new, waits until all that was taken is used, and says where the ring would
   // continue.
   ring::RingBase stop();
+  // Control thread. Takes nothing new, and from here on leaves the ring alone: what was taken is not waited
+  // for, stays in the ring's in-flight area, and what comes of it is dropped. Nothing, and the queue goes on,
+  // if the ring has no such area. stop() must follow, which waits.
+  std::optional<ring::RingBase> suspend();
   // Control thread. Later chains are translated through `view`; with `drain`, returns when no chain uses the
   // old one.
   void set_view(memory::View view, bool drain);
@@ -64,9 +69,10 @@ class RunningQueue final : public QueueLoop, private loop::Source, private loop:
   [[nodiscard]] uint32_t ring_size() const override { return size_; }
   [[nodiscard]] uint64_t features() const override { return setup_.features; }
   [[nodiscard]] bool big_endian() const override { return setup_.big_endian; }
+  [[nodiscard]] bool enabled() const override { return setup_.enabled; }
 
  private:
-  enum class State : uint8_t { running, waiting_for_iotlb, paused, broken, stopped };
+  enum class State : uint8_t { running, waiting_for_iotlb, paused, suspended, broken, stopped };
 
   bool poll() override;
   bool park() override;
@@ -88,6 +94,7 @@ class RunningQueue final : public QueueLoop, private loop::Source, private loop:
   void watch_kick();
   void poll_again_later();
   [[nodiscard]] uint32_t in_flight() const;
+  [[nodiscard]] bool is_over() const { return state_ == State::broken || state_ == State::suspended; }
   [[nodiscard]] bool memory_is_broken() const;
   void on_drained();
   void drain(std::binary_semaphore& done);

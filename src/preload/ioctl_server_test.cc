@@ -63,8 +63,8 @@ TEST_F(IoctlServer, a_merged_frame_says_in_how_many_buffers_it_lies) {
   EXPECT_EQ(take_used(receive), small);
   EXPECT_EQ(take_used(receive), small);
   EXPECT_EQ(take_used(receive), small - 1);
-  loopback::Header head;
-  std::memcpy(&head, buffer(receive, 0), sizeof head);
+  port::Header head;
+  std::memcpy(&head, buffer(receive, 0), port::plain_header);
   EXPECT_EQ(head.num_buffers, 3);
 }
 

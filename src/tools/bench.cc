@@ -126,6 +126,14 @@ void add_blk(CLI::App& bench_command, Run& run) {
                     "sleep until the back-end calls; the default is to poll");
   command->add_flag("--huge-pages", front_end.huge_pages, "memory of 2 MiB pages");
   command->add_flag("--verify", own.verify, "write patterns and check everything that is read");
+  command->add_flag("--inflight", front_end.inflight,
+                    "have the back-end note what is in flight, where it can");
+  command->add_flag("--reconnect", own.reconnect,
+                    "when the back-end dies, go on with the next one at the socket; implies --inflight");
+  command
+      ->add_option("--witness", own.witness,
+                   "with --verify: find writes that are done twice; the back-end needs the same option")
+      ->option_text("FILE");
   command->add_option("--seed", own.seed, "of random offsets and patterns");
   command->add_flag("--json", options->json, "print JSON, and no live line");
   command->callback([options, &run] { run = [options] { return bench(*options); }; });

@@ -171,6 +171,11 @@ std::string bench_text(const BenchResult& result) {
   text += fmt::format("signals  {} kicks, {} sleeps, {} turns\n", result.tally.kicks, result.tally.sleeps,
                       result.tally.turns);
   if (options.verify) put_account(text, result.account);
+  if (result.options.reconnect) text += fmt::format("reconnects {}\n", result.reconnects);
+  if (!result.options.witness.empty()) {
+    text += fmt::format("witness  {} writes done, {} of them again after they were acknowledged\n",
+                        result.executed, result.repeated);
+  }
   put_remarks(text, result);
   return text;
 }
@@ -192,6 +197,10 @@ std::string bench_json(const BenchResult& result) {
                      {"first_bad_status", result.tally.first_bad_status},
                      {"unmeasured_failures", result.unmeasured_failures}};
   json["verify"] = result.options.verify ? account_json(result.account) : ordered_json(nullptr);
+  json["reconnects"] = result.reconnects;
+  json["witness"] = result.options.witness.empty()
+                        ? ordered_json(nullptr)
+                        : ordered_json{{"executed", result.executed}, {"repeated", result.repeated}};
   json["interrupted"] = result.interrupted;
   json["errors"] = result.errors;
   json["good"] = result.good();

@@ -18,6 +18,7 @@ namespace {
 using Failure = std::unexpected<std::string>;
 constexpr uint64_t verified_by_default = 1 << 30;  // bytes
 constexpr timespec tick{.tv_sec = 0, .tv_nsec = 50'000'000};
+constexpr timespec retry{.tv_sec = 0, .tv_nsec = 2'000'000};
 constexpr int64_t second = 1'000'000'000;  // nanoseconds
 
 bool writes(Pattern pattern) { return pattern != Pattern::read && pattern != Pattern::randread; }
@@ -63,6 +64,8 @@ class Bench {
 
   std::expected<BenchResult, std::string> run() {
     if (options_.seed == 0) options_.seed = any_seed();
+    if (auto made = make_testimony(); !made) return Failure(std::move(made).error());
+    options_.front_end.inflight |= options_.reconnect;
     auto opened = BlkFrontEnd::open(options_.front_end);
     if (!opened) return Failure(std::move(opened).error());
     front_end_ = *std::move(opened);
@@ -80,6 +83,19 @@ class Bench {
 
  private:
   [[nodiscard]] bool going_on() const { return result_.errors.empty() && !result_.interrupted; }
+
+  // Before the back-end opens it, which is when its queues start.
+  std::expected<void, std::string> make_testimony() {
+    if (options_.witness.empty()) return {};
+    if (!options_.verify || options_.size == 0) return Failure("--witness needs --verify and --size");
+    const uint32_t block = options_.front_end.data_bytes;
+    auto made = backing::Testimony::make(
+        options_.witness, {.magic = pattern_magic, .seed = options_.seed, .offset = options_.offset}, block,
+        options_.size / block);
+    if (!made) return Failure(fmt::format("{}: {}", options_.witness, made.error().to_string()));
+    testimony_.emplace(*std::move(made));
+    return {};
+  }
 
   // Whether the options go with the disk; completes those that depend on it.
   std::expected<void, std::string> fit() {
@@ -124,6 +140,7 @@ class Bench {
                       .seed = options_.seed + queue};
       if (options_.verify) {
         ledgers_.push_back(std::make_unique<Ledger>(options_.seed, queue, offset, block, blocks));
+        if (testimony_) ledgers_.back()->set_testimony(&*testimony_);
       }
       Ledger* const ledger = options_.verify ? ledgers_.back().get() : nullptr;
       jobs_.push_back(std::make_unique<BlkJob>(front_end_->driver(queue), work, ledger));
@@ -210,6 +227,11 @@ class Bench {
         shown_finished = finished;
       }
       if (interrupted && !interrupt()) return;
+      if (options_.reconnect && front_end_->gone()) {
+        reconnect();
+        progressed = std::max(progressed, reconnected_);
+        continue;
+      }
       if (const auto trouble = front_end_->trouble()) return fail(*trouble);
       if (since(progressed, now) > options_.patience) {
         return fail(fmt::format("nothing has come back for {:.0f} seconds", options_.patience));
@@ -218,12 +240,33 @@ class Bench {
     }
   }
 
+  // Until somebody serves the disk again, or patience ends.
+  void reconnect() {
+    const int64_t begin = now_ns();
+    std::string trouble;
+    while (since(begin, now_ns()) < options_.patience) {
+      if (interruption_.wait(retry)) {
+        result_.interrupted = true;
+        return fail("interrupted while there was no back-end");
+      }
+      if (auto done = front_end_->reconnect(); !done) {
+        trouble = std::move(done).error();
+        continue;
+      }
+      ++result_.reconnects;
+      result_.pid = front_end_->pid();
+      reconnected_ = now_ns();
+      return;
+    }
+    fail(fmt::format("nobody has come back for {:.0f} seconds: {}", options_.patience, trouble));
+  }
+
   // At most a tick, and not beyond the end. True: the user wants to end it.
   [[nodiscard]] bool wait_until(int64_t begin, std::optional<double> seconds) const {
-    timespec time = tick;
+    timespec time = options_.reconnect ? retry : tick;
     if (seconds) {
       const auto left = static_cast<int64_t>((*seconds - since(begin, now_ns())) * 1e9);
-      time.tv_nsec = std::clamp<int64_t>(left, 0, tick.tv_nsec);
+      time.tv_nsec = std::clamp<int64_t>(left, 0, time.tv_nsec);
     }
     return interruption_.wait(time);
   }
@@ -258,6 +301,13 @@ class Bench {
 
   void finish() {
     for (const auto& ledger : ledgers_) result_.account.add(ledger->account());
+    if (testimony_) {
+      result_.executed = testimony_->executed();
+      result_.repeated = testimony_->repeated();
+      if (result_.executed < result_.account.written)
+        result_.errors.push_back(
+            "the back-end has not witnessed all writes: it needs --witness with the same file");
+    }
     if (!result_.errors.empty()) return;  // a back-end in trouble would make us wait
     if (auto stopped = front_end_->stop(); !stopped) result_.errors.push_back(std::move(stopped).error());
   }
@@ -265,7 +315,9 @@ class Bench {
   BenchOptions options_;
   const std::function<void(const Progress&)>& show_;
   const Interruption interruption_;
-  int64_t interrupted_ = 0;  // when
+  int64_t interrupted_ = 0;                      // when
+  int64_t reconnected_ = 0;                      // likewise
+  std::optional<backing::Testimony> testimony_;  // outlives the ledgers
   BenchResult result_;
   std::unique_ptr<BlkFrontEnd> front_end_;
   std::vector<std::unique_ptr<Ledger>> ledgers_;

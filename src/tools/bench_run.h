@@ -32,6 +32,9 @@ struct BenchOptions {
   std::vector<int> cpus;       // thread i is pinned to cpus[i % size]
   bool interrupts = false;     // sleep until the back-end calls, instead of polling
   bool verify = false;
+  bool reconnect = false;  // go on with the next back-end at the socket when one dies
+  std::string
+      witness;        // with `verify`: the file in which the back-end tells what it does (backing/witness.h)
   uint64_t seed = 0;  // 0: any
 };
 
@@ -45,12 +48,16 @@ struct BenchResult {
   uint64_t unmeasured_failures = 0;  // failed requests while filling and checking
   std::optional<double> driver_cpu;  // cores in use while measuring
   std::optional<double> back_end_cpu;
+  uint64_t reconnects = 0;
+  uint64_t executed = 0;  // writes that the back-end witnessed
+  uint64_t repeated = 0;  // of these, after they were acknowledged
   bool interrupted = false;
   std::vector<std::string> errors;  // sentences; what is above is what was known then
 
   [[nodiscard]] double seconds() const { return static_cast<double>(tally.nanoseconds) / 1e9; }
   [[nodiscard]] bool good() const {
-    return errors.empty() && tally.failed() == 0 && unmeasured_failures == 0 && account.wrong() == 0;
+    return errors.empty() && tally.failed() == 0 && unmeasured_failures == 0 && account.wrong() == 0 &&
+           repeated == 0;
   }
 };
 

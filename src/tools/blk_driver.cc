@@ -61,11 +61,18 @@ Result<BlkDriver> BlkDriver::make(const Options& options, GuestMemory& memory) {
   driver.addresses_ = {.desc = {area.address.value + layout.desc},
                        .driver = {area.address.value + layout.driver},
                        .device = {area.address.value + layout.device}};
+  driver.device_area_ = area.bytes.data() + layout.device;
   driver.headers_ = TRY(memory.take(options.slots * header_stride, page_bytes));
   driver.statuses_ = TRY(memory.take(options.slots * status_stride, page_bytes));
   driver.data_stride_ = round_up(options.data_bytes);
   driver.data_ = TRY(memory.take(options.slots * driver.data_stride_, page_bytes));
   return driver;
+}
+
+ring::RingBase BlkDriver::restart_base() const {
+  if (options_.format.packed) return {};
+  const auto used = memory::load<uint16_t>(device_area_ + ring::index_at, std::memory_order_acquire);
+  return {.avail = used, .used = used};
 }
 
 BlkDriver::BlkDriver(const Options& options, ring::Driver driver)

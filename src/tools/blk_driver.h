@@ -59,6 +59,9 @@ class BlkDriver {
     memory::GuestAddress device;
   };
   [[nodiscard]] const Addresses& addresses() const { return addresses_; }
+  // Where a back-end begins that comes after one that has died: for split rings at the used index, for packed
+  // ones where the first began, since nothing in the ring tells. Any thread.
+  [[nodiscard]] ring::RingBase restart_base() const;
   // Without one the device is not kicked.
   void set_kick(Notifier kick) { kick_ = std::move(kick); }
 
@@ -139,6 +142,7 @@ class BlkDriver {
   Options options_;
   ring::Driver driver_;
   Addresses addresses_;
+  const std::byte* device_area_ = nullptr;
   Notifier kick_;
   GuestBlock headers_;
   GuestBlock statuses_;

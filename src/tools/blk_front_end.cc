@@ -43,10 +43,37 @@ std::expected<std::unique_ptr<BlkFrontEnd>, std::string> BlkFrontEnd::open(
   self->peer_ = *std::move(peer);
   Result<> done = self->connect();
   if (done) done = self->negotiate();
+  if (done) done = self->make_queues();
   if (done) done = self->share_memory();
-  for (uint16_t index = 0; done && index < options.queues; ++index) done = self->start_queue(index);
-  if (!done) return std::unexpected(explain(options, done.error()));
+  if (done) done = self->prepare_inflight();
+  for (uint16_t index = 0; done && index < options.queues; ++index) done = self->start_queue(index, {});
+  // One that dies while its queues start has a successor, if the caller cares: reconnect().
+  const bool may_go_on = !done && done.error().fault == Fault::gone && self->inflight_;
+  if (!done && !may_go_on) return std::unexpected(explain(options, done.error()));
   return self;
+}
+
+std::expected<void, std::string> BlkFrontEnd::reconnect() {
+  if (!inflight_) return std::unexpected("the back-end has kept no account of what is in flight");
+  auto peer = reach(options_.socket);
+  if (!peer) return std::unexpected(std::move(peer).error());
+  session_.reset();
+  device_.reset();
+  peer_ = *std::move(peer);
+  if (auto done = go_on(); !done)
+    return std::unexpected(fmt::format("{}: {}", options_.socket, done.error().to_string()));
+  return {};
+}
+
+Result<> BlkFrontEnd::go_on() {
+  TRY(connect());
+  TRY(negotiate());
+  TRY(share_memory());
+  TRY(session_->use_inflight(*inflight_));
+  for (uint16_t index = 0; index < options_.queues; ++index) {
+    TRY(start_queue(index, queues_[index].driver->restart_base()));
+  }
+  return {};
 }
 
 Result<> BlkFrontEnd::connect() {
@@ -67,6 +94,9 @@ Result<> BlkFrontEnd::negotiate() {
     return refused("the back-end has no packed rings");
   if (options_.in_order && !agreed.has_feature(VIRTIO_F_IN_ORDER))
     return refused("the back-end is not in order");
+  if (features_ != 0 && features_ != agreed.features)
+    return refused("the back-end has other features than the one before it", agreed.features);
+  features_ = agreed.features;
   format_ = ring::Format::of(agreed.features, false);
   disk_ =
       TRY(BlkDisk::from(agreed.features, TRY(session_->read_config(0, blk_config_bytes(agreed.features)))));
@@ -81,11 +111,12 @@ vhost::Agreement BlkFrontEnd::wanted() const {
   if (options_.in_order) features |= bit(VIRTIO_F_IN_ORDER);
   if (options_.indirect) features |= bit(VIRTIO_RING_F_INDIRECT_DESC);
   if (options_.event_idx) features |= bit(VIRTIO_RING_F_EVENT_IDX);
-  return {.features = features,
-          .capabilities = bit(vhost::VHOST_USER_PROTOCOL_F_CONFIG) | bit(vhost::VHOST_USER_PROTOCOL_F_MQ)};
+  uint64_t capabilities = bit(vhost::VHOST_USER_PROTOCOL_F_CONFIG) | bit(vhost::VHOST_USER_PROTOCOL_F_MQ);
+  if (options_.inflight) capabilities |= bit(vhost::VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD);
+  return {.features = features, .capabilities = capabilities};
 }
 
-Result<> BlkFrontEnd::share_memory() {
+Result<> BlkFrontEnd::make_queues() {
   BlkDriver::Options queue{.ring_size = options_.ring_size,
                            .format = format_,
                            .slots = options_.depth,
@@ -103,32 +134,45 @@ Result<> BlkFrontEnd::share_memory() {
   memory_ = std::make_unique<GuestMemory>(
       TRY(GuestMemory::make(options_.queues * queue.memory_bytes(), options_.huge_pages)));
   for (uint16_t index = 0; index < options_.queues; ++index) {
-    queues_.emplace_back().driver = std::make_unique<BlkDriver>(TRY(BlkDriver::make(queue, *memory_)));
+    Queue& one = queues_.emplace_back();
+    one.driver = std::make_unique<BlkDriver>(TRY(BlkDriver::make(queue, *memory_)));
+    for (UniqueFd* const fd : {&one.kick_fd, &one.call_fd, &one.err_fd}) *fd = TRY(make_eventfd());
+    one.driver->set_kick(TRY(Notifier::adopt(TRY(one.kick_fd.duplicate()))));
+    one.call = TRY(Signal::adopt(TRY(one.call_fd.duplicate())));
+    one.err = TRY(Signal::adopt(TRY(one.err_fd.duplicate())));
   }
+  return {};
+}
+
+Result<> BlkFrontEnd::share_memory() {
   const UniqueFd file = TRY(memory_->file());
   const vhost::SharedRegion region{.layout = memory_->layout(), .fd = file.get()};
   return session_->map_memory({&region, 1});
 }
 
-Result<> BlkFrontEnd::start_queue(uint16_t index) {
-  Queue& queue = queues_[index];
-  BlkDriver& driver = *queue.driver;
+Result<> BlkFrontEnd::prepare_inflight() {
+  if (!session_->agreed().has_capability(vhost::VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD)) return {};
+  inflight_ = TRY(session_->new_inflight(options_.queues, static_cast<uint16_t>(options_.ring_size)));
+  return session_->use_inflight(*inflight_);
+}
+
+// The notification fds are the same for every back-end, so that no thread notices that it is another.
+Result<> BlkFrontEnd::start_queue(uint16_t index, const ring::RingBase& base) {
+  const Queue& queue = queues_[index];
+  const BlkDriver& driver = *queue.driver;
   const memory::RegionLayout layout = memory_->layout();
   const auto user_address = [&](memory::GuestAddress guest) {
     return layout.front_end.value + (guest.value - layout.guest.value);
   };
   vhost::QueueSetup setup{.ring = index,
                           .size = options_.ring_size,
-                          .base = ring::RingBase{}.to_wire(format_.packed),
+                          .base = base.to_wire(format_.packed),
                           .desc = user_address(driver.addresses().desc),
                           .driver = user_address(driver.addresses().driver),
                           .device = user_address(driver.addresses().device),
-                          .kick = TRY(make_eventfd()),
-                          .call = TRY(make_eventfd()),
-                          .err = TRY(make_eventfd())};
-  driver.set_kick(TRY(Notifier::adopt(TRY(setup.kick.duplicate()))));
-  queue.call = TRY(Signal::adopt(TRY(setup.call.duplicate())));
-  queue.err = TRY(Signal::adopt(TRY(setup.err.duplicate())));
+                          .kick = TRY(queue.kick_fd.duplicate()),
+                          .call = TRY(queue.call_fd.duplicate()),
+                          .err = TRY(queue.err_fd.duplicate())};
   return session_->start_queue(std::move(setup));
 }
 

@@ -32,6 +32,7 @@ struct BlkFrontEndOptions {
   bool event_idx = true;
   bool in_order = false;
   bool huge_pages = false;
+  bool inflight = false;  // have the back-end note what is in flight, where it can; needed for reconnect()
   std::chrono::milliseconds patience{30'000};  // for each answer
 };
 
@@ -52,12 +53,19 @@ class BlkFrontEnd {
 
   // What has gone wrong beside the rings, if anything: the back-end left, or says that a ring is broken.
   [[nodiscard]] std::optional<std::string> trouble() const;
+  // The back-end has gone: what was started goes on with the one that is at the socket now. One try. The
+  // drivers may be in use meanwhile.
+  std::expected<void, std::string> reconnect();
+  [[nodiscard]] bool gone() const { return connection_->hung_up(); }
   // Waits until the back-end has ended what it accepted, and stops all queues. An error is a sentence.
   std::expected<void, std::string> stop();
 
  private:
   struct Queue {
     std::unique_ptr<BlkDriver> driver;
+    UniqueFd kick_fd;
+    UniqueFd call_fd;
+    UniqueFd err_fd;
     Signal call;
     Signal err;
   };
@@ -66,15 +74,20 @@ class BlkFrontEnd {
   Result<> connect();
   Result<> negotiate();
   [[nodiscard]] vhost::Agreement wanted() const;
+  Result<> make_queues();
   Result<> share_memory();
-  Result<> start_queue(uint16_t index);
+  Result<> prepare_inflight();
+  Result<> start_queue(uint16_t index, const ring::RingBase& base);
+  Result<> go_on();
 
   BlkFrontEndOptions options_;
   Peer peer_;
   std::shared_ptr<user::Connection> connection_;
   std::unique_ptr<user::RemoteDevice> device_;
   std::unique_ptr<vhost::Session> session_;
+  uint64_t features_ = 0;  // agreed upon at first
   ring::Format format_;
+  std::optional<vhost::InflightArea> inflight_;
   BlkDisk disk_;
   std::unique_ptr<GuestMemory> memory_;
   std::vector<Queue> queues_;

@@ -5,14 +5,19 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <atomic>
 #include <csignal>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "ringway/base/log.h"
+#include "ringway/tools/device_kinds.h"
 #include "ringway/tools/serve_config.h"
 #include "ringway/tools/served_device.h"
+#include "ringway/tools/service.h"
+#include "ringway/tools/supervisor.h"
 #include "ringway/tools/termination.h"
+#include "ringway/user/sockets.h"
 
 namespace ringway::tools {
 namespace {
@@ -71,12 +76,7 @@ int fail(std::string_view sentence) {
   return 1;
 }
 
-// What the user calls the disk, and the place where it is served.
-std::string disk_of(const DeviceOptions& device) {
-  if (!device.blk_file.empty()) return device.blk_file;
-  return device.memory > 0 ? "memory" : "null";
-}
-
+// The place where a device is served.
 std::string end_of(const DeviceOptions& device) {
   if (!device.socket_path.empty()) return device.socket_path;
   return device.connect.empty() ? fmt::format("fd {}", device.fd) : device.connect;
@@ -88,7 +88,28 @@ void refresh(const std::vector<std::unique_ptr<ServedDevice>>& devices) {
   }
 }
 
-int serve(const ServeConfig& config) {
+// Whether all workers have done something since it was asked last. They are never waited for.
+class Pulse {
+ public:
+  explicit Pulse(engine::Workers& workers) : workers_(workers) { ask(); }
+  bool beats() {
+    if (answers_->load() < workers_.count()) return false;
+    ask();
+    return true;
+  }
+
+ private:
+  void ask() {
+    answers_ = std::make_shared<std::atomic<size_t>>(0);
+    for (size_t i = 0; i < workers_.count(); ++i) {
+      workers_.worker(i).post([answers = answers_] { answers->fetch_add(1); });
+    }
+  }
+  engine::Workers& workers_;
+  std::shared_ptr<std::atomic<size_t>> answers_;
+};
+
+int serve(const ServeConfig& config, Service& service) {
   const auto options = worker_options(config.process);
   if (!options) return fail(options.error());
   if (config.process.verbose) log::set_level(log::Level::debug);
@@ -102,21 +123,57 @@ int serve(const ServeConfig& config) {
   if (!listener) return fail(listener.error().to_string());
   for (const DeviceOptions& one : config.devices) {
     auto device = ServedDevice::open(one, **workers);
-    if (!device) return fail(fmt::format("{}: {}", disk_of(one), device.error().to_string()));
-    if (auto reachable = (*device)->attach(**listener); !reachable) {
+    if (!device) return fail(device.error());
+    if (auto reachable = (*device)->attach(**listener, &service); !reachable) {
       return fail(fmt::format("{}: {}", end_of(one), reachable.error().to_string()));
     }
     devices.push_back(*std::move(device));
   }
   log::info("serving {} {}", devices.size(), devices.size() == 1 ? "device" : "devices");
-  termination->wait([&] { refresh(devices); });
+  service.ready();
+  Pulse pulse(**workers);
+  Termination::Meanwhile meanwhile{.on_hangup = [&] { refresh(devices); }};
+  if (const auto watchdog = service.watchdog()) {
+    meanwhile.interval = std::chrono::duration_cast<std::chrono::milliseconds>(*watchdog / 3);
+    meanwhile.on_interval = [&] {
+      if (pulse.beats()) service.alive();
+    };
+  }
+  termination->wait(meanwhile);
+  service.stopping();
   (*listener)->stop();
   return 0;
 }
 
-Parsed<ServeConfig> config_of(const Arguments& arguments, bool is_device) {
-  if (!is_device) return read_serve_config(arguments.config);
-  auto device = checked(arguments.device, "blk");
+// The supervisor has the sockets, so that they outlive the servers.
+int serve_supervised(const ServeConfig& config, Service& service) {
+  std::vector<std::string> made;
+  for (const DeviceOptions& one : config.devices) {
+    if (one.socket_path.empty()) continue;
+    auto socket = service.listening_at(one.socket_path);
+    if (!socket) return fail(fmt::format("{}: {}", one.socket_path, socket.error().to_string()));
+    if (*socket) {
+      service.give(one.socket_path, **std::move(socket));
+      continue;
+    }
+    auto listening = user::listen_at(one.socket_path);
+    if (!listening) return fail(fmt::format("{}: {}", one.socket_path, listening.error().to_string()));
+    service.give(one.socket_path, *std::move(listening));
+    made.push_back(one.socket_path);
+  }
+  const int status = supervise([&] { return serve(config, service); });
+  for (const std::string& path : made) ::unlink(path.c_str());
+  return status;
+}
+
+int serve(const ServeConfig& config) {
+  Service service = Service::from_environment();
+  return config.process.restart_on_failure ? serve_supervised(config, service) : serve(config, service);
+}
+
+Parsed<ServeConfig> config_of(const Arguments& arguments) {
+  if (!arguments.config.empty()) return read_serve_config(arguments.config);
+  auto device = checked(arguments.device, arguments.device.type);
   if (!device) return std::unexpected(device.error());
   return ServeConfig{.process = arguments.process, .devices = {*std::move(device)}};
 }
@@ -128,27 +185,32 @@ void add_serve(CLI::App& app, Run& run) {
   CLI::App* serve_app = app.add_subcommand("serve", "serve devices to front-ends over vhost-user");
   serve_app->require_subcommand(0, 1);
   serve_app->add_option("--config", arguments->config, "serve the devices that FILE (TOML) describes");
-  CLI::App* blk = serve_app->add_subcommand("blk", "serve a disk");
-  add_options(*blk, arguments->device, device_option_table());
-  add_options(*blk, arguments->process, process_option_table());
-  blk->add_flag("--print-capabilities")->description("say as JSON what this back-end can do, and end");
-  serve_app->final_callback([arguments, serve_app, blk, &run] {
-    const bool is_device = blk->parsed();
-    if (is_device == !arguments->config.empty()) {
+  for (const DeviceKind& kind : device_kinds()) {
+    CLI::App* device = serve_app->add_subcommand(kind.name, kind.help);
+    add_options(*device, arguments->device, common_option_table());
+    add_options(*device, arguments->device, kind.options());
+    add_options(*device, arguments->process, process_option_table());
+    device->add_flag("--print-capabilities")->description("say as JSON what this back-end can do, and end");
+  }
+  serve_app->final_callback([arguments, serve_app, &run] {
+    const auto devices = serve_app->get_subcommands();
+    if (devices.empty() == arguments->config.empty()) {
       throw CLI::ValidationError("serve",
                                  "either a device (ringway serve blk ...) or --config=FILE is needed");
     }
-    run = [arguments, is_device] {
-      const auto config = config_of(*arguments, is_device);
+    if (!devices.empty()) arguments->device.type = devices.front()->get_name();
+    run = [arguments] {
+      const auto config = config_of(*arguments);
       return config ? serve(*config) : fail(config.error());
     };
   });
 }
 
 std::optional<int> print_capabilities(const std::vector<std::string>& words) {
-  const bool of_blk = words.size() >= 2 && words[0] == "serve" && words[1] == "blk";
-  if (!of_blk || std::ranges::find(words, "--print-capabilities") == words.end()) return std::nullopt;
-  const nlohmann::ordered_json capabilities = {{"type", "block"}, {"features", {"blk-file", "read-only"}}};
+  const DeviceKind* kind = words.size() >= 2 && words[0] == "serve" ? find_device_kind(words[1]) : nullptr;
+  if (kind == nullptr || std::ranges::find(words, "--print-capabilities") == words.end()) return std::nullopt;
+  nlohmann::ordered_json capabilities = {{"type", kind->type}};
+  if (!kind->features.empty()) capabilities["features"] = kind->features;
   fmt::print("{}\n", capabilities.dump(2));
   return 0;
 }

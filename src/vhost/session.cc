@@ -1,6 +1,7 @@
 #include "ringway/vhost/session.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <utility>
@@ -163,6 +164,27 @@ Result<> Session::start_queue(QueueSetup setup) {
   TRY(call(device_, SetVringKick{.ring = ring, .fd = std::move(setup.kick)}));
   TRY(call(device_, SetVringEnable{.ring = ring, .enable = 1}));
   if (kick) kick_once(kick);
+  return {};
+}
+
+Result<InflightArea> Session::new_inflight(uint16_t queues, uint16_t queue_size) {
+  InflightArea area = TRY(call(device_, GetInflightFd{.queues = queues, .queue_size = queue_size}));
+  struct stat status{};
+  if (!area.fd || ::fstat(area.fd.get(), &status) != 0) return refused("the device gave no in-flight area");
+  const auto file = static_cast<uint64_t>(status.st_size);
+  if (area.size == 0 || area.offset > file || area.size > file - area.offset)
+    return refused("the device gave an in-flight area that its file does not hold", area.size);
+  if (area.queues != queues || area.queue_size != queue_size)
+    return refused("the device gave an in-flight area for other queues", area.queues);
+  return area;
+}
+
+Result<> Session::use_inflight(const InflightArea& area) {
+  TRY(call(device_, SetInflightFd{{.size = area.size,
+                                   .offset = area.offset,
+                                   .queues = area.queues,
+                                   .queue_size = area.queue_size,
+                                   .fd = TRY(area.fd.duplicate())}}));
   return {};
 }
 

@@ -63,6 +63,13 @@ class Session {
   Result<> map_iotlb(const IotlbMessage& entry);
   Result<> unmap_iotlb(GuestAddress iova, uint64_t size);
 
+  // An in-flight area for so many queues, to be given to use_inflight() before they start: now, and again to
+  // whoever serves them when this back-end is gone. What the device gives is checked. INFLIGHT_SHMFD must
+  // have been agreed upon.
+  Result<InflightArea> new_inflight(uint16_t queues, uint16_t queue_size);
+  // The area stays the caller's.
+  Result<> use_inflight(const InflightArea& area);
+
   Result<> start_queue(QueueSetup setup);
   // Returns when all requests of the queue are complete, with the base for the next start.
   Result<uint32_t> stop_queue(RingIndex ring);

@@ -1,6 +1,8 @@
 """What is tested with a real guest. A scenario is a function on a Lab; its first line says what it shows."""
 
 import json
+import random
+import time
 
 from lab import MIB
 
@@ -304,6 +306,41 @@ def reconnect(lab):
     lab.serve()
     restart_under_guest(lab, lab.socket)
     lab.backend.stop()
+
+
+def killed_under_guest(lab, words, **options):
+    """Boots a guest that writes and checks files while the back-end is killed 20 times."""
+    lab.serve()
+    machine = lab.boot("killed.sh", expected="ring restore failed", append=words,
+                       extra=("-chardev", f"socket,id=disk,path={lab.socket},reconnect=1"), **options)
+
+    def kills():
+        for _ in range(20):
+            time.sleep(random.uniform(0.1, 0.8))
+            lab.backend.kill()
+            lab.serve()
+            machine.wait_for_backend()
+        return "yes"
+
+    machine.run(kills=kills)
+    machine.wait_for_end()
+    lab.check_disk()
+    lab.require(int(machine.told["rounds"]) > 1, "the guest has written nothing meanwhile")
+    lab.backend.stop()
+
+
+@scenario
+def killed(lab):
+    """the back-end is killed 20 times under a guest that writes and checks files, split rings"""
+    lab.only_ringway("is not expected to survive this")
+    killed_under_guest(lab, "lab.split")
+
+
+@scenario
+def killed_packed(lab):
+    """the same with packed rings"""
+    lab.only_ringway("has no packed rings")
+    killed_under_guest(lab, "lab.packed", disk_options=",packed=on")
 
 
 def counter():
