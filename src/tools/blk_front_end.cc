@@ -9,6 +9,8 @@
 
 #include <algorithm>
 #include <bit>
+#include <chrono>
+#include <string>
 #include <utility>
 
 #include "ringway/memory/dirty_log.h"
@@ -27,6 +29,14 @@ constexpr uint64_t blk_features =
     bit(VIRTIO_BLK_F_BLK_SIZE) | bit(VIRTIO_BLK_F_FLUSH) | bit(VIRTIO_BLK_F_MQ) | bit(VIRTIO_BLK_F_DISCARD) |
     bit(VIRTIO_BLK_F_WRITE_ZEROES) | bit(VIRTIO_BLK_F_SECURE_ERASE);
 
+// A wrong answer and a late one are alike.
+std::string explain(const BlkFrontEndOptions& options, const Error& error) {
+  const std::string sentence = fmt::format("{}: {}", options.socket, error.to_string());
+  if (error.fault != Fault::violation) return sentence;
+  return fmt::format("{} (an answer may take {} s)", sentence,
+                     std::chrono::duration<double>(options.patience).count());
+}
+
 }  // namespace
 
 std::expected<std::unique_ptr<BlkFrontEnd>, std::string> BlkFrontEnd::open(
@@ -43,8 +53,7 @@ std::expected<std::unique_ptr<BlkFrontEnd>, std::string> BlkFrontEnd::open(
   for (uint16_t index = 0; done && index < options.queues; ++index) done = self->start_queue(index, {});
   // One that dies while its queues start has a successor, if the caller cares: reconnect().
   const bool may_go_on = !done && done.error().fault == Fault::gone && self->inflight_;
-  if (!done && !may_go_on)
-    return std::unexpected(fmt::format("{}: {}", options.socket, done.error().to_string()));
+  if (!done && !may_go_on) return std::unexpected(explain(options, done.error()));
   return self;
 }
 
@@ -210,7 +219,7 @@ std::optional<std::string> BlkFrontEnd::trouble() const {
 std::expected<void, std::string> BlkFrontEnd::stop() {
   for (uint32_t index = 0; index < queues_.size(); ++index) {
     const auto stopped = session_->stop_queue(index);
-    if (!stopped) return std::unexpected(fmt::format("{}: {}", options_.socket, stopped.error().to_string()));
+    if (!stopped) return std::unexpected(explain(options_, stopped.error()));
   }
   return {};
 }
