@@ -143,11 +143,12 @@ Result<Done> LocalDevice::on(const vhost::SetFeatures& request) {
 Result<vhost::Capabilities> LocalDevice::on(const vhost::GetProtocolFeatures&) {
   uint64_t bits =
       bit(vhost::VHOST_USER_PROTOCOL_F_MQ) | bit(vhost::VHOST_USER_PROTOCOL_F_CROSS_ENDIAN) |
-      bit(vhost::VHOST_USER_PROTOCOL_F_RESET_DEVICE) | bit(vhost::VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS) |
+      bit(vhost::VHOST_USER_PROTOCOL_F_RESET_DEVICE) |
       bit(vhost::VHOST_USER_PROTOCOL_F_STATUS) | bit(vhost::VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD) |
       bit(vhost::VHOST_USER_PROTOCOL_F_GET_VRING_BASE_INFLIGHT) |
       bit(vhost::VHOST_USER_PROTOCOL_F_GET_VRING_BASE_SKIP_DRAIN);
   if (model_.config_size() > 0) bits |= bit(vhost::VHOST_USER_PROTOCOL_F_CONFIG);
+  if (model_.has_one_memory_table()) bits |= bit(vhost::VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS);
   if (model_.takes_mtu()) bits |= bit(vhost::VHOST_USER_PROTOCOL_F_MTU);
   if (model_.announces()) bits |= bit(vhost::VHOST_USER_PROTOCOL_F_RARP);
   if (options_.offer_inband_notifications) bits |= bit(vhost::VHOST_USER_PROTOCOL_F_INBAND_NOTIFICATIONS);

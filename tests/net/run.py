@@ -291,6 +291,7 @@ def restart(one):
     def kill():
         one.backend.kill()
         one.backend.wait()
+        one.socket.unlink()
         one.serve()
         one.address_tap()
         return "yes"
