@@ -134,8 +134,11 @@ Result<vhost::Capabilities> LocalDevice::on(const vhost::GetProtocolFeatures&) {
                   bit(vhost::VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD) |
                   bit(vhost::VHOST_USER_PROTOCOL_F_GET_VRING_BASE_INFLIGHT) |
                   bit(vhost::VHOST_USER_PROTOCOL_F_GET_VRING_BASE_SKIP_DRAIN);
-  bits |= options_.offer_postcopy ? bit(vhost::VHOST_USER_PROTOCOL_F_PAGEFAULT)
-                                  : bit(vhost::VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS);
+  // One excludes the other.
+  if (options_.offer_postcopy)
+    bits |= bit(vhost::VHOST_USER_PROTOCOL_F_PAGEFAULT);
+  else if (model_.has_one_memory_table())
+    bits |= bit(vhost::VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS);
   if (model_.config_size() > 0) bits |= bit(vhost::VHOST_USER_PROTOCOL_F_CONFIG);
   if (model_.takes_mtu()) bits |= bit(vhost::VHOST_USER_PROTOCOL_F_MTU);
   if (model_.announces()) bits |= bit(vhost::VHOST_USER_PROTOCOL_F_RARP);

@@ -9,6 +9,7 @@
 
 #include "ringway/device/port/loop.h"
 #include "ringway/device/port/null.h"
+#include "ringway/device/port/packet.h"
 #include "ringway/device/port/tap.h"
 
 namespace ringway::tools {
@@ -36,12 +37,18 @@ Parsed<std::unique_ptr<port::Port>> open_tap_port(const PortText& text, uint16_t
   return opened(port::open_tap(std::move(options)));
 }
 
+Parsed<std::unique_ptr<port::Port>> open_packet_port(const PortText& text, uint16_t) {
+  if (!text.has("name")) return std::unexpected("name is needed");
+  return opened(port::open_packet(text.text("name")));
+}
+
 }  // namespace
 
 std::span<const PortKind> port_kinds() {
   static const auto kinds = std::to_array<PortKind>({
       {"loop", {}, open_loop_port},
       {"null", {"send"}, open_null_port},
+      {"packet", {"name"}, open_packet_port},
       {"tap", {"name", "fd"}, open_tap_port},
   });
   return kinds;
