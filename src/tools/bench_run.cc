@@ -232,7 +232,10 @@ class Bench {
         progressed = std::max(progressed, reconnected_);
         continue;
       }
-      if (const auto trouble = front_end_->trouble()) return fail(*trouble);
+      if (const auto trouble = front_end_->trouble()) {
+        if (options_.reconnect && front_end_->gone()) continue;  // since we looked
+        return fail(*trouble);
+      }
       if (since(progressed, now) > options_.patience) {
         return fail(fmt::format("nothing has come back for {:.0f} seconds", options_.patience));
       }

@@ -1,6 +1,7 @@
 #include "ringway/tools/service.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -9,6 +10,7 @@
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
+#include <sstream>
 
 #include "ringway/user/sockets.h"
 
@@ -50,13 +52,17 @@ Service Service::from_environment() {
   Service self;
   const std::string pid = take_variable("LISTEN_PID");
   const std::string count = take_variable("LISTEN_FDS");
-  take_variable("LISTEN_FDNAMES");
+  std::istringstream names(take_variable("LISTEN_FDNAMES"));
   if (is_ours(pid)) {
     const int64_t passed = number(count).value_or(0);
     for (int i = 0; i < passed && i < most_passed_fds; ++i) {
       UniqueFd fd(first_passed_fd + i);
       ::fcntl(fd.get(), F_SETFD, FD_CLOEXEC);
-      self.give(path_of(fd.get()), std::move(fd));
+      // What we have given to be kept has the path for its name: it is bound to one that it had before.
+      std::string name;
+      std::getline(names, name, ':');
+      if (name.find('/') == std::string::npos) name = path_of(fd.get());
+      self.give(std::move(name), std::move(fd));
     }
   }
   self.notify_ = take_variable("NOTIFY_SOCKET");
@@ -72,7 +78,7 @@ Result<std::optional<UniqueFd>> Service::listening_at(const std::string& path) {
   if (found != sockets_.end()) return std::optional<UniqueFd>(TRY(found->second.duplicate()));
   if (notify_.empty()) return std::optional<UniqueFd>();
   UniqueFd made = TRY(user::listen_at(path));
-  tell("FDSTORE=1\nFDNAME=listening\n", made.get());
+  tell(fmt::format("FDSTORE=1\nFDNAME={}\n", path), made.get());
   return std::optional<UniqueFd>(std::move(made));
 }
 
