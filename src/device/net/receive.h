@@ -67,7 +67,6 @@ class ReceiveQueue final : public engine::Queue, public port::Receiver {
   const Rules& rules();
   bool take(const port::Frame& frame, const Looked& looked);
   bool take_in_one_piece(const port::Frame& frame, const Looked& looked);
-  void prefetch_next() const;
   bool look_and_take(const port::Frame& frame);
   bool pass_on(uint16_t pair, const port::Frame& frame, const Looked& looked);
   void take_arrivals();
