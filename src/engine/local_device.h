@@ -159,7 +159,7 @@ class LocalDevice final : public vhost::Device {
   // is.
   void suspend(Vring& vring);
   // Waits until what a suspended ring was doing has ended.
-  static void end_suspended(Vring& vring);
+  void end_suspended(Vring& vring);
   vhost::RingState forget_start(vhost::RingIndex ring);
   void reset_device();
   // Rings are drained, stopped, and started again with the present map and IOTLB; those that cannot are

@@ -395,8 +395,3 @@ def migrate_postcopy(lab):
     """the guest moves first and its memory follows"""
     journey(lab, [lambda trip: trip.move(postcopy=True)], words="lab.split", serve_options=["--postcopy"])
 
-
-@scenario
-def migrate_iommu(lab):
-    """precopy behind a virtual IOMMU: the log is of guest-physical pages"""
-    journey(lab, [precopy], words="lab.split intel_iommu=on", **IOMMU)
