@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "ringway/device/port/virtio_net.h"
+#include "ringway/memory/shared_bytes.h"
 
 namespace ringway::port {
 namespace {
@@ -118,6 +119,18 @@ Skills skills_needed(const Offload& offload) {
     default:
       return needed | skill_ufo;
   }
+}
+
+void copy_frame(const Frame& frame, std::byte* to) {
+  size_t left = frame.length;
+  const auto copy = [&](const void* from, size_t length) {
+    length = std::min(length, left);
+    memory::copy_out(to, from, length);
+    to += length;
+    left -= length;
+  };
+  copy(frame.head.data(), frame.head.size());
+  for (const iovec& piece : frame.pieces) copy(piece.iov_base, piece.iov_len);
 }
 
 bool complete_checksum(std::span<std::byte> frame, Offload& offload) {

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <utility>
 
 #include "ringway/device/port/ethernet.h"
 #include "ringway/device/port/frame.h"
@@ -30,6 +31,9 @@ enum Skill : uint8_t {
 [[nodiscard]] Skills port_skills(uint64_t takes);
 // What the receiver of such a frame must have.
 [[nodiscard]] Skills skills_needed(const Offload& offload);
+
+// Copies a whole frame; the bytes may be a peer's, and are read once.
+void copy_frame(const Frame& frame, std::byte* to);
 
 // Puts in the checksum that is left to do. False: the offload does not fit the frame.
 [[nodiscard]] bool complete_checksum(std::span<std::byte> frame, Offload& offload);
@@ -68,5 +72,31 @@ class Segmenter {
   std::array<std::byte, max_headers> head_;
   std::array<iovec, 2> pieces_;
 };
+
+enum class Finished : uint8_t {
+  all,
+  stopped,     // deliver() said false
+  impossible,  // the offload does not fit the frame, or is of a kind that is not served
+};
+// Does all that is left to do on a frame, on a copy in `scratch` (room for the frame), and calls
+// bool deliver(const Frame&) for what comes of it.
+template <class Deliver>
+Finished finish(const Frame& frame, std::byte* scratch, Deliver&& deliver) {
+  copy_frame(frame, scratch);
+  const std::span<std::byte> bytes(scratch, frame.length);
+  if (frame.offload.gso_type != 0) {
+    auto segmenter = Segmenter::open(bytes, frame.offload);
+    if (!segmenter) return Finished::impossible;
+    for (Frame segment; segmenter->next(segment);) {
+      if (!deliver(std::as_const(segment))) return Finished::stopped;
+    }
+    return Finished::all;
+  }
+  Frame whole{.offload = frame.offload, .length = frame.length};
+  if (!complete_checksum(bytes, whole.offload)) return Finished::impossible;
+  const iovec piece{.iov_base = scratch, .iov_len = frame.length};
+  whole.pieces = {&piece, 1};
+  return deliver(std::as_const(whole)) ? Finished::all : Finished::stopped;
+}
 
 }  // namespace ringway::port
