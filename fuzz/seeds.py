@@ -259,6 +259,53 @@ def driver_seeds():
     packed("overlong", three + back(0, 0, 0xffffffff) + bytes([TAKE]))
 
 
+# ---- the network device (net.cc) --------------------------------------------------------------------------------------
+
+TRANSMIT, RECEIVE, CONTROL = 0, 1, 2
+BIG_ENDIAN_NET, CHANGING_NET, HOLDS = 1, 2, 4
+MODERN_NET, MERGEABLE = 1 << 32, 1 << 15
+OFFLOADS = 0x7f83 | 1 << 54 | 1 << 55 | 1 << 56 | MODERN_NET
+COMMANDS = OFFLOADS | 1 << 2 | 0x1be << 16 | 1 << 22 | 1 << 57 | 1 << 60
+
+
+def net_seeds():
+    def seed(name, role, chains, contents=(), flags=0, features=OFFLOADS, head=0, script=b"", order="<"):
+        image = split_image(chains, order)
+        for at, content in contents:
+            image.put(at, content)
+        emit("net", name, struct.pack("<BBBBQ", role, flags, head, 0, features) + part(b"") + part(script) + bytes(image.bytes))
+
+    def header(flags=0, gso=0, hdr_len=0, gso_size=0, start=0, offset=0, order="<"):
+        return struct.pack(order + "BBHHHHH", flags, gso, hdr_len, gso_size, start, offset, 0)
+
+    def command(number, *fields):
+        """Class, command and data of the number-th command, its answer, and what to put where."""
+        body, at = b"".join(fields), DATA + 0x40 * number
+        return [(at, len(body), False), (STATUS + number, 1, True)], (at, body)
+
+    frame = [(DATA, 12, False), (0x1800, 1500, False)]
+    seed("transmit", TRANSMIT, [frame, [(DATA, 60, False)]])
+    seed("transmit-tso", TRANSMIT, [frame], [(DATA, header(1, 1, 54, 1448, 34, 16))])
+    seed("transmit-outside", TRANSMIT, [frame], [(DATA, header(1, 0, 0, 0, 1511, 2))])
+    seed("transmit-held", TRANSMIT, [frame, frame], flags=HOLDS, head=18)
+    seed("transmit-legacy", TRANSMIT, [[(DATA, 70, False)]], [(DATA, header(1, 0, 0, 0, 34, 6, ">"))], flags=BIG_ENDIAN_NET,
+         features=1, order=">")
+    buffers = [[(0x1800 + 0x200 * i, 0x200, True)] for i in range(8)]
+    arrivals = struct.pack("<HBHBHHB", 100, 0, 1000, 8, 700, 1500, 1)
+    seed("receive", RECEIVE, buffers, script=arrivals)
+    seed("receive-merged", RECEIVE, buffers, features=OFFLOADS | MERGEABLE, script=arrivals)
+    seed("receive-runts", RECEIVE, [[(0x1800, 1, True)], [(0x1801, 11, True)]] + buffers, script=arrivals)
+    mac = bytes(range(2, 8))
+    chains, contents = zip(*[
+        command(0, b"\0\0\1"), command(1, b"\1\1", mac), command(2, b"\1\0", struct.pack("<I", 1), mac, struct.pack("<I", 0)),
+        command(3, b"\2\0", struct.pack("<H", 100)), command(4, b"\4\0", struct.pack("<H", 2)),
+        command(5, b"\5\0", struct.pack("<Q", 2))])
+    seed("commands", CONTROL, list(chains), list(contents), features=COMMANDS)
+    rss = command(0, b"\4\1", struct.pack("<IHHHHHB", 0x3f, 1, 0, 0, 3, 4, 8), bytes(8))
+    config = command(1, b"\4\2", struct.pack("<I8xB", 1, 8), bytes(8))
+    seed("rss", CONTROL, [rss[0], config[0]], [rss[1], config[1]], features=COMMANDS)
+
+
 # ---- block requests (blk.cc) ------------------------------------------------------------------------------------------
 
 IN, OUT, FLUSH, GET_ID, DISCARD, WRITE_ZEROES, SECURE_ERASE = 0, 1, 4, 8, 11, 13, 14
@@ -465,6 +512,7 @@ def main():
     packed_seeds()
     driver_seeds()
     blk_seeds()
+    net_seeds()
     engine_seeds()
     frame_seeds()
     remote_seeds()

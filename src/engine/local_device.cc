@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cassert>
+#include <cstring>
 
 #include "ringway/base/log.h"
 #include "ringway/vhost/features.h"
@@ -115,7 +116,9 @@ Result<Done> LocalDevice::on(const vhost::SetFeatures& request) {
   features_ = request.features;
   model_.set_features(features_ & ~bit(vhost::VHOST_USER_F_PROTOCOL_FEATURES));
   if (!has(vhost::VHOST_USER_F_PROTOCOL_FEATURES)) {
-    for (Vring& vring : vrings_) vring.enabled = true;
+    for (Vring& vring : vrings_) {
+      if (!std::exchange(vring.enabled, true)) stop(vring);
+    }
     TRY(start_all());
   }
   return Done{};
@@ -127,6 +130,8 @@ Result<vhost::Capabilities> LocalDevice::on(const vhost::GetProtocolFeatures&) {
                   bit(vhost::VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS) |
                   bit(vhost::VHOST_USER_PROTOCOL_F_STATUS);
   if (model_.config_size() > 0) bits |= bit(vhost::VHOST_USER_PROTOCOL_F_CONFIG);
+  if (model_.takes_mtu()) bits |= bit(vhost::VHOST_USER_PROTOCOL_F_MTU);
+  if (model_.announces()) bits |= bit(vhost::VHOST_USER_PROTOCOL_F_RARP);
   if (options_.offer_inband_notifications) bits |= bit(vhost::VHOST_USER_PROTOCOL_F_INBAND_NOTIFICATIONS);
   return vhost::Capabilities{bits};
 }
@@ -345,11 +350,8 @@ Result<Done> LocalDevice::on(vhost::SetVringErr& request) {
 
 Result<Done> LocalDevice::on(const vhost::SetVringEnable& request) {
   Vring& vring = this->vring(request.ring);
-  vring.enabled = request.enable != 0;
-  if (!vring.enabled) {
-    stop(vring);
-    return Done{};
-  }
+  const bool was_enabled = std::exchange(vring.enabled, request.enable != 0);
+  if (vring.enabled != was_enabled) stop(vring);
   TRY(try_start(static_cast<uint16_t>(request.ring)));
   return Done{};
 }
@@ -397,7 +399,8 @@ Result<LocalDevice::Start> LocalDevice::try_start(uint16_t index) {
   const bool driver_ready =
       !capable(vhost::VHOST_USER_PROTOCOL_F_STATUS) || (status_ & VIRTIO_CONFIG_S_DRIVER_OK) != 0;
   const bool described = vring.size > 0 && vring.has_addresses && !map_->regions().empty();
-  if (!vring.wanted || !vring.enabled || !described || !driver_ready) return Start::not_yet;
+  const bool may_run = vring.enabled || model_.runs_disabled(index);
+  if (!vring.wanted || !may_run || !described || !driver_ready) return Start::not_yet;
   auto config = open_ring(vring);
   // With an IOTLB the ring starts when the front-end has told where it lies.
   if (!config && has(VIRTIO_F_ACCESS_PLATFORM)) return Start::not_yet;
@@ -408,12 +411,13 @@ Result<LocalDevice::Start> LocalDevice::try_start(uint16_t index) {
   RunningQueue::Setup setup{.index = index,
                             .features = features_,
                             .big_endian = vring.big_endian,
+                            .enabled = vring.enabled,
                             .must_poll = vring.must_poll,
                             .kick = vring.kick,
                             .call = vring.call,
                             .err = vring.err,
                             .events = events_for(index)};
-  auto& worker = workers_.worker(first_worker_ + index);
+  auto& worker = workers_.worker(first_worker_ + model_.worker_of(index));
   vring.queue = std::make_unique<RunningQueue>(worker, model_, std::move(ring), view(), std::move(setup));
   running_.fetch_add(1);
   if (config_change_waits_.exchange(false)) front_end_.post(vhost::ConfigChange{});
@@ -556,13 +560,27 @@ void LocalDevice::reset_device() {
   model_.reset();
 }
 
+// ---- network devices
+// -----------------------------------------------------------------------------------------------------
+
+Result<Done> LocalDevice::on(const vhost::SendRarp& request) {
+  std::array<std::byte, 6> mac;
+  std::memcpy(mac.data(), &request.mac,
+              mac.size());  // the field is an array of bytes, in memory as on the wire
+  TRY(model_.announce(mac));
+  return Done{};
+}
+
+Result<Done> LocalDevice::on(const vhost::NetSetMtu& request) {
+  TRY(model_.set_mtu(static_cast<uint16_t>(request.mtu)));
+  return Done{};
+}
+
 // ---- not offered
 // -----------------------------------------------------------------------------------------------------
 
 Result<Done> LocalDevice::on(const vhost::SetLogBase&) { return not_offered(); }
 Result<Done> LocalDevice::on(const vhost::SetLogFd&) { return not_offered(); }
-Result<Done> LocalDevice::on(const vhost::SendRarp&) { return not_offered(); }
-Result<Done> LocalDevice::on(const vhost::NetSetMtu&) { return not_offered(); }
 Result<vhost::CryptoSession> LocalDevice::on(const vhost::CreateCryptoSession&) { return not_offered(); }
 Result<Done> LocalDevice::on(const vhost::CloseCryptoSession&) { return not_offered(); }
 Result<UniqueFd> LocalDevice::on(const vhost::PostcopyAdvise&) { return not_offered(); }

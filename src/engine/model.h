@@ -3,6 +3,7 @@
 // which belong to the queue's worker.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -39,6 +40,19 @@ class Model {
 
   // Worker's thread. The QueueLoop outlives what is returned.
   virtual std::unique_ptr<Queue> start_queue(QueueLoop& loop) = 0;
+  // Queues with the same number here share a worker.
+  [[nodiscard]] virtual uint16_t worker_of(uint16_t queue) const { return queue; }
+  // vhost-user "Ring states": a ring that is started and disabled is processed without side effects. True:
+  // this queue runs then, with QueueLoop::enabled() false. False: whatever it could do would be one.
+  [[nodiscard]] virtual bool runs_disabled(uint16_t queue) const { return (void)queue, false; }
+
+  // Requests that only network devices have (NET_SET_MTU, SEND_RARP). The MTU is 68 to 65535.
+  [[nodiscard]] virtual bool takes_mtu() const { return false; }
+  virtual Result<> set_mtu(uint16_t mtu) { return (void)mtu, refused("not offered by this device"); }
+  [[nodiscard]] virtual bool announces() const { return false; }
+  virtual Result<> announce(const std::array<std::byte, 6>& mac) {
+    return (void)mac, refused("not offered by this device");
+  }
 
   // All queues are stopped; forget everything that the driver has set.
   virtual void reset() {}

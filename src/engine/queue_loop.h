@@ -27,6 +27,8 @@ class QueueLoop {
   [[nodiscard]] virtual uint16_t index() const = 0;      // of the queue in the device
   [[nodiscard]] virtual uint32_t ring_size() const = 0;  // entries
   [[nodiscard]] virtual uint64_t features() const = 0;   // negotiated
+  // False only for queues of which Model::runs_disabled() says so.
+  [[nodiscard]] virtual bool enabled() const { return true; }
   // A legacy driver of the other byte order (SET_VRING_ENDIAN): request headers are big-endian too.
   [[nodiscard]] virtual bool big_endian() const = 0;
 };

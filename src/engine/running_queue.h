@@ -31,6 +31,7 @@ class RunningQueue final : public QueueLoop, private loop::Source, private loop:
     uint16_t index = 0;
     uint64_t features = 0;
     bool big_endian = false;
+    bool enabled = true;
     bool must_poll = false;                // no notification will ever come
     std::shared_ptr<const Signal> kick;    // none: in-band, or must_poll
     std::shared_ptr<const Notifier> call;  // may be none
@@ -64,6 +65,7 @@ class RunningQueue final : public QueueLoop, private loop::Source, private loop:
   [[nodiscard]] uint32_t ring_size() const override { return size_; }
   [[nodiscard]] uint64_t features() const override { return setup_.features; }
   [[nodiscard]] bool big_endian() const override { return setup_.big_endian; }
+  [[nodiscard]] bool enabled() const override { return setup_.enabled; }
 
  private:
   enum class State : uint8_t { running, waiting_for_iotlb, paused, broken, stopped };

@@ -208,6 +208,7 @@ void Loop::add(Source& source) {
 void Loop::remove(Source& source) {
   assert(is_current() && source.state_ != nullptr);
   unwatch(source);
+  unwatch_fd(source);
   impl_->sources_.remove(*std::exchange(source.state_, nullptr));
 }
 
@@ -226,6 +227,20 @@ Result<> Loop::watch(Source& source, const Signal& signal) {
 void Loop::unwatch(Source& source) {
   assert(is_current() && source.state_ != nullptr);
   if (Watch* watch = std::exchange(source.state_->watch, nullptr)) impl_->poller_->unwatch(watch);
+}
+
+Result<> Loop::wake_when_ready(Source& source, int fd, short events) {
+  assert(is_current() && source.state_ != nullptr);
+  Watch*& watch = source.state_->fd_watch;
+  if (watch != nullptr && watch->fd == fd && watch->events == events) return impl_->poller_->rearm(*watch);
+  unwatch_fd(source);
+  watch = TRY(impl_->poller_->watch_once(fd, events, *source.state_));
+  return {};
+}
+
+void Loop::unwatch_fd(Source& source) {
+  assert(is_current() && source.state_ != nullptr);
+  if (Watch* watch = std::exchange(source.state_->fd_watch, nullptr)) impl_->poller_->unwatch(watch);
 }
 
 void Loop::submit(FileRequest& request) { impl_->poller_->submit(request); }

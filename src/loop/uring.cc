@@ -22,7 +22,8 @@ namespace {
 
 // Freed when neither the loop (wanted) nor the kernel (armed) holds it any more.
 struct UringWatch : Watch {
-  bool armed = false;       // a multishot poll is in the kernel; its last completion is still to come
+  bool armed = false;       // a poll is in the kernel; its last completion is still to come
+  bool due = true;          // to be armed: a multishot poll always, another until it has reported
   bool cancelling = false;  // its cancellation was submitted
   bool listed = false;      // in the list of changes for the next flush
 };
@@ -82,6 +83,8 @@ class UringPoller final : public Poller {
   Result<> open();
 
   Result<Watch*> watch(const Signal& signal, SourceState& source) override;
+  Result<Watch*> watch_once(int fd, short events, SourceState& source) override;
+  Result<> rearm(Watch& watch) override;
   void unwatch(Watch* watch) override;
   void submit(FileRequest& request) override;
   [[nodiscard]] size_t in_flight() const override { return in_flight_ + controls_.in_flight(); }
@@ -185,10 +188,29 @@ void UringPoller::submit(FileRequest& request) {
 Result<Watch*> UringPoller::watch(const Signal& signal, SourceState& source) {
   auto* watch = new UringWatch;
   watch->signal = &signal;
+  watch->fd = signal.fd();
+  watch->events = POLLIN;
   watch->source = &source;
   watches_.insert(watch);
   list(*watch);
   return watch;
+}
+
+Result<Watch*> UringPoller::watch_once(int fd, short events, SourceState& source) {
+  auto* watch = new UringWatch;
+  watch->fd = fd;
+  watch->events = events;
+  watch->source = &source;
+  watches_.insert(watch);
+  list(*watch);
+  return watch;
+}
+
+Result<> UringPoller::rearm(Watch& watch) {
+  auto& own = static_cast<UringWatch&>(watch);
+  own.due = true;
+  list(own);
+  return {};
 }
 
 void UringPoller::unwatch(Watch* watch) {
@@ -214,13 +236,18 @@ void UringPoller::apply_changes() {
 
 // False if there is no room now.
 bool UringPoller::apply(UringWatch& watch) {
-  const bool arm = watch.wanted && !watch.armed;
+  const bool arm = watch.wanted && watch.due && !watch.armed;
   const bool cancel = !watch.wanted && watch.armed && !watch.cancelling;
   if (!arm && !cancel) return true;
   io_uring_sqe* sqe = entry();
   if (sqe == nullptr) return false;
   if (arm) {
-    io_uring_prep_poll_multishot(sqe, watch.signal->fd(), POLLIN);
+    const auto events = static_cast<unsigned>(watch.events);
+    if (watch.signal != nullptr) {
+      io_uring_prep_poll_multishot(sqe, watch.fd, events);
+    } else {
+      io_uring_prep_poll_add(sqe, watch.fd, events);
+    }
     io_uring_sqe_set_data64(sqe, tagged(&watch, watch_tag));
     watch.armed = true;
   } else {
@@ -323,6 +350,11 @@ void UringPoller::poll_event(UringWatch& watch, int events, bool more) {
   }
   if (events < 0) {
     log::warning("cannot watch a notification fd: error {}", -events);
+    return;
+  }
+  if (watch.signal == nullptr) {
+    watch.due = false;
+    client_.signalled(*watch.source);
     return;
   }
   const bool taken = watch.signal->take();

@@ -4,19 +4,13 @@
 
 namespace ringway::tools {
 
-std::span<const Option<DeviceOptions>> device_option_table() {
+std::span<const Option<DeviceOptions>> common_option_table() {
   using D = DeviceOptions;
   static const auto table = std::to_array<Option<D>>({
       {"socket-path", "listen on the unix socket PATH", &D::socket_path},
       {"fd", "use the inherited socket FD, listening or connected", &D::fd},
       {"connect", "connect to the front-end that listens on PATH, again whenever it goes", &D::connect},
-      {"blk-file", "serve the file or block device PATH, which is taken as raw", &D::blk_file},
-      {"memory", "serve SIZE bytes of memory, gone when the program ends", &D::memory, true},
-      {"null", "serve SIZE bytes that forget what is written", &D::null, true},
-      {"read-only", "refuse whatever would change the disk", &D::read_only},
-      {"direct", "bypass the page cache of this machine (O_DIRECT)", &D::direct},
-      {"queues", "offer N queues, 1 to 256", &D::queues},
-      {"serial", "the identity that the driver is told, at most 20 bytes", &D::serial},
+      {"queues", "offer N queues, of a network device N pairs", &D::queues},
       {"inband-notifications", "offer kicks and calls as messages, for front-ends without eventfds",
        &D::inband_notifications},
   });

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "ringway/base/log.h"
+#include "ringway/tools/device_kinds.h"
 #include "ringway/tools/serve_config.h"
 #include "ringway/tools/served_device.h"
 #include "ringway/tools/termination.h"
@@ -71,12 +72,7 @@ int fail(std::string_view sentence) {
   return 1;
 }
 
-// What the user calls the disk, and the place where it is served.
-std::string disk_of(const DeviceOptions& device) {
-  if (!device.blk_file.empty()) return device.blk_file;
-  return device.memory > 0 ? "memory" : "null";
-}
-
+// The place where a device is served.
 std::string end_of(const DeviceOptions& device) {
   if (!device.socket_path.empty()) return device.socket_path;
   return device.connect.empty() ? fmt::format("fd {}", device.fd) : device.connect;
@@ -102,7 +98,7 @@ int serve(const ServeConfig& config) {
   if (!listener) return fail(listener.error().to_string());
   for (const DeviceOptions& one : config.devices) {
     auto device = ServedDevice::open(one, **workers);
-    if (!device) return fail(fmt::format("{}: {}", disk_of(one), device.error().to_string()));
+    if (!device) return fail(device.error());
     if (auto reachable = (*device)->attach(**listener); !reachable) {
       return fail(fmt::format("{}: {}", end_of(one), reachable.error().to_string()));
     }
@@ -114,9 +110,9 @@ int serve(const ServeConfig& config) {
   return 0;
 }
 
-Parsed<ServeConfig> config_of(const Arguments& arguments, bool is_device) {
-  if (!is_device) return read_serve_config(arguments.config);
-  auto device = checked(arguments.device, "blk");
+Parsed<ServeConfig> config_of(const Arguments& arguments) {
+  if (!arguments.config.empty()) return read_serve_config(arguments.config);
+  auto device = checked(arguments.device, arguments.device.type);
   if (!device) return std::unexpected(device.error());
   return ServeConfig{.process = arguments.process, .devices = {*std::move(device)}};
 }
@@ -128,27 +124,32 @@ void add_serve(CLI::App& app, Run& run) {
   CLI::App* serve_app = app.add_subcommand("serve", "serve devices to front-ends over vhost-user");
   serve_app->require_subcommand(0, 1);
   serve_app->add_option("--config", arguments->config, "serve the devices that FILE (TOML) describes");
-  CLI::App* blk = serve_app->add_subcommand("blk", "serve a disk");
-  add_options(*blk, arguments->device, device_option_table());
-  add_options(*blk, arguments->process, process_option_table());
-  blk->add_flag("--print-capabilities")->description("say as JSON what this back-end can do, and end");
-  serve_app->final_callback([arguments, serve_app, blk, &run] {
-    const bool is_device = blk->parsed();
-    if (is_device == !arguments->config.empty()) {
+  for (const DeviceKind& kind : device_kinds()) {
+    CLI::App* device = serve_app->add_subcommand(kind.name, kind.help);
+    add_options(*device, arguments->device, common_option_table());
+    add_options(*device, arguments->device, kind.options());
+    add_options(*device, arguments->process, process_option_table());
+    device->add_flag("--print-capabilities")->description("say as JSON what this back-end can do, and end");
+  }
+  serve_app->final_callback([arguments, serve_app, &run] {
+    const auto devices = serve_app->get_subcommands();
+    if (devices.empty() == arguments->config.empty()) {
       throw CLI::ValidationError("serve",
                                  "either a device (ringway serve blk ...) or --config=FILE is needed");
     }
-    run = [arguments, is_device] {
-      const auto config = config_of(*arguments, is_device);
+    if (!devices.empty()) arguments->device.type = devices.front()->get_name();
+    run = [arguments] {
+      const auto config = config_of(*arguments);
       return config ? serve(*config) : fail(config.error());
     };
   });
 }
 
 std::optional<int> print_capabilities(const std::vector<std::string>& words) {
-  const bool of_blk = words.size() >= 2 && words[0] == "serve" && words[1] == "blk";
-  if (!of_blk || std::ranges::find(words, "--print-capabilities") == words.end()) return std::nullopt;
-  const nlohmann::ordered_json capabilities = {{"type", "block"}, {"features", {"blk-file", "read-only"}}};
+  const DeviceKind* kind = words.size() >= 2 && words[0] == "serve" ? find_device_kind(words[1]) : nullptr;
+  if (kind == nullptr || std::ranges::find(words, "--print-capabilities") == words.end()) return std::nullopt;
+  nlohmann::ordered_json capabilities = {{"type", kind->type}};
+  if (!kind->features.empty()) capabilities["features"] = kind->features;
   fmt::print("{}\n", capabilities.dump(2));
   return 0;
 }

@@ -1,15 +1,24 @@
 #include "ringway/tools/serve_config.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <toml++/toml.h>
 
 #include <algorithm>
+
+#include "ringway/tools/device_kinds.h"
 
 namespace ringway::tools {
 namespace {
 
 std::string at(const std::string& path, const toml::source_region& source, std::string_view what) {
   return fmt::format("{}:{}: {}", path, source.begin.line, what);
+}
+
+std::string no_such_device(const std::string& name) {
+  std::vector<std::string_view> names;
+  for (const DeviceKind& kind : device_kinds()) names.emplace_back(kind.name);
+  return fmt::format("type: there is no device '{}'; there are {}", name, fmt::join(names, ", "));
 }
 
 struct Assign {
@@ -57,19 +66,31 @@ std::string assign(Options& options, std::span<const Option<Options>> table, std
                     option->member);
 }
 
+std::string assign(DeviceOptions& options, const DeviceKind& kind, std::string_view key,
+                   const toml::node& node) {
+  for (const auto& table : {common_option_table(), kind.options()}) {
+    const auto has_key = [&](const auto& option) { return std::string_view(option.name) == key; };
+    if (std::ranges::any_of(table, has_key)) return assign(options, table, key, node);
+  }
+  return "unknown key";
+}
+
 Parsed<DeviceOptions> read_device(const std::string& path, const toml::node& node) {
   const toml::table* table = node.as_table();
   if (table == nullptr)
     return std::unexpected(at(path, node.source(), "device: must be a table, [[device]]"));
   DeviceOptions device;
+  const DeviceKind* kind = find_device_kind(device.type);
+  if (const toml::node* type = table->get("type")) {
+    const std::string mistake = Assign{*type, false}(device.type);
+    if (!mistake.empty()) return std::unexpected(at(path, type->source(), "type: " + mistake));
+    kind = find_device_kind(device.type);
+    if (kind == nullptr) return std::unexpected(at(path, type->source(), no_such_device(device.type)));
+  }
   for (const auto& [key, value] : *table) {
     const std::string_view name = key.str();
     std::string mistake;
-    if (name == "type") {
-      mistake = Assign{value, false}(device.type);
-    } else {
-      mistake = assign(device, device_option_table(), name, value);
-    }
+    if (name != "type") mistake = assign(device, *kind, name, value);
     if (!mistake.empty())
       return std::unexpected(at(path, key.source(), fmt::format("{}: {}", name, mistake)));
   }
@@ -82,16 +103,12 @@ Parsed<DeviceOptions> checked(DeviceOptions options, const std::string& where) {
   const auto mistake = [&](std::string_view text) {
     return std::unexpected(fmt::format("{}: {}", where, text));
   };
-  if (options.type != "blk")
-    return mistake(fmt::format("type: there is no device '{}'; there is blk", options.type));
+  const DeviceKind* kind = find_device_kind(options.type);
+  if (kind == nullptr) return mistake(no_such_device(options.type));
   const int ends = int{!options.socket_path.empty()} + int{!options.connect.empty()} + int{options.fd >= 0};
   if (ends != 1) return mistake("exactly one of socket-path, fd and connect is needed");
-  const int disks = int{!options.blk_file.empty()} + int{options.memory > 0} + int{options.null > 0};
-  if (disks != 1) return mistake("exactly one of blk-file, memory and null is needed");
-  if (options.queues < 1 || options.queues > 256) return mistake("queues: must be 1 to 256");
-  if (options.serial.size() > 20) return mistake("serial: must be at most 20 bytes");
-  if (options.direct && options.blk_file.empty()) return mistake("direct: goes with blk-file only");
   if (options.fd > INT32_MAX) return mistake("fd: is not a file descriptor");
+  if (const std::string wrong = kind->mistake(options); !wrong.empty()) return mistake(wrong);
   return options;
 }
 

@@ -5,10 +5,9 @@
 #include <memory>
 #include <optional>
 
-#include "ringway/device/blk/blk.h"
 #include "ringway/engine/local_device.h"
 #include "ringway/engine/workers.h"
-#include "ringway/tools/device_options.h"
+#include "ringway/tools/device_kinds.h"
 #include "ringway/user/listener.h"
 #include "ringway/vhost/contract.h"
 
@@ -16,21 +15,21 @@ namespace ringway::tools {
 
 class ServedDevice final : public user::SessionOwner {
  public:
-  static Result<std::unique_ptr<ServedDevice>> open(const DeviceOptions& options, engine::Workers& workers);
+  static Parsed<std::unique_ptr<ServedDevice>> open(const DeviceOptions& options, engine::Workers& workers);
 
   // Makes it reachable where its options say. The listener must have stopped before the device ends.
   Result<> attach(user::Listener& listener);
   // Looks at what it serves again: a file may have grown.
-  Result<> refresh() { return blk_->refresh(); }
+  Result<> refresh() { return opened_.refresh ? opened_.refresh() : Result<>(); }
 
   Result<vhost::Device*> connected() override;
   void disconnected() override;
 
  private:
-  ServedDevice(DeviceOptions options, std::unique_ptr<blk::Blk> blk, engine::Workers& workers);
+  ServedDevice(DeviceOptions options, OpenedDevice opened, engine::Workers& workers);
 
   const DeviceOptions options_;
-  const std::unique_ptr<blk::Blk> blk_;
+  const OpenedDevice opened_;
   engine::LocalDevice engine_;
   std::optional<vhost::Contract> contract_;  // of the present session
 };

@@ -68,6 +68,10 @@ enum GsoType : uint8_t {
   VIRTIO_NET_HDR_GSO_ECN = 0x80,  // with one of the TCP types
 };
 
+// Whether a driver that has negotiated these GUEST_* takes a frame with such work left. UDP_L4 is accepted
+// with either of its two features: which one it needs stands in the frame.
+[[nodiscard]] bool accepted(const Offload& offload, uint64_t guest_features);
+
 struct Header {  // struct virtio_net_hdr of the specification, in its longest form
   uint8_t flags = 0;
   uint8_t gso_type = 0;

@@ -1,0 +1,21 @@
+// A tap of this machine: frames go to its network stack and come from there, with checksums and segmentation
+// left to do where both sides can. Thread rule: as Port.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "ringway/base/unique_fd.h"
+#include "ringway/device/port/port.h"
+
+namespace ringway::port {
+
+struct TapOptions {
+  std::string name;    // of the interface, which is created if it is not there; or
+  UniqueFd fd;         // one that is open already
+  uint16_t pairs = 1;  // of queues that the device has; a tap with a single queue serves them too
+};
+
+Result<std::unique_ptr<Port>> open_tap(TapOptions options);
+
+}  // namespace ringway::port
