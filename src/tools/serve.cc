@@ -26,6 +26,10 @@ struct Arguments {
   std::string config;
   ProcessOptions process;
   DeviceOptions device;
+  // serve switch
+  std::vector<std::string> sockets;
+  std::vector<std::string> uplinks;
+  SwitchOptions fabric{.name = "switch"};
 };
 
 template <class Options>
@@ -117,6 +121,12 @@ int serve(const ServeConfig& config, Service& service) {
   if (!termination) return fail(termination.error().to_string());
   auto workers = engine::Workers::start(*options);
   if (!workers) return fail(workers.error().to_string());
+  std::vector<std::unique_ptr<ServedSwitch>> switches;
+  for (const SwitchOptions& one : config.switches) {
+    auto fabric = ServedSwitch::open(one, **workers);
+    if (!fabric) return fail(fmt::format("{}: {}", one.name, fabric.error()));
+    switches.push_back(*std::move(fabric));
+  }
   std::vector<std::unique_ptr<ServedDevice>> devices;
   // Ends before the devices do. When a connection from --fd has ended there is nothing left to serve.
   auto listener = user::Listener::start({.finished = [] { ::kill(::getpid(), SIGTERM); }});
@@ -178,6 +188,38 @@ Parsed<ServeConfig> config_of(const Arguments& arguments) {
   return ServeConfig{.process = arguments.process, .devices = {*std::move(device)}};
 }
 
+// A network device for each socket, all on one switch.
+Parsed<ServeConfig> config_of_switch(const Arguments& arguments) {
+  ServeConfig config{.process = arguments.process, .switches = {arguments.fabric}, .devices = {}};
+  for (const std::string& uplink : arguments.uplinks)
+    config.switches.front().uplinks.push_back({.port = uplink, .settings = {}});
+  if (const std::string wrong = mistake_in(config.switches.front()); !wrong.empty())
+    return std::unexpected("switch: " + wrong);
+  for (const std::string& socket : arguments.sockets) {
+    DeviceOptions options = arguments.device;
+    options.type = "net";
+    options.socket_path = socket;
+    options.port = "switch:name=" + arguments.fabric.name;
+    auto device = checked(std::move(options), socket);
+    if (!device) return std::unexpected(device.error());
+    config.devices.push_back(*std::move(device));
+  }
+  return config;
+}
+
+CLI::App* add_serve_switch(CLI::App& serve_app, Arguments& arguments) {
+  CLI::App* app = serve_app.add_subcommand("switch", "serve network devices that one switch connects");
+  app->add_option("--socket-path", arguments.sockets, "where a device is reached; once for each")->required();
+  app->add_option("--uplink", arguments.uplinks,
+                  "a port that is on the switch too: tap:name=tap0; any number");
+  app->add_option("--queues", arguments.device.queues, "pairs of queues of each device");
+  app->add_option("--mtu", arguments.device.mtu, "the MTU that drivers are told, 68 to 65535");
+  app->add_option("--macs", arguments.fabric.macs, "addresses that are learned at most");
+  app->add_option("--ageing", arguments.fabric.ageing, "seconds after which a silent address is forgotten");
+  add_options(*app, arguments.process, process_option_table());
+  return app;
+}
+
 }  // namespace
 
 void add_serve(CLI::App& app, Run& run) {
@@ -192,15 +234,17 @@ void add_serve(CLI::App& app, Run& run) {
     add_options(*device, arguments->process, process_option_table());
     device->add_flag("--print-capabilities")->description("say as JSON what this back-end can do, and end");
   }
-  serve_app->final_callback([arguments, serve_app, &run] {
+  const CLI::App* switch_app = add_serve_switch(*serve_app, *arguments);
+  serve_app->final_callback([arguments, serve_app, switch_app, &run] {
     const auto devices = serve_app->get_subcommands();
     if (devices.empty() == arguments->config.empty()) {
       throw CLI::ValidationError("serve",
                                  "either a device (ringway serve blk ...) or --config=FILE is needed");
     }
     if (!devices.empty()) arguments->device.type = devices.front()->get_name();
-    run = [arguments] {
-      const auto config = config_of(*arguments);
+    const bool is_switch = switch_app->parsed();
+    run = [arguments, is_switch] {
+      const auto config = is_switch ? config_of_switch(*arguments) : config_of(*arguments);
       return config ? serve(*config) : fail(config.error());
     };
   });

@@ -69,11 +69,13 @@ class Lab:
         self.backend = self.machine = self.console = None
         self.serve_options = ()
         self.expected = HARMLESS  # of what the console says
+        self.by_switch = False
         self.last = []
 
     def serve(self, *options):
         self.serve_options = options or self.serve_options
-        command = self.space.wrap(self.program, "serve", "net", f"--socket-path={self.socket}", "--port=tap:name=tap0",
+        what = ("switch", "--uplink=tap:name=tap0") if self.by_switch else ("net", "--port=tap:name=tap0")
+        command = self.space.wrap(self.program, "serve", *what, f"--socket-path={self.socket}",
                                   *self.serve_options, *self.options.serve)
         with open(self.log, "ab") as log:
             self.backend = lab.spawn(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -282,6 +284,22 @@ def one_tap_queue(one):
     """four pairs of queues over a tap that has one: the device spreads flows"""
     one.space.ip("tuntap", "add", "tap0", "mode", "tap", "vnet_hdr")
     whole(one, serve=("--queues=4",), netdev=",queues=4", device=",mq=on,vectors=10", processors=4, words="lab.queues=4")
+
+
+@scenario
+def switch(one):
+    """the tap is an uplink of a switch on two workers, with all offloads: the same file"""
+    one.by_switch = True
+    whole(one, serve=("--workers=2", "--queues=2"), netdev=",queues=2", device=",mq=on,vectors=6", processors=2,
+          words="lab.has=0,1,11,15,32 lab.queues=2")
+
+
+@scenario
+def switch_no_offloads(one):
+    """through the switch to a guest that takes no work: checksums and segments are the switch's"""
+    one.by_switch = True
+    off = "".join(f",{name}=off" for name in ("guest_csum", "guest_tso4", "guest_tso6", "guest_ecn", "guest_ufo", "mrg_rxbuf"))
+    whole(one, device=off, words="lab.has=0,11 lab.not=1,7,15")
 
 
 @scenario
