@@ -10,7 +10,8 @@ namespace {
 Result<std::unique_ptr<backing::Backing>> open_backing(const DeviceOptions& options) {
   if (options.memory > 0) return backing::open_memory(options.memory, options.read_only);
   if (options.null > 0) return backing::open_null(options.null, options.read_only);
-  return backing::open_file(options.blk_file, {.read_only = options.read_only, .direct = options.direct});
+  return backing::open_file(
+      options.blk_file, {.read_only = options.read_only, .direct = options.direct, .lanes = options.queues});
 }
 
 // Without one of its own a disk is known by the name of its file.

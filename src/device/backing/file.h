@@ -11,6 +11,7 @@ namespace ringway::backing {
 struct FileOptions {
   bool read_only = false;
   bool direct = false;  // past the page cache (O_DIRECT)
+  size_t lanes = 1;     // that may be open at once without opening the file again (see SharedFile)
 };
 
 // Refuses everything that is neither file nor block device, and a file that somebody else writes (or, unless
