@@ -43,7 +43,8 @@ Result<std::unique_ptr<backing::Backing>> open_disk(const DeviceOptions& options
   if (options.null > 0) return backing::open_null(options.null, options.read_only);
   return backing::open_file(options.blk_file, {.read_only = options.read_only,
                                                .direct = options.direct,
-                                               .lock_while_running = options.lock_while_running});
+                                               .lock_while_running = options.lock_while_running,
+                                               .lanes = options.queues});
 }
 
 Result<std::unique_ptr<backing::Backing>> open_backing(const DeviceOptions& options) {

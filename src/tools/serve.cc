@@ -12,6 +12,7 @@
 
 #include "ringway/base/log.h"
 #include "ringway/tools/device_kinds.h"
+#include "ringway/tools/file_limit.h"
 #include "ringway/tools/serve_config.h"
 #include "ringway/tools/served_device.h"
 #include "ringway/tools/service.h"
@@ -117,6 +118,7 @@ int serve(const ServeConfig& config, Service& service) {
   const auto options = worker_options(config.process);
   if (!options) return fail(options.error());
   if (config.process.verbose) log::set_level(log::Level::debug);
+  allow_many_fds();
   const auto termination = Termination::make();
   if (!termination) return fail(termination.error().to_string());
   auto workers = engine::Workers::start(*options);

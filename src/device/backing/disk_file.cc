@@ -204,4 +204,33 @@ Result<UniqueFd> DiskFile::reopen(bool direct) const {
   return own;
 }
 
+Result<LaneFiles> LaneFiles::open(const DiskFile& file) {
+  LaneFiles files{.fd = TRY(file.reopen(file.options.direct)), .buffered = {}};
+  if (file.offset_alignment > sector_size) files.buffered = TRY(file.reopen(false));
+  return files;
+}
+
+Result<std::unique_ptr<SharedFile>> SharedFile::open(DiskFile file, size_t lanes) {
+  std::unique_ptr<SharedFile> shared(new SharedFile(std::move(file)));
+  for (size_t i = 0; i < lanes; ++i) shared->give_back(TRY(LaneFiles::open(shared->file)));
+  return shared;
+}
+
+Result<LaneFiles> SharedFile::take() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!spare_.empty()) {
+      LaneFiles files = std::move(spare_.back());
+      spare_.pop_back();
+      return files;
+    }
+  }
+  return LaneFiles::open(file);
+}
+
+void SharedFile::give_back(LaneFiles files) {
+  const std::lock_guard lock(mutex_);
+  spare_.push_back(std::move(files));
+}
+
 }  // namespace ringway::backing
