@@ -11,6 +11,7 @@ import ctypes
 import hashlib
 import json
 import os
+import platform
 import re
 import selectors
 import shutil
@@ -496,10 +497,19 @@ _kvm = {}
 
 def kvm_works(qemu):
     """Whether QEMU really runs a processor by KVM here: a ROM of one instruction must make it end with 33 at once.
-    A /dev/kvm that opens is not enough; some clouds have one that fails, or emulates slower than TCG does."""
+    A /dev/kvm that opens is not enough; some clouds have one that fails, emulates slower than TCG does, or does
+    without the processor's virtualization and breaks on what a whole kernel does."""
     if qemu not in _kvm:
-        _kvm[qemu] = os.access("/dev/kvm", os.R_OK | os.W_OK) and try_kvm(qemu)
+        _kvm[qemu] = virtualizes() and os.access("/dev/kvm", os.R_OK | os.W_OK) and try_kvm(qemu)
     return _kvm[qemu]
+
+
+def virtualizes():
+    """Whether the processor has VT-x or AMD-V; other architectures do not tell it so."""
+    if platform.machine() != "x86_64":
+        return True
+    with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+        return re.search(r"^flags\s*:.*\b(vmx|svm)\b", file.read(), re.MULTILINE) is not None
 
 
 def try_kvm(qemu):
