@@ -43,3 +43,5 @@ endfunction()
 install_back_end(blk block)
 install_back_end(net net)
 install(FILES share/ringway/vhost_user.lua DESTINATION ${CMAKE_INSTALL_DATADIR}/ringway)
+install(FILES share/systemd/ringway-blk@.service share/systemd/ringway-blk@.socket
+  DESTINATION ${CMAKE_INSTALL_DATADIR}/ringway/systemd)

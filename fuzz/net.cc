@@ -1,8 +1,9 @@
-// The network device: a hostile ring, image and headers through a real transmit, receive or control queue, over a port
-// that checks what reaches it and delivers what the input says.
+// The network device: a hostile ring, image and headers through a real transmit, receive or control queue,
+// over a port that checks what reaches it and delivers what the input says.
 //
-// Whatever the driver does: a frame that leaves lies in the driver's memory and has a length that frames have, the work
-// left on it was negotiated and lies within it, every chain ends, and nothing but what is writable has been written.
+// Whatever the driver does: a frame that leaves lies in the driver's memory and has a length that frames
+// have, the work left on it was negotiated and lies within it, every chain ends, and nothing but what is
+// writable has been written.
 
 #include "ringway/device/net/net.h"
 
@@ -63,10 +64,12 @@ class CheckedPort final : public Port {
   void deliver(Input& script) {
     std::vector<std::byte> bytes(script.take<uint16_t>() + size_t{min_frame}, std::byte{0x5a});
     const auto how = script.take<uint8_t>();
-    const Offload offload{.flags = static_cast<uint8_t>(how & 3U), .gso_type = static_cast<uint8_t>(how >> 2U & 1U)};
+    const Offload offload{.flags = static_cast<uint8_t>(how & 3U),
+                          .gso_type = static_cast<uint8_t>(how >> 2U & 1U)};
     if ((how & 8U) == 0) {
       const iovec piece{.iov_base = bytes.data(), .iov_len = bytes.size()};
-      receiver_->deliver({.offload = offload, .length = static_cast<uint32_t>(bytes.size()), .pieces = {&piece, 1}});
+      receiver_->deliver(
+          {.offload = offload, .length = static_cast<uint32_t>(bytes.size()), .pieces = {&piece, 1}});
       return;
     }
     size_t done = 0;
@@ -107,7 +110,8 @@ class CheckedPort final : public Port {
     FUZZ_CHECK(frame.head.size() == std::min(abilities_.head, frame.length));
     uint64_t sum = frame.head.size();
     for (const iovec& piece : frame.pieces) {
-      FUZZ_CHECK(SharedImage::instance().contains(static_cast<const std::byte*>(piece.iov_base), piece.iov_len));
+      FUZZ_CHECK(
+          SharedImage::instance().contains(static_cast<const std::byte*>(piece.iov_base), piece.iov_len));
       sum += piece.iov_len;
     }
     FUZZ_CHECK(sum == frame.length);

@@ -44,6 +44,7 @@ INDIRECT_OK, EVENT_IDX, IN_ORDER, BIG_ENDIAN = 1, 2, 4, 8
 IOTLB, THREAD = 1, 2
 POP, POP_MANY, USE, PUBLISH, ENABLE, DISABLE, PUSH_BACK, SET_VIEW = range(8)
 DESC, DRIVER, DEVICE, TABLE, DATA = 0x0, 0x100, 0x140, 0x200, 0x600
+INFLIGHT = 0x1000
 
 
 def use(which, how=1):
@@ -54,9 +55,9 @@ SERVE_ALL = bytes([DISABLE, POP_MANY]) + use(0) + use(1) + use(0, 3) + bytes([PU
     use(0, 2) + bytes([SET_VIEW, POP_MANY]) + use(0, 8) * 3 + bytes([PUBLISH, ENABLE])
 
 
-def ring(size_code, image, format=0, memory=0, base=0, operations=SERVE_ALL, changes=b"", iotlb=None):
+def ring(size_code, image, format=0, memory=0, base=0, operations=SERVE_ALL, changes=b"", iotlb=None, inflight=0):
     header = struct.pack("<BBBBIHHHH", size_code, format, memory | (IOTLB if iotlb is not None else 0), 0, base,
-                         DESC // 16, DRIVER // 4, DEVICE // 4, 0)
+                         DESC // 16, DRIVER // 4, DEVICE // 4, inflight // 8)
     return header + part(changes) + part(operations) + (part(iotlb) if iotlb is not None else b"") + bytes(image.bytes)
 
 
@@ -144,6 +145,14 @@ def split_seeds():
     seed("iotlb", split_image([SIMPLE, MANY]), iotlb=identity)
     seed("iotlb-miss", split_image([SIMPLE, [(0x9000, 16, False)]]), iotlb=identity)
 
+    seed("inflight-fresh", split_image(several), inflight=INFLIGHT)
+    taken = split_image(several)
+    taken.put(DEVICE + 2, struct.pack("<H", 1))  # one of them is used, and its batch not cleared
+    taken.put(INFLIGHT, struct.pack("<QHHHH", 0, 1, 16, 0, 0))
+    for count, head in enumerate((0, 3, 5)):
+        taken.put(INFLIGHT + 16 + 16 * head, struct.pack("<B5xHQ", 1, 0, 7 - count))
+    seed("inflight-taken", taken, inflight=INFLIGHT)
+
 
 def packed_image(chains, indirect=False, wrap=True, first=0, size=16):
     image = Image()
@@ -201,6 +210,19 @@ def packed_seeds():
     seed("length-grows", packed_image([SIMPLE, SIMPLE]), changes=change(6, DESC + 8, 0xff) + change(1, DESC + 14, 0xff))
     seed("thread", packed_image(several), memory=THREAD, changes=change(0, DESC + 14, 1) + change(0, DESC + 31, 0x80))
     seed("iotlb", packed_image([SIMPLE, MANY]), iotlb=bytes([0xc0, 2]))
+    seed("inflight-fresh", packed_image(several), inflight=INFLIGHT)
+    # The first chain is in flight; the second was used, counted, and not shown.
+    taken = packed_image(several)
+    taken.put(INFLIGHT, struct.pack("<QHHHHHHBB8x", 0, 1, 16, 3, 5, 2, 0, 1, 1))
+    for i in range(16):
+        taken.put(INFLIGHT + 32 + 32 * i + 2, struct.pack("<H", i + 1))
+    for first, chain in ((0, SIMPLE), (3, OVER_REGIONS)):
+        at = INFLIGHT + 32 + 32 * first
+        taken.put(at, struct.pack("<BxHHHQ", 1, first + 1, first + len(chain) - 1, len(chain), 9 - first))
+        for i, (address, length, writable) in enumerate(chain):
+            flags = (NEXT if i + 1 < len(chain) else 0) | (WRITE if writable else 0) | AVAIL
+            taken.put(at + 32 * i + 16, struct.pack("<HHIQ", first // 3, flags, length, address))
+    seed("inflight-taken", taken, inflight=INFLIGHT)
 
 
 # ---- the driver half (driver.cc) --------------------------------------------------------------------------------------

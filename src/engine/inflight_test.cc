@@ -2,6 +2,7 @@
 #include "ringway/ring/inflight.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/stat.h>
 
 #include "ringway/engine/rig_test.h"
@@ -125,6 +126,27 @@ INSTANTIATE_TEST_SUITE_P(Formats, InflightDevice, testing::Values(false, true),
                          [](const auto& instance) { return instance.param ? "packed" : "split"; });
 
 using InflightArea = EngineRig;
+
+TEST_F(InflightArea, H206_without_one_a_ring_does_not_begin_elsewhere_than_at_its_used_index) {
+  for (const uint64_t features : {modern, modern | bit(VIRTIO_F_RING_PACKED)}) {
+    device_->disconnect();
+    start(features);
+    add("one");
+    ASSERT_TRUE(take());
+    const auto base = ask(vhost::GetVringBase{0});
+    ASSERT_TRUE(base);
+    const bool packed = features != modern;
+    for (const uint32_t wrong :
+         packed ? std::vector<uint32_t>{0x80018002, 0x80028001} : std::vector<uint32_t>{0, 2}) {
+      must(vhost::SetVringBase{0, wrong});
+      EXPECT_FALSE(ask(vhost::SetVringKick{0, kick_.copy()})) << wrong;
+    }
+    must(vhost::SetVringBase{0, base->value});
+    must(vhost::SetVringKick{0, kick_.copy()});
+    add("two");
+    EXPECT_TRUE(take());
+  }
+}
 
 TEST_F(InflightArea, A117_asking_again_and_again_keeps_nothing) {
   const auto count = [] {

@@ -48,6 +48,9 @@ class Queue {
   // The ring is about to stop, or its memory to move: chains that wait for something that may never come (a
   // packet) end now, in QueueLoop::complete or give_back. More may follow if the ring goes on.
   virtual void drain() {}
+  // Whether chains may be processed in another order than the driver's, as their memory comes (postcopy). Not
+  // where drain() gives chains back.
+  [[nodiscard]] virtual bool takes_any_order() const { return false; }
 };
 
 }  // namespace ringway::engine

@@ -28,11 +28,14 @@ RunningQueue::RunningQueue(loop::Loop& worker, Model& model, ring::Ring ring, me
       setup_(std::move(setup)),
       ring_(std::move(ring)),
       view_(std::move(view)),
-      size_(std::visit([](const auto& format) { return format.size(); }, ring_)) {
+      size_(std::visit([](const auto& format) { return format.size(); }, ring_)),
+      logs_(setup_.log != nullptr) {
+  if (logs_) std::visit([this](auto& format) { format.set_log(std::move(setup_.log)); }, ring_);
   worker_.run([&] {
     memory::FaultGuard::work_on_this_thread();
     seen_faults_ = memory::FaultGuard::faults();
     queue_ = model.start_queue(*this);
+    if (setup_.fetcher) arrivals_.emplace(size_, queue_->takes_any_order());
     worker_.add(*this);
     unpark();
     watch_kick();
@@ -67,7 +70,7 @@ std::optional<ring::RingBase> RunningQueue::suspend() {
   ring::RingBase base;
   worker_.run([&] {
     if (state_ != State::broken) state_ = State::paused;
-    queue_->drain();
+    if (fetches_ == 0) queue_->drain();
     publish();
     if (state_ != State::broken) state_ = State::suspended;
     worker_.unwatch(*this);
@@ -77,22 +80,53 @@ std::optional<ring::RingBase> RunningQueue::suspend() {
 }
 
 void RunningQueue::set_view(memory::View view, bool drain_first) {
-  const auto swap = [&] {
+  between_chains(drain_first, [&] {
     view_ = std::move(view);
     std::visit([&](auto& ring) { ring.set_view(view_); }, ring_);
-    if (state_ == State::paused || state_ == State::waiting_for_iotlb) {
+  });
+}
+
+Result<> RunningQueue::set_log(std::optional<ring::Logging> logging) {
+  const bool logged = std::exchange(logs_, logging.has_value());
+  if (!logging) {
+    worker_.run([&] { std::visit([](auto& ring) { ring.set_log(nullptr); }, ring_); });
+  } else if (logged) {
+    worker_.run([&] { std::visit([&](auto& ring) { ring.log()->change(*std::move(logging)); }, ring_); });
+  } else {
+    logs_ = false;
+    auto log = TRY(ring::RingLog::create(size_, *std::move(logging)));
+    between_chains(true, [&] { std::visit([&](auto& ring) { ring.set_log(std::move(log)); }, ring_); });
+    logs_ = true;
+  }
+  return {};
+}
+
+// Changes what chains depend on; with `drain_first` while none is in flight.
+template <class Change>
+void RunningQueue::between_chains(bool drain_first, Change&& change) {
+  const auto change_and_go_on = [&] {
+    change();
+    if (state_ == State::paused || waits_for_memory()) {
       state_ = State::running;
       worker_.wake(*this);
     }
   };
-  if (!drain_first) return worker_.run(swap);
+  if (!drain_first) return worker_.run(change_and_go_on);
   std::binary_semaphore done(0);
   worker_.run([&] {
-    if (state_ == State::running || state_ == State::waiting_for_iotlb) state_ = State::paused;
+    if (state_ == State::running || waits_for_memory()) state_ = State::paused;
     drain(done);
   });
   done.acquire();
-  worker_.run(swap);
+  worker_.run(change_and_go_on);
+}
+
+void RunningQueue::end_postcopy(memory::View view) {
+  between_chains(false, [&] {
+    setup_.fetcher.reset();
+    view_ = std::move(view);
+    std::visit([&](auto& ring) { ring.set_view(view_); }, ring_);
+  });
 }
 
 void RunningQueue::set_kick(std::shared_ptr<const Signal> kick, bool must_poll) {
@@ -197,7 +231,7 @@ size_t RunningQueue::pop_batch(RingType& ring, std::span<ring::Chain> chains) {
     }
     if (!*popped) {
       if (const auto& missing = ring.missing()) [[unlikely]]
-        on_iotlb_miss(*missing);
+        on_missing(*missing);
       break;
     }
     chains[count++] = *std::move(popped);
@@ -208,10 +242,13 @@ size_t RunningQueue::pop_batch(RingType& ring, std::span<ring::Chain> chains) {
 void RunningQueue::process(ring::Chain chain) {
   if (is_over()) [[unlikely]]
     return abandon(std::move(chain));
+  if (arrivals_) [[unlikely]]
+    return fetch(std::move(chain));
   queue_->process(std::move(chain));
 }
 
-void RunningQueue::on_iotlb_miss(const memory::Translation& missing) {
+void RunningQueue::on_missing(const memory::Translation& missing) {
+  if (missing.outcome == memory::Translation::absent) return fetch_table(missing);
   state_ = State::waiting_for_iotlb;
   setup_.events.iotlb_miss(missing);
 }
@@ -279,13 +316,13 @@ uint32_t RunningQueue::in_flight() const {
 }
 
 void RunningQueue::drain(std::binary_semaphore& done) {
-  queue_->drain();
   drained_ = &done;
+  if (fetches_ == 0) queue_->drain();
   on_drained();
 }
 
 void RunningQueue::on_drained() {
-  if (in_flight() > 0) return;
+  if (in_flight() > 0 || fetches_ > 0) return;
   publish();
   std::exchange(drained_, nullptr)->release();
 }

@@ -683,6 +683,21 @@ TEST(KernelDevice, OneScsiRingStopsAndTheOthersGoOn) {
   EXPECT_EQ(rig.kernel.asked.back(), "GET_VRING_BASE 0");
 }
 
+// The kernel offers it and does not mark what it writes.
+TEST(KernelDevice, OnlyVhostNetOffersALog) {
+  const auto logs = [](Result<std::unique_ptr<Endpoint>> endpoint) {
+    Rig rig(std::move(endpoint), bit(VHOST_F_LOG_ALL) | bit(VIRTIO_F_VERSION_1));
+    const bool feature = (*rig.ask(vhost::GetFeatures{}) & bit(VHOST_F_LOG_ALL)) != 0;
+    const bool capability =
+        (rig.ask(vhost::GetProtocolFeatures{})->bits & bit(vhost::VHOST_USER_PROTOCOL_F_LOG_SHMFD)) != 0;
+    EXPECT_EQ(feature, capability);
+    return feature;
+  };
+  EXPECT_TRUE(logs(net()));
+  EXPECT_FALSE(logs(scsi()));
+  EXPECT_FALSE(logs(vsock_endpoint(42)));
+}
+
 TEST(KernelDevice, ATargetThatIsNotThereIsSaidAtOnce) {
   for (const int error : {ENODEV, EEXIST}) {
     testing::Kernel kernel;

@@ -59,6 +59,7 @@ class Loop::Impl final : Poller::Client {
   void thread_main(std::promise<Result<>> started);
   Result<> set_up();
   void turn();
+  void wait_a_little();
   void nap();
   bool fire_timers();
   void run_deferred();
@@ -136,8 +137,11 @@ void Loop::Impl::turn() {
     return;
   }
   poller_->flush();
-  if (!worked) relax();
+  if (!worked) wait_a_little();
 }
+
+// What is waited for may be done by a thread that needs this very CPU.
+void Loop::Impl::wait_a_little() { poller_->in_threads() > 0 ? std::this_thread::yield() : relax(); }
 
 bool Loop::Impl::may_nap() const {
   return sources_.all_parked() && deferred_.empty() && mailbox_.empty() && !finished();

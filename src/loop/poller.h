@@ -47,6 +47,8 @@ class Poller {
 
   virtual void submit(FileRequest& request) = 0;
   [[nodiscard]] virtual size_t in_flight() const = 0;  // requests submitted and not done
+  // Of these, the ones that are carried out by threads, and not by an interrupt of the disk.
+  [[nodiscard]] virtual size_t in_threads() const { return in_flight(); }
 
   // Deals with completions and events that are there, a bounded number; no system call where none is. False
   // if there was none.

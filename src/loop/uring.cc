@@ -42,6 +42,9 @@ T& untagged(uint64_t data) {
   return *reinterpret_cast<T*>(data & ~static_cast<uint64_t>(tag_mask));  // NOLINT
 }
 
+// The kernel has threads for writes to a page cache, for flushes and for holes. A read waits without one.
+bool may_need_thread(const FileRequest& request) { return request.operation != FileRequest::Operation::read; }
+
 void prepare_transfer(io_uring_sqe* sqe, const FileRequest& request) {
   const bool writes = request.operation == FileRequest::Operation::write;
   if (request.pieces.size() == 1 && request.pieces[0].iov_len <= INT_MAX) {
@@ -88,6 +91,7 @@ class UringPoller final : public Poller {
   void unwatch(Watch* watch) override;
   void submit(FileRequest& request) override;
   [[nodiscard]] size_t in_flight() const override { return in_flight_ + controls_.in_flight(); }
+  [[nodiscard]] size_t in_threads() const override { return in_threads_ + controls_.in_flight(); }
   bool reap() override;
   void flush() override;
   void sleep(std::optional<Loop::Clock::time_point> until) override;
@@ -112,6 +116,7 @@ class UringPoller final : public Poller {
   bool open_ = false;
   bool doorbell_armed_ = false;
   size_t in_flight_ = 0;
+  size_t in_threads_ = 0;
   std::deque<FileRequest*>
       waiting_;  // for room in the submission queue: only when the kernel refuses to take more
   std::unordered_set<UringWatch*> watches_;  // all that are not freed
@@ -177,6 +182,7 @@ io_uring_sqe* UringPoller::entry() {
 void UringPoller::submit(FileRequest& request) {
   if (request.operation == FileRequest::Operation::control) return controls_.submit(request);
   ++in_flight_;
+  in_threads_ += may_need_thread(request) ? 1 : 0;
   io_uring_sqe* sqe = waiting_.empty() ? entry() : nullptr;
   if (sqe == nullptr) {
     waiting_.push_back(&request);
@@ -328,6 +334,7 @@ void UringPoller::complete(const io_uring_cqe& cqe) {
     case file_tag: {
       --in_flight_;
       auto& request = untagged<FileRequest>(cqe.user_data);
+      in_threads_ -= may_need_thread(request) ? 1 : 0;
       request.done(request, cqe.res);
       break;
     }

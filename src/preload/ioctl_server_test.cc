@@ -64,7 +64,7 @@ TEST_F(IoctlServer, a_merged_frame_says_in_how_many_buffers_it_lies) {
   EXPECT_EQ(take_used(receive), small);
   EXPECT_EQ(take_used(receive), small - 1);
   port::Header head;
-  std::memcpy(&head, buffer(receive, 0), port::plain_header);
+  std::memcpy(static_cast<void*>(&head), buffer(receive, 0), port::plain_header);
   EXPECT_EQ(head.num_buffers, 3);
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <compare>
 #include <cstring>
 
 namespace ringway::ring {
@@ -42,12 +43,11 @@ std::unexpected<Error> contradiction(uint64_t about) {
 struct Counted {
   uint64_t counter;
   uint16_t entry;
+  auto operator<=>(const Counted&) const = default;
 };
 
-// Oldest first; entries that claim the same place stay in the order of the table.
-void sort_by_counter(std::vector<Counted>& entries) {
-  std::ranges::stable_sort(entries, {}, &Counted::counter);
-}
+// Oldest first; entries that claim the same place in the order of the table.
+void sort_by_counter(std::vector<Counted>& entries) { std::ranges::sort(entries); }
 
 }  // namespace
 

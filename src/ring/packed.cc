@@ -141,6 +141,8 @@ void PackedRing::use(Slot& slot, uint32_t written) {
   } else {
     order_.store<uint16_t>(at + packed_flags_at, flags);
   }
+  if (RingLog* const log = chains_.log()) [[unlikely]]
+    log->wrote_desc(static_cast<uint64_t>(at - desc_), descriptor_bytes);
   used_.advance(slot.descriptors, size_);
   unpublished_ += slot.descriptors;
   if (inflight_ != nullptr) [[unlikely]]
@@ -174,13 +176,25 @@ void PackedRing::set_view(memory::View view) {
   chains_.set_view(std::move(view));
 }
 
+void PackedRing::set_log(std::unique_ptr<RingLog> log) {
+  unwalk();
+  chains_.set_log(std::move(log));
+}
+
 bool PackedRing::publish() {
   if (unpublished_ == 0) return false;
+  RingLog* const log = chains_.log();
+  if (log != nullptr) [[unlikely]]
+    log->mark();
   if (inflight_ != nullptr) {
     pass(Failpoint::packed_publish_begin);
     inflight_->publish(used_);
   }
   order_.store<uint16_t>(held_ + packed_flags_at, held_flags_, std::memory_order_release);
+  if (log != nullptr) [[unlikely]] {
+    log->wrote_desc(static_cast<uint64_t>(held_ - desc_), descriptor_bytes);
+    log->mark();
+  }
   if (inflight_ != nullptr) inflight_->published();
   const uint32_t count = std::exchange(unpublished_, 0);
   outstanding_ -= count;
@@ -193,14 +207,26 @@ bool PackedRing::publish() {
   return event.wants(before, count, size_, exactly);
 }
 
-void PackedRing::disable_kicks() { order_.store<uint32_t>(device_, PackedEvent::never().raw); }
+void PackedRing::disable_kicks() {
+  order_.store<uint32_t>(device_, PackedEvent::never().raw);
+  log_event();
+}
 
 bool PackedRing::enable_kicks() {
   order_.store<uint32_t>(device_, event_idx_ ? PackedEvent::at(avail_).raw : PackedEvent::always().raw);
+  log_event();
   full_fence();
   if (chains_.any_ready() || (inflight_ != nullptr && inflight_->again() > 0)) return true;
   const auto flags = order_.load<uint16_t>(entry(walked_) + packed_flags_at);
   return outstanding_ < size_ && has_packed_flags(flags, walked_.available_flags());
+}
+
+void PackedRing::log_event() {
+  RingLog* const log = chains_.log();
+  if (log == nullptr) [[likely]]
+    return;
+  log->wrote_device(0, event_bytes);
+  log->mark();
 }
 
 RingConfig PackedRing::stop() && {

@@ -37,6 +37,8 @@ class PackedRing {
   void disable_kicks();
   [[nodiscard]] bool enable_kicks();
   void set_view(memory::View view);
+  void set_log(std::unique_ptr<RingLog> log);
+  [[nodiscard]] RingLog* log() const { return chains_.log(); }
 
   // Under the ring itself, where that is mapped apart from the memory table.
   [[nodiscard]] bool memory_is_broken() const { return config_.memory_is_broken(); }
@@ -67,6 +69,7 @@ class PackedRing {
   Verdict follow(Ahead& ahead, Gatherer& gather, uint32_t& entries, uint16_t& id);
   void use(Slot& slot, uint32_t written);
   void push_in_order(Slot& slot, uint32_t written);
+  void log_event();
   void unwalk();
 
   std::byte* desc_;

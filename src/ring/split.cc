@@ -137,11 +137,19 @@ void SplitRing::set_view(memory::View view) {
   chains_.set_view(std::move(view));
 }
 
+void SplitRing::set_log(std::unique_ptr<RingLog> log) {
+  unwalk();
+  chains_.set_log(std::move(log));
+}
+
 bool SplitRing::publish() {
   if (used_ == published_) return false;
+  if (RingLog* const log = chains_.log()) [[unlikely]]
+    log->mark();
   const uint16_t before = std::exchange(published_, used_);
   if (inflight_ != nullptr) pass(Failpoint::split_publish_begin);
   order_.store<uint16_t>(device_ + index_at, used_, std::memory_order_release);
+  log_device(index_at);
   if (inflight_ != nullptr) inflight_->published(used_);
   full_fence();
   if (!event_idx_) {
@@ -156,18 +164,31 @@ bool SplitRing::publish() {
 
 void SplitRing::disable_kicks() {
   // With the event index there is nothing to write: the driver has passed the event that it was asked for.
-  if (!event_idx_) order_.store<uint16_t>(device_ + flags_at, VRING_USED_F_NO_NOTIFY);
+  if (event_idx_) return;
+  order_.store<uint16_t>(device_ + flags_at, VRING_USED_F_NO_NOTIFY);
+  log_device(flags_at);
 }
 
 bool SplitRing::enable_kicks() {
   if (event_idx_) {
     order_.store<uint16_t>(device_ + entries_at + size() * used_entry_bytes, next_avail_);
+    log_device(entries_at + size() * used_entry_bytes);
   } else {
     order_.store<uint16_t>(device_ + flags_at, 0);
+    log_device(flags_at);
   }
   full_fence();
   if (chains_.any_ready() || seen_avail_ != walked_) return true;
   return order_.load<uint16_t>(driver_ + index_at) != walked_;
+}
+
+// Two bytes of the used ring that are no entry were written.
+void SplitRing::log_device(uint64_t offset) {
+  RingLog* const log = chains_.log();
+  if (log == nullptr) [[likely]]
+    return;
+  log->wrote_device(offset, sizeof(uint16_t));
+  log->mark();
 }
 
 RingConfig SplitRing::stop() && {

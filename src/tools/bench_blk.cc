@@ -105,6 +105,15 @@ void add_bench_blk(CLI::App& bench_command, Run& run) {
   command->add_flag("--event-idx,!--no-event-idx", front_end.event_idx, "event index where offered (yes)");
   command->add_flag("--in-order", front_end.in_order, "negotiate that requests come back in order");
   command->add_flag("--huge-pages", front_end.huge_pages, "memory of 2 MiB pages");
+  command->add_flag("--dirty-log", front_end.dirty_log, "have all writes to guest memory logged");
+  command->add_flag("--inflight", front_end.inflight,
+                    "have the back-end note what is in flight, where it can");
+  command->add_flag("--reconnect", own.reconnect,
+                    "when the back-end dies, go on with the next one at the socket; implies --inflight");
+  command
+      ->add_option("--witness", own.witness,
+                   "with --verify: find writes that are done twice; the back-end needs the same option")
+      ->option_text("FILE");
   command->add_flag("--verify", own.verify, "write patterns and check everything that is read");
   command->add_option("--seed", own.seed, "of random offsets and patterns");
   command->callback([options, &run] { run = [options] { return bench(*options); }; });

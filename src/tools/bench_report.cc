@@ -154,6 +154,12 @@ std::string bench_text(const BenchResult& result) {
   text += fmt::format("signals  {} kicks, {} sleeps, {} turns\n", result.tally.kicks, result.tally.sleeps,
                       result.tally.turns);
   if (options.verify) put_account(text, result.account);
+  if (result.dirty_pages) text += fmt::format("log      {} pages of guest memory are marked\n", *result.dirty_pages);
+  if (result.options.reconnect) text += fmt::format("reconnects {}\n", result.reconnects);
+  if (!result.options.witness.empty()) {
+    text += fmt::format("witness  {} writes done, {} of them again after they were acknowledged\n",
+                        result.executed, result.repeated);
+  }
   put_remarks(text, result);
   return text;
 }
@@ -174,7 +180,12 @@ std::string bench_json(const BenchResult& result) {
                      {"short_used", result.tally.short_used},
                      {"first_bad_status", result.tally.first_bad_status},
                      {"unmeasured_failures", result.unmeasured_failures}};
+  json["dirty_pages"] = result.dirty_pages ? ordered_json(*result.dirty_pages) : ordered_json(nullptr);
   json["verify"] = result.options.verify ? account_json(result.account) : ordered_json(nullptr);
+  json["reconnects"] = result.reconnects;
+  json["witness"] = result.options.witness.empty()
+                        ? ordered_json(nullptr)
+                        : ordered_json{{"executed", result.executed}, {"repeated", result.repeated}};
   json["interrupted"] = result.interrupted;
   json["errors"] = result.errors;
   json["good"] = result.good();

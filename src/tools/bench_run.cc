@@ -24,6 +24,10 @@ class Bench {
 
   std::expected<BenchResult, std::string> run() {
     if (options_.seed == 0) options_.seed = any_seed();
+    if (auto made = make_testimony(); !made) return Failure(std::move(made).error());
+    options_.front_end.inflight |= options_.reconnect;
+    if (auto made = make_testimony(); !made) return Failure(std::move(made).error());
+    options_.front_end.inflight |= options_.reconnect;
     auto opened = BlkFrontEnd::open(options_.front_end);
     if (!opened) return Failure(std::move(opened).error());
     front_end_ = *std::move(opened);
@@ -40,6 +44,19 @@ class Bench {
   }
 
  private:
+  // Before the back-end opens it, which is when its queues start.
+  std::expected<void, std::string> make_testimony() {
+    if (options_.witness.empty()) return {};
+    if (!options_.verify || options_.size == 0) return Failure("--witness needs --verify and --size");
+    const uint32_t block = options_.front_end.data_bytes;
+    auto made = backing::Testimony::make(
+        options_.witness, {.magic = pattern_magic, .seed = options_.seed, .offset = options_.offset}, block,
+        options_.size / block);
+    if (!made) return Failure(fmt::format("{}: {}", options_.witness, made.error().to_string()));
+    testimony_.emplace(*std::move(made));
+    return {};
+  }
+
   // Whether the options go with the disk; completes those that depend on it.
   std::expected<void, std::string> fit() {
     const BlkDisk& disk = front_end_->disk();
@@ -83,6 +100,8 @@ class Bench {
                       .seed = options_.seed + queue};
       if (options_.verify) {
         ledgers_.push_back(std::make_unique<Ledger>(options_.seed, queue, offset, block, blocks));
+        if (testimony_) ledgers_.back()->set_testimony(&*testimony_);
+        if (testimony_) ledgers_.back()->set_testimony(&*testimony_);
       }
       Ledger* const ledger = options_.verify ? ledgers_.back().get() : nullptr;
       jobs_.push_back(std::make_unique<BlkJob>(front_end_->driver(queue), work, ledger));
@@ -90,7 +109,11 @@ class Bench {
     }
     options_.run.complete(queues);
     drive_ = std::make_unique<Drive>(std::move(parts), options_.run.drive());
-    watch_.look_after(*drive_, options_.run, [this] { return front_end_->trouble(); });
+    std::optional<BenchWatch::Succession> succession;
+    if (options_.reconnect)
+      succession = {.gone = [this] { return front_end_->gone(); },
+                    .reconnect = [this] { return front_end_->reconnect(); }};
+    watch_.look_after(*drive_, options_.run, [this] { return front_end_->trouble(); }, std::move(succession));
   }
 
   [[nodiscard]] unsigned read_percent() const {
@@ -129,6 +152,16 @@ class Bench {
     for (const auto& ledger : ledgers_) result_.account.add(ledger->account());
     result_.interrupted = watch_.interrupted();
     result_.errors = watch_.errors();
+    result_.reconnects = watch_.reconnects();
+    result_.pid = front_end_->pid();
+    if (options_.front_end.dirty_log) result_.dirty_pages = front_end_->dirty_pages();
+    if (testimony_) {
+      result_.executed = testimony_->executed();
+      result_.repeated = testimony_->repeated();
+      if (result_.executed < result_.account.written)
+        result_.errors.push_back(
+            "the back-end has not witnessed all writes: it needs --witness with the same file");
+    }
     if (!result_.errors.empty()) return;  // a back-end in trouble would make us wait
     if (auto stopped = front_end_->stop(); !stopped) result_.errors.push_back(std::move(stopped).error());
   }
@@ -137,6 +170,7 @@ class Bench {
   BenchWatch watch_;
   BenchResult result_;
   std::unique_ptr<BlkFrontEnd> front_end_;
+  std::optional<backing::Testimony> testimony_;  // outlives the ledgers
   std::vector<std::unique_ptr<Ledger>> ledgers_;
   std::vector<std::unique_ptr<BlkJob>> jobs_;
   std::unique_ptr<Drive> drive_;

@@ -24,6 +24,9 @@ struct BenchOptions {
   uint64_t offset = 0;         // bytes: where on the disk
   uint64_t size = 0;           // bytes: how much of it; 0: all, or with `verify` at most a gibibyte
   bool verify = false;
+  bool reconnect = false;  // go on with the next back-end at the socket when one dies
+  std::string
+      witness;        // with `verify`: the file in which the back-end tells what it does (backing/witness.h)
   uint64_t seed = 0;  // 0: any
 };
 
@@ -32,16 +35,21 @@ struct BenchResult {
   uint64_t capacity = 0;  // bytes
   std::string program;    // of the back-end
   pid_t pid = 0;
-  Tally tally;                       // of the measured phase, all queues
-  Account account;                   // with `verify`: of all phases
-  uint64_t unmeasured_failures = 0;  // failed requests while filling and checking
+  Tally tally;                          // of the measured phase, all queues
+  Account account;                      // with `verify`: of all phases
+  std::optional<uint64_t> dirty_pages;  // with a dirty log: marked in the end
+  uint64_t unmeasured_failures = 0;     // failed requests while filling and checking
   CpuUse cpu;
+  uint64_t reconnects = 0;
+  uint64_t executed = 0;  // writes that the back-end witnessed
+  uint64_t repeated = 0;  // of these, after they were acknowledged
   bool interrupted = false;
   std::vector<std::string> errors;  // sentences; what is above is what was known then
 
   [[nodiscard]] double seconds() const { return static_cast<double>(tally.nanoseconds) / 1e9; }
   [[nodiscard]] bool good() const {
-    return errors.empty() && tally.failed() == 0 && unmeasured_failures == 0 && account.wrong() == 0;
+    return errors.empty() && tally.failed() == 0 && unmeasured_failures == 0 && account.wrong() == 0 &&
+           repeated == 0;
   }
 };
 

@@ -14,6 +14,7 @@ namespace ringway::tools {
 namespace {
 
 constexpr timespec tick{.tv_sec = 0, .tv_nsec = 50'000'000};
+constexpr timespec retry{.tv_sec = 0, .tv_nsec = 2'000'000};
 constexpr int64_t second = 1'000'000'000;  // nanoseconds
 
 unsigned usable_cpus() {
@@ -79,10 +80,12 @@ BenchWatch::BenchWatch(const Show& show) : show_(show) {
 
 BenchWatch::~BenchWatch() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
 
-void BenchWatch::look_after(Drive& drive, const RunOptions& options, Trouble trouble) {
+void BenchWatch::look_after(Drive& drive, const RunOptions& options, Trouble trouble,
+                            std::optional<Succession> succession) {
   drive_ = &drive;
   options_ = &options;
   trouble_ = std::move(trouble);
+  succession_ = std::move(succession);
 }
 
 void BenchWatch::sweep(Phase phase, std::string_view name) {
@@ -134,7 +137,15 @@ void BenchWatch::watch(std::string_view phase, std::optional<double> seconds) {
       shown_finished = finished;
     }
     if (interrupted && !interrupt()) return;
-    if (const auto trouble = trouble_()) return fail(*trouble);
+    if (has_gone()) {
+      reconnect();
+      progressed = now_ns();
+      continue;
+    }
+    if (const auto trouble = trouble_()) {
+      if (has_gone()) continue;  // since we looked
+      return fail(*trouble);
+    }
     if (since(progressed, now) > options_->patience) {
       return fail(fmt::format("nothing has come back for {:.0f} seconds", options_->patience));
     }
@@ -142,14 +153,35 @@ void BenchWatch::watch(std::string_view phase, std::optional<double> seconds) {
   }
 }
 
+// Until somebody serves the device again, or patience ends.
+void BenchWatch::reconnect() {
+  const int64_t begin = now_ns();
+  std::string trouble;
+  while (since(begin, now_ns()) < options_->patience) {
+    if (wait(retry)) {
+      interrupted_ = true;
+      return fail("interrupted while there was no back-end");
+    }
+    if (auto done = succession_->reconnect(); !done) {
+      trouble = std::move(done).error();
+      continue;
+    }
+    ++reconnects_;
+    return;
+  }
+  fail(fmt::format("nobody has come back for {:.0f} seconds: {}", options_->patience, trouble));
+}
+
+bool BenchWatch::wait(const timespec& time) const { return ::sigtimedwait(&signals_, nullptr, &time) > 0; }
+
 // At most a tick, and not beyond the end. True: the user wants to end it.
 bool BenchWatch::wait_until(int64_t begin, std::optional<double> seconds) const {
-  timespec time = tick;
+  timespec time = succession_ ? retry : tick;
   if (seconds) {
     const auto left = static_cast<int64_t>((*seconds - since(begin, now_ns())) * 1e9);
-    time.tv_nsec = std::clamp<int64_t>(left, 0, tick.tv_nsec);
+    time.tv_nsec = std::clamp<int64_t>(left, 0, time.tv_nsec);
   }
-  return ::sigtimedwait(&signals_, nullptr, &time) > 0;
+  return wait(time);
 }
 
 // What is in flight is waited for, unless the user insists: some programs send their signals twice at once.

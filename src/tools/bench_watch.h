@@ -6,6 +6,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <expected>
 #include <functional>
 #include <optional>
 #include <string>
@@ -51,13 +52,20 @@ class BenchWatch {
   using Show = std::function<void(const Progress&)>;
   using Trouble = std::function<std::optional<std::string>()>;  // a sentence, if there is any
 
+  // For a back-end that may be followed by another when it dies.
+  struct Succession {
+    std::function<bool()> gone;
+    std::function<std::expected<void, std::string>()> reconnect;  // one try
+  };
+
   explicit BenchWatch(const Show& show);
   ~BenchWatch();
   BenchWatch(const BenchWatch&) = delete;
   BenchWatch& operator=(const BenchWatch&) = delete;
 
-  // Both outlive it or the next call.
-  void look_after(Drive& drive, const RunOptions& options, Trouble trouble);
+  // Drive and options outlive it or the next call.
+  void look_after(Drive& drive, const RunOptions& options, Trouble trouble,
+                  std::optional<Succession> succession = {});
 
   // Runs a phase until all jobs are at rest.
   void sweep(Phase phase, std::string_view name);
@@ -66,12 +74,16 @@ class BenchWatch {
 
   [[nodiscard]] bool going_on() const { return errors_.empty() && !interrupted_; }
   [[nodiscard]] bool interrupted() const { return interrupted_; }
+  [[nodiscard]] uint64_t reconnects() const { return reconnects_; }
   [[nodiscard]] const std::vector<std::string>& errors() const { return errors_; }
   void fail(std::string sentence);
 
  private:
   void watch(std::string_view phase, std::optional<double> seconds);
+  [[nodiscard]] bool has_gone() const { return succession_ && succession_->gone(); }
+  void reconnect();
   [[nodiscard]] bool wait_until(int64_t begin, std::optional<double> seconds) const;
+  [[nodiscard]] bool wait(const timespec& time) const;
   bool interrupt();
   void end_phase();
 
@@ -81,6 +93,8 @@ class BenchWatch {
   Drive* drive_ = nullptr;
   const RunOptions* options_ = nullptr;
   Trouble trouble_;
+  std::optional<Succession> succession_;
+  uint64_t reconnects_ = 0;
   bool interrupted_ = false;
   int64_t interrupted_at_ = 0;       // nanoseconds
   std::vector<std::string> errors_;  // sentences

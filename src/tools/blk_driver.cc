@@ -53,10 +53,17 @@ Result<BlkDriver> BlkDriver::make(const Options& options, GuestMemory& memory) {
   return driver;
 }
 
+ring::RingBase BlkDriver::restart_base() const {
+  if (options_.format.packed) return {};
+  const auto used = memory::load<uint16_t>(device_area_ + ring::index_at, std::memory_order_acquire);
+  return {.avail = used, .used = used};
+}
+
 BlkDriver::BlkDriver(const Options& options, DriverRing ring)
     : options_(options),
       driver_(std::move(ring.driver)),
       addresses_(ring.addresses),
+      device_area_(ring.device_area),
       slot_of_token_(options.ring_size),
       least_written_(options.slots) {
   buffers_.reserve(options.descriptors());

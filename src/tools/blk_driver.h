@@ -53,6 +53,9 @@ class BlkDriver {
   static Result<BlkDriver> make(const Options& options, GuestMemory& memory);
 
   [[nodiscard]] const RingAddresses& addresses() const { return addresses_; }
+  // Where a back-end begins that comes after one that has died: for split rings at the used index, for packed
+  // ones where the first began, since nothing in the ring tells. Any thread.
+  [[nodiscard]] ring::RingBase restart_base() const;
   // Without one the device is not kicked.
   void set_kick(Notifier kick) { kick_ = std::move(kick); }
 
@@ -133,6 +136,7 @@ class BlkDriver {
   Options options_;
   ring::Driver driver_;
   RingAddresses addresses_;
+  const std::byte* device_area_ = nullptr;
   Notifier kick_;
   GuestBlock headers_;
   GuestBlock statuses_;

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "ringway/base/mapping.h"
 #include "ringway/tools/blk_disk.h"
 #include "ringway/tools/blk_driver.h"
 #include "ringway/tools/front_end.h"
@@ -28,6 +29,8 @@ struct BlkFrontEndOptions {
   bool event_idx = true;
   bool in_order = false;
   bool huge_pages = false;
+  bool dirty_log = false;  // what the device writes is logged, as while a machine moves
+  bool inflight = false;   // have the back-end note what is in flight, where it can; needed for reconnect()
   std::chrono::milliseconds patience{30'000};  // for each answer
 };
 
@@ -46,8 +49,14 @@ class BlkFrontEnd {
   [[nodiscard]] BlkDriver& driver(uint16_t queue) { return *drivers_[queue]; }
   [[nodiscard]] const Signal& call_signal(uint16_t queue) const { return front_end_->call_signal(queue); }
 
+  // Pages of guest memory that the device has marked as written so far; with dirty_log.
+  [[nodiscard]] uint64_t dirty_pages() const;
   // What has gone wrong beside the rings, if anything: the back-end left, or says that a ring is broken.
   [[nodiscard]] std::optional<std::string> trouble() const { return front_end_->trouble(); }
+  // The back-end has gone: what was started goes on with the one that is at the socket now. One try. The
+  // drivers may be in use meanwhile.
+  std::expected<void, std::string> reconnect();
+  [[nodiscard]] bool gone() const { return front_end_->gone(); }
   // Waits until the back-end has ended what it accepted, and stops all queues. An error is a sentence.
   std::expected<void, std::string> stop() { return front_end_->stop(); }
 
@@ -55,13 +64,20 @@ class BlkFrontEnd {
   explicit BlkFrontEnd(const BlkFrontEndOptions& options) : options_(options) {}
   Result<> negotiate();
   [[nodiscard]] vhost::Agreement wanted() const;
+  Result<> make_queues();
   Result<> share_memory();
-  Result<> start_queues();
+  Result<> share_log();
+  Result<> prepare_inflight();
+  Result<> start_queue(uint16_t index, const ring::RingBase& base);
+  Result<> go_on();
 
   BlkFrontEndOptions options_;
   std::unique_ptr<FrontEnd> front_end_;
+  uint64_t features_ = 0;  // agreed upon at first
   ring::Format format_;
+  std::optional<vhost::InflightArea> inflight_;
   BlkDisk disk_;
+  Mapping log_;  // empty without dirty_log
   std::vector<std::unique_ptr<BlkDriver>> drivers_;
 };
 

@@ -6,6 +6,7 @@
 #include "ringway/device/backing/file.h"
 #include "ringway/device/backing/memory.h"
 #include "ringway/device/backing/null.h"
+#include "ringway/device/backing/witness.h"
 #include "ringway/device/blk/blk.h"
 #include "ringway/tools/device_kinds.h"
 
@@ -20,7 +21,10 @@ std::span<const Option<DeviceOptions>> options() {
       {"null", "serve SIZE bytes that forget what is written", &D::null, true},
       {"read-only", "refuse whatever would change the disk", &D::read_only},
       {"direct", "bypass the page cache of this machine (O_DIRECT)", &D::direct},
+      {"lock-while-running", "lock the disk only while a guest uses it, so that another process may be next",
+       &D::lock_while_running},
       {"serial", "the identity that the driver is told, at most 20 bytes", &D::serial},
+      {"witness", "tell in FILE what is written, for ringway bench --witness=FILE", &D::witness},
   });
   return table;
 }
@@ -34,10 +38,18 @@ std::string mistake(const DeviceOptions& options) {
   return {};
 }
 
-Result<std::unique_ptr<backing::Backing>> open_backing(const DeviceOptions& options) {
+Result<std::unique_ptr<backing::Backing>> open_disk(const DeviceOptions& options) {
   if (options.memory > 0) return backing::open_memory(options.memory, options.read_only);
   if (options.null > 0) return backing::open_null(options.null, options.read_only);
-  return backing::open_file(options.blk_file, {.read_only = options.read_only, .direct = options.direct});
+  return backing::open_file(options.blk_file, {.read_only = options.read_only,
+                                               .direct = options.direct,
+                                               .lock_while_running = options.lock_while_running,
+                                               .lanes = options.queues});
+}
+
+Result<std::unique_ptr<backing::Backing>> open_backing(const DeviceOptions& options) {
+  auto disk = TRY(open_disk(options));
+  return options.witness.empty() ? std::move(disk) : backing::with_witness(std::move(disk), options.witness);
 }
 
 // What the user calls the disk.

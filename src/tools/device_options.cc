@@ -13,6 +13,7 @@ std::span<const Option<DeviceOptions>> common_option_table() {
       {"queues", "offer N queues, of a network device N pairs", &D::queues},
       {"inband-notifications", "offer kicks and calls as messages, for front-ends without eventfds",
        &D::inband_notifications},
+      {"postcopy", "offer migration by postcopy, in place of memory slots", &D::postcopy},
   });
   return table;
 }
@@ -24,6 +25,7 @@ std::span<const Option<ProcessOptions>> process_option_table() {
       {"cpus", "pin workers to the CPUs of LIST, for example 0,2-3", &P::cpus},
       {"poll", "adaptive, always or never", &P::poll},
       {"no-io-uring", "use epoll and a thread pool", &P::no_io_uring},
+      {"restart-on-failure", "when it crashes, start it again; its sockets stay", &P::restart_on_failure},
       {"verbose", "log what front-ends do", &P::verbose},
   });
   return table;

@@ -18,13 +18,16 @@ struct DeviceOptions {
   int64_t fd = -1;
   uint64_t queues = 1;  // of a network device: pairs
   bool inband_notifications = false;
+  bool postcopy = false;
   // blk: what the disk is, exactly one of these.
   std::string blk_file;
   uint64_t memory = 0;  // bytes
   uint64_t null = 0;    // bytes
   bool read_only = false;
   bool direct = false;
+  bool lock_while_running = false;
   std::string serial;
+  std::string witness;
   // net
   std::string port;  // "tap:name=tap0": see port_kinds.h
   std::string mac;
@@ -38,6 +41,7 @@ struct ProcessOptions {
   std::string poll = "adaptive";
   bool no_io_uring = false;
   bool verbose = false;
+  bool restart_on_failure = false;
 };
 
 template <class Options>

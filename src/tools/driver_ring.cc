@@ -18,7 +18,8 @@ Result<DriverRing> DriverRing::make(uint32_t size, const ring::Format& format, u
                                                      .address = area.address})),
                     .addresses = {.desc = {area.address.value + layout.desc},
                                   .driver = {area.address.value + layout.driver},
-                                  .device = {area.address.value + layout.device}}};
+                                  .device = {area.address.value + layout.device}},
+                    .device_area = area.bytes.data() + layout.device};
 }
 
 }  // namespace ringway::tools

@@ -18,6 +18,7 @@ struct RingAddresses {
 struct DriverRing {
   ring::Driver driver;
   RingAddresses addresses;
+  const std::byte* device_area = nullptr;  // used ring, or device event suppression
 
   // Guest memory that make() takes at most.
   static uint64_t memory_bytes(uint32_t size, const ring::Format& format, uint32_t table_entries);

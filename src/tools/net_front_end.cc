@@ -128,10 +128,12 @@ Result<> NetFrontEnd::share_memory() {
 }
 
 Result<> NetFrontEnd::start_pairs() {
+  size_t number = 0;
   for (const Pair& pair : pairs_) {
     for (NetRing* const ring :
          {static_cast<NetRing*>(pair.receiver.get()), static_cast<NetRing*>(pair.transmitter.get())}) {
-      ring->set_kick(TRY(front_end_->start_ring(options_.ring_size, format_, ring->addresses())));
+      ring->set_kick(TRY(front_end_->add_ring(options_.ring_size, format_, ring->addresses())));
+      TRY(front_end_->start_ring(number++));
       ring->disable_calls();
     }
     pair.receiver->refill();

@@ -5,15 +5,20 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <atomic>
 #include <csignal>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "ringway/base/log.h"
 #include "ringway/tools/device_kinds.h"
+#include "ringway/tools/file_limit.h"
 #include "ringway/tools/serve_config.h"
 #include "ringway/tools/served_device.h"
+#include "ringway/tools/service.h"
+#include "ringway/tools/supervisor.h"
 #include "ringway/tools/termination.h"
+#include "ringway/user/sockets.h"
 
 namespace ringway::tools {
 namespace {
@@ -22,6 +27,10 @@ struct Arguments {
   std::string config;
   ProcessOptions process;
   DeviceOptions device;
+  // serve switch
+  std::vector<std::string> sockets;
+  std::vector<std::string> uplinks;
+  SwitchOptions fabric{.name = "switch"};
 };
 
 template <class Options>
@@ -84,14 +93,42 @@ void refresh(const std::vector<std::unique_ptr<ServedDevice>>& devices) {
   }
 }
 
-int serve(const ServeConfig& config) {
+// Whether all workers have done something since it was asked last. They are never waited for.
+class Pulse {
+ public:
+  explicit Pulse(engine::Workers& workers) : workers_(workers) { ask(); }
+  bool beats() {
+    if (answers_->load() < workers_.count()) return false;
+    ask();
+    return true;
+  }
+
+ private:
+  void ask() {
+    answers_ = std::make_shared<std::atomic<size_t>>(0);
+    for (size_t i = 0; i < workers_.count(); ++i) {
+      workers_.worker(i).post([answers = answers_] { answers->fetch_add(1); });
+    }
+  }
+  engine::Workers& workers_;
+  std::shared_ptr<std::atomic<size_t>> answers_;
+};
+
+int serve(const ServeConfig& config, Service& service) {
   const auto options = worker_options(config.process);
   if (!options) return fail(options.error());
   if (config.process.verbose) log::set_level(log::Level::debug);
+  allow_many_fds();
   const auto termination = Termination::make();
   if (!termination) return fail(termination.error().to_string());
   auto workers = engine::Workers::start(*options);
   if (!workers) return fail(workers.error().to_string());
+  std::vector<std::unique_ptr<ServedSwitch>> switches;
+  for (const SwitchOptions& one : config.switches) {
+    auto fabric = ServedSwitch::open(one, **workers);
+    if (!fabric) return fail(fmt::format("{}: {}", one.name, fabric.error()));
+    switches.push_back(*std::move(fabric));
+  }
   std::vector<std::unique_ptr<ServedDevice>> devices;
   // Ends before the devices do. When a connection from --fd has ended there is nothing left to serve.
   auto listener = user::Listener::start({.finished = [] { ::kill(::getpid(), SIGTERM); }});
@@ -99,15 +136,51 @@ int serve(const ServeConfig& config) {
   for (const DeviceOptions& one : config.devices) {
     auto device = ServedDevice::open(one, **workers);
     if (!device) return fail(device.error());
-    if (auto reachable = (*device)->attach(**listener); !reachable) {
+    if (auto reachable = (*device)->attach(**listener, &service); !reachable) {
       return fail(fmt::format("{}: {}", end_of(one), reachable.error().to_string()));
     }
     devices.push_back(*std::move(device));
   }
   log::info("serving {} {}", devices.size(), devices.size() == 1 ? "device" : "devices");
-  termination->wait([&] { refresh(devices); });
+  service.ready();
+  Pulse pulse(**workers);
+  Termination::Meanwhile meanwhile{.on_hangup = [&] { refresh(devices); }};
+  if (const auto watchdog = service.watchdog()) {
+    meanwhile.interval = std::chrono::duration_cast<std::chrono::milliseconds>(*watchdog / 3);
+    meanwhile.on_interval = [&] {
+      if (pulse.beats()) service.alive();
+    };
+  }
+  termination->wait(meanwhile);
+  service.stopping();
   (*listener)->stop();
   return 0;
+}
+
+// The supervisor has the sockets, so that they outlive the servers.
+int serve_supervised(const ServeConfig& config, Service& service) {
+  std::vector<std::string> made;
+  for (const DeviceOptions& one : config.devices) {
+    if (one.socket_path.empty()) continue;
+    auto socket = service.listening_at(one.socket_path);
+    if (!socket) return fail(fmt::format("{}: {}", one.socket_path, socket.error().to_string()));
+    if (*socket) {
+      service.give(one.socket_path, **std::move(socket));
+      continue;
+    }
+    auto listening = user::listen_at(one.socket_path);
+    if (!listening) return fail(fmt::format("{}: {}", one.socket_path, listening.error().to_string()));
+    service.give(one.socket_path, *std::move(listening));
+    made.push_back(one.socket_path);
+  }
+  const int status = supervise([&] { return serve(config, service); });
+  for (const std::string& path : made) ::unlink(path.c_str());
+  return status;
+}
+
+int serve(const ServeConfig& config) {
+  Service service = Service::from_environment();
+  return config.process.restart_on_failure ? serve_supervised(config, service) : serve(config, service);
 }
 
 Parsed<ServeConfig> config_of(const Arguments& arguments) {
@@ -115,6 +188,38 @@ Parsed<ServeConfig> config_of(const Arguments& arguments) {
   auto device = checked(arguments.device, arguments.device.type);
   if (!device) return std::unexpected(device.error());
   return ServeConfig{.process = arguments.process, .devices = {*std::move(device)}};
+}
+
+// A network device for each socket, all on one switch.
+Parsed<ServeConfig> config_of_switch(const Arguments& arguments) {
+  ServeConfig config{.process = arguments.process, .switches = {arguments.fabric}, .devices = {}};
+  for (const std::string& uplink : arguments.uplinks)
+    config.switches.front().uplinks.push_back({.port = uplink, .settings = {}});
+  if (const std::string wrong = mistake_in(config.switches.front()); !wrong.empty())
+    return std::unexpected("switch: " + wrong);
+  for (const std::string& socket : arguments.sockets) {
+    DeviceOptions options = arguments.device;
+    options.type = "net";
+    options.socket_path = socket;
+    options.port = "switch:name=" + arguments.fabric.name;
+    auto device = checked(std::move(options), socket);
+    if (!device) return std::unexpected(device.error());
+    config.devices.push_back(*std::move(device));
+  }
+  return config;
+}
+
+CLI::App* add_serve_switch(CLI::App& serve_app, Arguments& arguments) {
+  CLI::App* app = serve_app.add_subcommand("switch", "serve network devices that one switch connects");
+  app->add_option("--socket-path", arguments.sockets, "where a device is reached; once for each")->required();
+  app->add_option("--uplink", arguments.uplinks,
+                  "a port that is on the switch too: tap:name=tap0; any number");
+  app->add_option("--queues", arguments.device.queues, "pairs of queues of each device");
+  app->add_option("--mtu", arguments.device.mtu, "the MTU that drivers are told, 68 to 65535");
+  app->add_option("--macs", arguments.fabric.macs, "addresses that are learned at most");
+  app->add_option("--ageing", arguments.fabric.ageing, "seconds after which a silent address is forgotten");
+  add_options(*app, arguments.process, process_option_table());
+  return app;
 }
 
 }  // namespace
@@ -131,15 +236,17 @@ void add_serve(CLI::App& app, Run& run) {
     add_options(*device, arguments->process, process_option_table());
     device->add_flag("--print-capabilities")->description("say as JSON what this back-end can do, and end");
   }
-  serve_app->final_callback([arguments, serve_app, &run] {
+  const CLI::App* switch_app = add_serve_switch(*serve_app, *arguments);
+  serve_app->final_callback([arguments, serve_app, switch_app, &run] {
     const auto devices = serve_app->get_subcommands();
     if (devices.empty() == arguments->config.empty()) {
       throw CLI::ValidationError("serve",
                                  "either a device (ringway serve blk ...) or --config=FILE is needed");
     }
     if (!devices.empty()) arguments->device.type = devices.front()->get_name();
-    run = [arguments] {
-      const auto config = config_of(*arguments);
+    const bool is_switch = switch_app->parsed();
+    run = [arguments, is_switch] {
+      const auto config = is_switch ? config_of_switch(*arguments) : config_of(*arguments);
       return config ? serve(*config) : fail(config.error());
     };
   });

@@ -5,6 +5,7 @@
 #include <toml++/toml.h>
 
 #include <algorithm>
+#include <array>
 
 #include "ringway/tools/device_kinds.h"
 
@@ -97,6 +98,64 @@ Parsed<DeviceOptions> read_device(const std::string& path, const toml::node& nod
   return checked(std::move(device), fmt::format("{}:{}", path, table->source().begin.line));
 }
 
+Parsed<SwitchOptions::Uplink> read_uplink(const std::string& path, const toml::node& node) {
+  static constexpr auto table = std::to_array<Option<SwitchOptions::Uplink>>({
+      {"port", "", &SwitchOptions::Uplink::port},
+      {"settings", "", &SwitchOptions::Uplink::settings},
+  });
+  const toml::table* keys = node.as_table();
+  if (keys == nullptr) return std::unexpected(at(path, node.source(), "uplink: must be a table"));
+  SwitchOptions::Uplink uplink;
+  for (const auto& [key, value] : *keys) {
+    const std::string mistake = assign<SwitchOptions::Uplink>(uplink, table, key.str(), value);
+    if (!mistake.empty())
+      return std::unexpected(at(path, key.source(), fmt::format("{}: {}", key.str(), mistake)));
+  }
+  return uplink;
+}
+
+Parsed<SwitchOptions> read_switch(const std::string& path, const toml::node& node) {
+  static constexpr auto table = std::to_array<Option<SwitchOptions>>({
+      {"name", "", &SwitchOptions::name},
+      {"macs", "", &SwitchOptions::macs},
+      {"ageing", "", &SwitchOptions::ageing},
+  });
+  const toml::table* keys = node.as_table();
+  if (keys == nullptr) return std::unexpected(at(path, node.source(), "switch: must be a table, [[switch]]"));
+  SwitchOptions options;
+  for (const auto& [key, value] : *keys) {
+    if (key.str() == "uplink" && value.is_array()) {
+      for (const toml::node& one : *value.as_array()) {
+        auto uplink = read_uplink(path, one);
+        if (!uplink) return std::unexpected(uplink.error());
+        options.uplinks.push_back(*std::move(uplink));
+      }
+      continue;
+    }
+    const std::string mistake = assign<SwitchOptions>(options, table, key.str(), value);
+    if (!mistake.empty())
+      return std::unexpected(at(path, key.source(), fmt::format("{}: {}", key.str(), mistake)));
+  }
+  if (const std::string wrong = mistake_in(options); !wrong.empty())
+    return std::unexpected(at(path, keys->source(), "switch: " + wrong));
+  return options;
+}
+
+// An array of tables: [[NAME]]. Empty, or what is wrong.
+template <class Item>
+std::string read_all(const std::string& path, std::string_view name, const toml::node& node,
+                     Parsed<Item> (*read)(const std::string&, const toml::node&), std::vector<Item>& items) {
+  const toml::array* tables = node.as_array();
+  if (tables == nullptr)
+    return at(path, node.source(), fmt::format("{0}: must be an array of tables, [[{0}]]", name));
+  for (const toml::node& table : *tables) {
+    auto item = read(path, table);
+    if (!item) return item.error();
+    items.push_back(*std::move(item));
+  }
+  return {};
+}
+
 }  // namespace
 
 Parsed<DeviceOptions> checked(DeviceOptions options, const std::string& where) {
@@ -121,20 +180,17 @@ Parsed<ServeConfig> read_serve_config(const std::string& path) {
   }
   ServeConfig config;
   for (const auto& [key, value] : root) {
-    if (key.str() != "device") {
-      const std::string mistake = assign(config.process, process_option_table(), key.str(), value);
-      if (!mistake.empty())
-        return std::unexpected(at(path, key.source(), fmt::format("{}: {}", key.str(), mistake)));
-      continue;
+    const std::string_view name = key.str();
+    std::string mistake;
+    if (name == "device") {
+      mistake = read_all(path, name, value, read_device, config.devices);
+    } else if (name == "switch") {
+      mistake = read_all(path, name, value, read_switch, config.switches);
+    } else if (const std::string wrong = assign(config.process, process_option_table(), name, value);
+               !wrong.empty()) {
+      mistake = at(path, key.source(), fmt::format("{}: {}", name, wrong));
     }
-    const toml::array* tables = value.as_array();
-    if (tables == nullptr)
-      return std::unexpected(at(path, key.source(), "device: must be an array of tables, [[device]]"));
-    for (const toml::node& table : *tables) {
-      auto device = read_device(path, table);
-      if (!device) return std::unexpected(device.error());
-      config.devices.push_back(*std::move(device));
-    }
+    if (!mistake.empty()) return std::unexpected(mistake);
   }
   if (config.devices.empty()) return std::unexpected(fmt::format("{}: there is no [[device]]", path));
   return config;

@@ -12,9 +12,15 @@ Parsed<std::unique_ptr<ServedDevice>> ServedDevice::open(const DeviceOptions& op
 ServedDevice::ServedDevice(DeviceOptions options, OpenedDevice opened, engine::Workers& workers)
     : options_(std::move(options)),
       opened_(std::move(opened)),
-      engine_(*opened_.model, workers, {.offer_inband_notifications = options_.inband_notifications}) {}
+      engine_(*opened_.model, workers,
+              {.offer_inband_notifications = options_.inband_notifications,
+               .offer_postcopy = options_.postcopy}) {}
 
-Result<> ServedDevice::attach(user::Listener& listener) {
+Result<> ServedDevice::attach(user::Listener& listener, Service* service) {
+  if (!options_.socket_path.empty() && service != nullptr) {
+    auto given = TRY(service->listening_at(options_.socket_path));
+    if (given) return listener.adopt(*std::move(given), *this);
+  }
   if (!options_.socket_path.empty()) return listener.listen(options_.socket_path, *this);
   if (!options_.connect.empty()) return listener.connect(options_.connect, *this);
   return listener.adopt(UniqueFd(static_cast<int>(options_.fd)), *this);

@@ -8,6 +8,7 @@
 #include "ringway/engine/local_device.h"
 #include "ringway/engine/workers.h"
 #include "ringway/tools/device_kinds.h"
+#include "ringway/tools/service.h"
 #include "ringway/user/listener.h"
 #include "ringway/vhost/contract.h"
 
@@ -18,7 +19,8 @@ class ServedDevice final : public user::SessionOwner {
   static Parsed<std::unique_ptr<ServedDevice>> open(const DeviceOptions& options, engine::Workers& workers);
 
   // Makes it reachable where its options say. The listener must have stopped before the device ends.
-  Result<> attach(user::Listener& listener);
+  // Through `service`, if given, where that has the socket.
+  Result<> attach(user::Listener& listener, Service* service = nullptr);
   // Looks at what it serves again: a file may have grown.
   Result<> refresh() { return opened_.refresh ? opened_.refresh() : Result<>(); }
 

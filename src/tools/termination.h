@@ -2,7 +2,9 @@
 // first thread starts, for the signals are blocked; kept until the program ends. Main thread.
 #pragma once
 
+#include <chrono>
 #include <functional>
+#include <optional>
 
 #include "ringway/base/result.h"
 #include "ringway/base/unique_fd.h"
@@ -12,8 +14,15 @@ namespace ringway::tools {
 class Termination {
  public:
   static Result<Termination> make();
-  // For SIGTERM or SIGINT. `on_hangup` is called at each SIGHUP.
-  void wait(const std::function<void()>& on_hangup = [] {}) const;
+  // What is done meanwhile: at each SIGHUP, and from time to time.
+  struct Meanwhile {
+    std::function<void()> on_hangup = [] {};
+    std::optional<std::chrono::milliseconds> interval;
+    std::function<void()> on_interval = [] {};
+  };
+  // For SIGTERM or SIGINT.
+  void wait(const Meanwhile& meanwhile) const;
+  void wait() const { wait(Meanwhile()); }
   [[nodiscard]] int fd() const { return fd_.get(); }  // readable once any of the three has come
 
  private:

@@ -44,8 +44,8 @@ bool means_gone(int error) { return error == EBADFD || error == EBADF || error =
 // says.
 class TapQueue {
  public:
-  TapQueue(TapDevice& device, UniqueFd fd, bool may_detach)
-      : device_(device), fd_(std::move(fd)), may_detach_(may_detach) {
+  TapQueue(TapDevice& device, UniqueFd fd, bool may_detach, bool as_it_is)
+      : device_(device), fd_(std::move(fd)), may_detach_(may_detach), as_it_is_(as_it_is) {
     if (may_detach_ && fd_) attach(false);
   }
 
@@ -90,6 +90,7 @@ class TapQueue {
     if (gone_) return {};
     const bool attached = !may_detach_ || (is_read_ && wanted_);
     if (attached != is_attached_) attach(attached);
+    if (as_it_is_) return {};
     // A queue that is detached does not know its interface.
     return is_attached_ ? set_tap_offloads(fd_, offloads_) : Result<>();
   }
@@ -103,6 +104,7 @@ class TapQueue {
   std::mutex mutex_;  // guards what follows, but for reading fd_ on the loop's thread
   UniqueFd fd_;
   const bool may_detach_;
+  const bool as_it_is_;
   bool is_attached_ = true;
   bool is_read_ = false;
   bool wanted_ = true;
@@ -113,17 +115,17 @@ class TapQueue {
 
 class TapPort final : public Port {
  public:
-  TapPort(TapDevice device, std::vector<UniqueFd> fds) : device_(std::move(device)) {
+  TapPort(TapDevice device, std::vector<UniqueFd> fds, bool as_it_is) : device_(std::move(device)) {
     abilities_.pairs = static_cast<uint16_t>(fds.size());
     abilities_.takes = transmit_offloads;
     abilities_.gives = receive_offloads;
-    if (!tap_knows_uso(fds.front())) {
+    if (!as_it_is && !tap_knows_uso(fds.front())) {
       abilities_.takes &= ~bit(VIRTIO_NET_F_HOST_USO);
       abilities_.gives &= ~(bit(VIRTIO_NET_F_GUEST_USO4) | bit(VIRTIO_NET_F_GUEST_USO6));
     }
     for (UniqueFd& fd : fds) {
       // The first stays, so that the interface has somebody to talk to.
-      queues_.push_back(std::make_unique<TapQueue>(device_, std::move(fd), !queues_.empty()));
+      queues_.push_back(std::make_unique<TapQueue>(device_, std::move(fd), !queues_.empty(), as_it_is));
     }
   }
 
@@ -317,14 +319,14 @@ std::vector<Counter> TapPort::counters() const {
 }  // namespace
 
 Result<std::unique_ptr<Port>> open_tap(TapOptions options) {
-  TapDevice device = options.fd ? TRY(TapDevice::of_fd(options.fd))
+  TapDevice device = options.fd ? TRY(TapDevice::of_fd(options.fd, options.as_it_is))
                                 : TRY(TapDevice::of_name(options.name, options.pairs > 1));
   std::vector<UniqueFd> queues;
   queues.push_back(device.take_first());
   // Others than the first can be had by name only.
   const size_t wanted = device.has_many_queues() && !options.fd ? options.pairs : 1;
   while (queues.size() < wanted) queues.push_back(TRY(device.open_queue()));
-  return std::make_unique<TapPort>(std::move(device), std::move(queues));
+  return std::make_unique<TapPort>(std::move(device), std::move(queues), options.as_it_is);
 }
 
 }  // namespace ringway::port

@@ -47,6 +47,14 @@ Result<> bring_up(const std::string& name) {
   return {};
 }
 
+Result<> check_headers(const UniqueFd& fd) {
+  int header = 0;
+  if (::ioctl(fd.get(), TUNGETVNETHDRSZ, &header) != 0) return os_failure("cannot ask for the tap's headers");
+  if (header != static_cast<int>(plain_header))
+    return os_failure("the tap's headers do not have 12 bytes", EINVAL);
+  return {};
+}
+
 }  // namespace
 
 Result<TapDevice> TapDevice::of_name(const std::string& name, bool many_queues) {
@@ -64,7 +72,7 @@ Result<TapDevice> TapDevice::of_name(const std::string& name, bool many_queues) 
   return refused("this is no tap");
 }
 
-Result<TapDevice> TapDevice::of_fd(const UniqueFd& fd) {
+Result<TapDevice> TapDevice::of_fd(const UniqueFd& fd, bool as_it_is) {
   ifreq request{};
   if (::ioctl(fd.get(), TUNGETIFF, &request) != 0) return os_failure("this fd is no tap's");
   if ((request.ifr_flags & IFF_TAP) == 0) return refused("this fd is a tun's, not a tap's");
@@ -72,14 +80,16 @@ Result<TapDevice> TapDevice::of_fd(const UniqueFd& fd) {
   const int flags = ::fcntl(fd.get(), F_GETFL);
   if (flags < 0 || ::fcntl(fd.get(), F_SETFL, flags | O_NONBLOCK) != 0)
     return os_failure("cannot use the tap's fd");
-  TRY(prepare_tap_queue(fd));
+  TRY(as_it_is ? check_headers(fd) : prepare_tap_queue(fd));
   const bool many = (request.ifr_flags & IFF_MULTI_QUEUE) != 0;
   TapDevice device(request.ifr_name, many, false);
+  device.may_open_ = !as_it_is;
   device.first_ = TRY(fd.duplicate());
   return device;
 }
 
 Result<UniqueFd> TapDevice::open_queue() const {
+  if (!may_open_) return refused("whoever has opened this tap has to open it again");
   if (!created_ && ::if_nametoindex(name_.c_str()) == 0) return refused("the tap is not there");
   auto fd = TRY(open_clone(name_, many_queues_));
   if (created_) TRY(bring_up(name_));

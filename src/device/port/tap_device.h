@@ -14,7 +14,7 @@ class TapDevice {
  public:
   // Of this name, created where it is not there; or the one that `fd` is a queue of.
   static Result<TapDevice> of_name(const std::string& name, bool many_queues);
-  static Result<TapDevice> of_fd(const UniqueFd& fd);
+  static Result<TapDevice> of_fd(const UniqueFd& fd, bool as_it_is = false);
 
   [[nodiscard]] const std::string& name() const { return name_; }
   [[nodiscard]] bool has_many_queues() const { return many_queues_; }
@@ -29,6 +29,7 @@ class TapDevice {
   std::string name_;
   bool many_queues_;
   bool created_;
+  bool may_open_ = true;
   UniqueFd first_;
 };
 
