@@ -1,7 +1,10 @@
 #include "ringway/engine/local_device.h"
 
+#include <fcntl.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_ring.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -9,6 +12,7 @@
 #include <cstring>
 
 #include "ringway/base/log.h"
+#include "ringway/ring/inflight.h"
 #include "ringway/vhost/features.h"
 
 namespace ringway::engine {
@@ -27,6 +31,17 @@ constexpr uint32_t max_config_size = 256;  // vhost-user "Virtio device config s
 Result<std::shared_ptr<const memory::Region>> open_region(vhost::MemoryRegion& region) {
   if (region.origin == vhost::MemoryRegion::Origin::own_process) return memory::Region::borrow(region.layout);
   return memory::Region::open(region.layout, std::move(region.fd));
+}
+
+// A file that nobody can make shorter or longer: a front-end keeps it and maps it, as we do.
+Result<UniqueFd> make_sealed_file(uint64_t bytes) {
+  UniqueFd file(::memfd_create("in-flight area", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!file) return os_failure("cannot make an in-flight area");
+  if (::ftruncate(file.get(), static_cast<off_t>(bytes)) != 0)
+    return os_failure("cannot make an in-flight area");
+  if (::fcntl(file.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
+    return os_failure("cannot seal an in-flight area");
+  return file;
 }
 
 std::unexpected<Error> not_offered() { return refused("not offered by this device"); }
@@ -103,6 +118,7 @@ void LocalDevice::disconnect() {
   features_ = 0;
   capabilities_ = {};
   map_ = memory::Map::empty();
+  inflight_ = {};
   iotlb_ = memory::IotlbTable::empty();
   questions_.clear();
 }
@@ -125,11 +141,14 @@ Result<Done> LocalDevice::on(const vhost::SetFeatures& request) {
 }
 
 Result<vhost::Capabilities> LocalDevice::on(const vhost::GetProtocolFeatures&) {
-  uint64_t bits = bit(vhost::VHOST_USER_PROTOCOL_F_MQ) | bit(vhost::VHOST_USER_PROTOCOL_F_CROSS_ENDIAN) |
-                  bit(vhost::VHOST_USER_PROTOCOL_F_RESET_DEVICE) |
-                  bit(vhost::VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS) |
-                  bit(vhost::VHOST_USER_PROTOCOL_F_STATUS);
+  uint64_t bits =
+      bit(vhost::VHOST_USER_PROTOCOL_F_MQ) | bit(vhost::VHOST_USER_PROTOCOL_F_CROSS_ENDIAN) |
+      bit(vhost::VHOST_USER_PROTOCOL_F_RESET_DEVICE) |
+      bit(vhost::VHOST_USER_PROTOCOL_F_STATUS) | bit(vhost::VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD) |
+      bit(vhost::VHOST_USER_PROTOCOL_F_GET_VRING_BASE_INFLIGHT) |
+      bit(vhost::VHOST_USER_PROTOCOL_F_GET_VRING_BASE_SKIP_DRAIN);
   if (model_.config_size() > 0) bits |= bit(vhost::VHOST_USER_PROTOCOL_F_CONFIG);
+  if (model_.has_one_memory_table()) bits |= bit(vhost::VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS);
   if (model_.takes_mtu()) bits |= bit(vhost::VHOST_USER_PROTOCOL_F_MTU);
   if (model_.announces()) bits |= bit(vhost::VHOST_USER_PROTOCOL_F_RARP);
   if (options_.offer_inband_notifications) bits |= bit(vhost::VHOST_USER_PROTOCOL_F_INBAND_NOTIFICATIONS);
@@ -241,6 +260,7 @@ Result<memory::IotlbEntry> LocalDevice::checked_entry(const vhost::IotlbMessage&
 void LocalDevice::revoke(vhost::GuestAddress iova, uint64_t size) {
   for (size_t index = 0; index < vrings_.size(); ++index) {
     Vring& vring = vrings_[index];
+    end_suspended(vring);
     if (!vring.queue) continue;
     if (lies_in(vring, iova, size))
       stop(vring);
@@ -301,12 +321,21 @@ Result<Done> LocalDevice::on(const vhost::SetVringEndian& request) {
 }
 
 Result<vhost::RingState> LocalDevice::on(const vhost::GetVringBase& request) {
-  Vring& vring = this->vring(request.ring);
-  stop(vring);
+  stop(vring(request.ring));
+  return forget_start(request.ring);
+}
+
+Result<vhost::RingState> LocalDevice::on(const vhost::GetVringBaseSkipDrain& request) {
+  suspend(vring(request.ring));
+  return forget_start(request.ring);
+}
+
+vhost::RingState LocalDevice::forget_start(vhost::RingIndex ring) {
+  Vring& vring = this->vring(ring);
   vring.wanted = false;
   vring.kick_waiter.reset();
   vring.kick.reset();
-  return vhost::RingState{.ring = request.ring, .value = vring.base};
+  return vhost::RingState{.ring = ring, .value = vring.base};
 }
 
 Result<Done> LocalDevice::on(vhost::SetVringKick& request) {
@@ -390,6 +419,10 @@ Result<ring::RingConfig> LocalDevice::open_ring(Vring& vring) {
       TRY(open_area(at.avail, ring::RingConfig::driver_bytes(vring.size, format), memory::Access::read));
   config.device =
       TRY(open_area(at.used, ring::RingConfig::device_bytes(vring.size, format), memory::Access::write));
+  if (inflight_.map) {
+    const auto queue = static_cast<uint64_t>(&vring - vrings_.data());
+    config.inflight = TRY(open_inflight(queue, format));
+  }
   return config;
 }
 
@@ -405,6 +438,7 @@ Result<LocalDevice::Start> LocalDevice::try_start(uint16_t index) {
   // With an IOTLB the ring starts when the front-end has told where it lies.
   if (!config && has(VIRTIO_F_ACCESS_PLATFORM)) return Start::not_yet;
   if (!config) return std::unexpected(config.error());
+  end_suspended(vring);
   auto ring = TRY(ring::start(*std::move(config), view()));
   if (map_->broken()) return refused("the front-end took away its memory");
   vring.kick_waiter.reset();
@@ -438,10 +472,26 @@ void LocalDevice::start_all_or_report() {
 }
 
 void LocalDevice::stop(Vring& vring) {
+  end_suspended(vring);
   if (!vring.queue) return;
   vring.base = vring.queue->stop().to_wire(ring::Format::of(features_, false).packed);
   vring.queue.reset();
   running_.fetch_sub(1);
+}
+
+void LocalDevice::suspend(Vring& vring) {
+  if (!vring.queue) return;
+  const auto base = vring.queue->suspend();
+  if (!base) return stop(vring);  // nobody would know what is dropped
+  vring.base = base->to_wire(ring::Format::of(features_, false).packed);
+  vring.suspended = std::move(vring.queue);
+  running_.fetch_sub(1);
+}
+
+void LocalDevice::end_suspended(Vring& vring) {
+  if (!vring.suspended) return;
+  vring.suspended->stop();
+  vring.suspended.reset();
 }
 
 void LocalDevice::stop_all() {
@@ -451,6 +501,7 @@ void LocalDevice::stop_all() {
 void LocalDevice::restart_running() {
   std::vector<uint16_t> were_running;
   for (size_t index = 0; index < vrings_.size(); ++index) {
+    end_suspended(vrings_[index]);
     if (!vrings_[index].queue) continue;
     stop(vrings_[index]);
     were_running.push_back(static_cast<uint16_t>(index));
@@ -547,6 +598,39 @@ Result<Done> LocalDevice::on(const vhost::ResetDevice&) {
   return Done{};
 }
 
+// ---- in-flight area
+
+// Given away and forgotten: it is ours when SET_INFLIGHT_FD brings it back. Large enough for either ring
+// format.
+Result<vhost::InflightArea> LocalDevice::on(const vhost::GetInflightFd& request) {
+  const uint64_t queue_bytes = std::max(ring::inflight_bytes(request.queue_size, false),
+                                        ring::inflight_bytes(request.queue_size, true));
+  const uint64_t bytes = request.queues * queue_bytes;
+  return vhost::InflightArea{.size = bytes,
+                             .offset = 0,
+                             .queues = request.queues,
+                             .queue_size = request.queue_size,
+                             .fd = TRY(make_sealed_file(bytes))};
+}
+
+// Rings that run keep the area that they were started with.
+Result<Done> LocalDevice::on(vhost::SetInflightFd& request) {
+  vhost::InflightArea& area = request.area;
+  const uint64_t queue_bytes = ring::inflight_bytes(area.queue_size, has(VIRTIO_F_RING_PACKED));
+  if (area.size < area.queues * queue_bytes) return refused("in-flight area is too small", area.size);
+  auto region =
+      TRY(memory::Region::open({.size = area.size, .file_offset = area.offset}, std::move(area.fd)));
+  inflight_ = {
+      .map = TRY(memory::Map::of({std::move(region)})), .queues = area.queues, .queue_size = area.queue_size};
+  return Done{};
+}
+
+Result<memory::Window> LocalDevice::open_inflight(uint64_t queue, const ring::Format& format) const {
+  if (queue >= inflight_.queues) return refused("queue is not in the in-flight area", queue);
+  const uint64_t bytes = ring::inflight_bytes(inflight_.queue_size, format.packed);
+  return memory::Window::open(inflight_.map, memory::FrontEndAddress{queue * bytes}, bytes);
+}
+
 // Memory table, fds and owner stay; what the driver has set up goes.
 void LocalDevice::reset_device() {
   stop_all();
@@ -586,13 +670,10 @@ Result<Done> LocalDevice::on(const vhost::CloseCryptoSession&) { return not_offe
 Result<UniqueFd> LocalDevice::on(const vhost::PostcopyAdvise&) { return not_offered(); }
 Result<Done> LocalDevice::on(const vhost::PostcopyListen&) { return not_offered(); }
 Result<Done> LocalDevice::on(const vhost::PostcopyEnd&) { return not_offered(); }
-Result<vhost::InflightArea> LocalDevice::on(const vhost::GetInflightFd&) { return not_offered(); }
-Result<Done> LocalDevice::on(const vhost::SetInflightFd&) { return not_offered(); }
 Result<Done> LocalDevice::on(const vhost::GpuSetSocket&) { return not_offered(); }
 Result<vhost::SharedObject> LocalDevice::on(const vhost::GetSharedObject&) { return not_offered(); }
 Result<vhost::StateChannel> LocalDevice::on(const vhost::SetDeviceStateFd&) { return not_offered(); }
 Result<uint64_t> LocalDevice::on(const vhost::CheckDeviceState&) { return not_offered(); }
 Result<vhost::ShmemConfig> LocalDevice::on(const vhost::GetShmemConfig&) { return not_offered(); }
-Result<vhost::RingState> LocalDevice::on(const vhost::GetVringBaseSkipDrain&) { return not_offered(); }
 
 }  // namespace ringway::engine

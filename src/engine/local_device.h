@@ -55,9 +55,17 @@ class LocalDevice final : public vhost::Device {
     std::shared_ptr<const Notifier> call;
     std::shared_ptr<const Notifier> err;
     std::unique_ptr<RunningQueue> queue;  // while it runs, or is broken and not yet stopped
+    // Stopped without waiting: what it has given to the operating system has not ended yet.
+    std::unique_ptr<RunningQueue> suspended;
     std::unique_ptr<KickWaiter> kick_waiter;
   };
   enum class Start : uint8_t { running, not_yet };
+  // What SET_INFLIGHT_FD brought.
+  struct InflightArea {
+    std::shared_ptr<const memory::Map> map;  // the area from address 0 on; null: none
+    uint16_t queues = 0;
+    uint16_t queue_size = 0;
+  };
 
   Result<uint64_t> on(const vhost::GetFeatures&);
   Result<vhost::Done> on(const vhost::SetFeatures& request);
@@ -89,8 +97,8 @@ class LocalDevice final : public vhost::Device {
   Result<UniqueFd> on(const vhost::PostcopyAdvise&);
   Result<vhost::Done> on(const vhost::PostcopyListen&);
   Result<vhost::Done> on(const vhost::PostcopyEnd&);
-  Result<vhost::InflightArea> on(const vhost::GetInflightFd&);
-  Result<vhost::Done> on(const vhost::SetInflightFd&);
+  Result<vhost::InflightArea> on(const vhost::GetInflightFd& request);
+  Result<vhost::Done> on(vhost::SetInflightFd& request);
   Result<vhost::Done> on(const vhost::GpuSetSocket&);
   Result<vhost::Done> on(const vhost::ResetDevice&);
   Result<vhost::Done> on(const vhost::VringKick& request);
@@ -103,7 +111,7 @@ class LocalDevice final : public vhost::Device {
   Result<vhost::StateChannel> on(const vhost::SetDeviceStateFd&);
   Result<uint64_t> on(const vhost::CheckDeviceState&);
   Result<vhost::ShmemConfig> on(const vhost::GetShmemConfig&);
-  Result<vhost::RingState> on(const vhost::GetVringBaseSkipDrain&);
+  Result<vhost::RingState> on(const vhost::GetVringBaseSkipDrain& request);
 
   Vring& vring(vhost::RingIndex index);
   [[nodiscard]] bool has(unsigned feature) const { return (features_ >> feature & 1) != 0; }
@@ -113,6 +121,7 @@ class LocalDevice final : public vhost::Device {
   [[nodiscard]] memory::View view() const;
   Result<memory::Window> open_area(uint64_t address, uint64_t length, memory::Access access);
   Result<ring::RingConfig> open_ring(Vring& vring);
+  Result<memory::Window> open_inflight(uint64_t queue, const ring::Format& format) const;
 
   // Starts the ring if everything that it needs has come; an error if what has come cannot run.
   Result<Start> try_start(uint16_t index);
@@ -120,6 +129,12 @@ class LocalDevice final : public vhost::Device {
   void start_all_or_report();
   void stop(Vring& vring);
   void stop_all();
+  // Stops, takes nothing new and does not wait for what was taken; the ring's in-flight area tells what that
+  // is.
+  void suspend(Vring& vring);
+  // Waits until what a suspended ring was doing has ended.
+  static void end_suspended(Vring& vring);
+  vhost::RingState forget_start(vhost::RingIndex ring);
   void reset_device();
   // Rings are drained, stopped, and started again with the present map and IOTLB; those that cannot are
   // broken.
@@ -146,6 +161,7 @@ class LocalDevice final : public vhost::Device {
   std::shared_ptr<const memory::Map> map_ = memory::Map::empty();
   std::shared_ptr<const memory::IotlbTable> iotlb_ = memory::IotlbTable::empty();
   std::vector<Vring> vrings_;
+  InflightArea inflight_;
   FrontEndCaller front_end_;
   IotlbQuestions questions_;
   std::atomic<bool> needs_reset_ = false;

@@ -46,6 +46,10 @@ class Model {
   // this queue runs then, with QueueLoop::enabled() false. False: whatever it could do would be one.
   [[nodiscard]] virtual bool runs_disabled(uint16_t queue) const { return (void)queue, false; }
 
+  // False: front-ends in the field are known to add each memory region to a device of this kind several times (QEMU
+  // before 8.2, once for each pair of queues of a network device). Then they are offered whole tables only.
+  [[nodiscard]] virtual bool has_one_memory_table() const { return true; }
+
   // Requests that only network devices have (NET_SET_MTU, SEND_RARP). The MTU is 68 to 65535.
   [[nodiscard]] virtual bool takes_mtu() const { return false; }
   virtual Result<> set_mtu(uint16_t mtu) { return (void)mtu, refused("not offered by this device"); }

@@ -44,7 +44,7 @@ RunningQueue::~RunningQueue() { assert(state_ == State::stopped); }
 ring::RingBase RunningQueue::stop() {
   std::binary_semaphore done(0);
   worker_.run([&] {
-    if (state_ != State::broken) state_ = State::paused;
+    if (!is_over()) state_ = State::paused;
     drain(done);
   });
   done.acquire();
@@ -56,6 +56,21 @@ ring::RingBase RunningQueue::stop() {
     worker_.unwatch(*this);
     worker_.remove(*this);
     worker_.forget(*this);
+    base = std::visit([](auto& ring) { return ring.base(); }, ring_);
+  });
+  return base;
+}
+
+std::optional<ring::RingBase> RunningQueue::suspend() {
+  const bool tracked = std::visit([](const auto& ring) { return ring.is_tracked(); }, ring_);
+  if (!tracked) return std::nullopt;
+  ring::RingBase base;
+  worker_.run([&] {
+    if (state_ != State::broken) state_ = State::paused;
+    queue_->drain();
+    publish();
+    if (state_ != State::broken) state_ = State::suspended;
+    worker_.unwatch(*this);
     base = std::visit([](auto& ring) { return ring.base(); }, ring_);
   });
   return base;
@@ -103,6 +118,10 @@ void RunningQueue::kick() {
 }
 
 void RunningQueue::complete(ring::Chain chain, uint32_t written) {
+  if (state_ == State::suspended) [[unlikely]] {
+    abandon(std::move(chain));
+    return worker_.at_end_of_turn(*this);
+  }
   std::visit([&](auto& ring) { ring.push_used(std::move(chain), written); }, ring_);
   unpublished_ = true;
   if (in_poll_) return;
@@ -111,7 +130,7 @@ void RunningQueue::complete(ring::Chain chain, uint32_t written) {
 }
 
 void RunningQueue::give_back(ring::Chain chain) {
-  if (state_ == State::broken) return abandon(std::move(chain));
+  if (is_over()) return abandon(std::move(chain));
   std::visit([&](auto& ring) { ring.push_back(std::move(chain)); }, ring_);
 }
 
@@ -182,7 +201,7 @@ size_t RunningQueue::pop_batch(RingType& ring, std::span<ring::Chain> chains) {
 }
 
 void RunningQueue::process(ring::Chain chain) {
-  if (state_ == State::broken) [[unlikely]]
+  if (is_over()) [[unlikely]]
     return abandon(std::move(chain));
   queue_->process(std::move(chain));
 }
@@ -222,7 +241,7 @@ void RunningQueue::end_of_turn() {
 template <class RingType>
 void RunningQueue::show_used(RingType& ring) {
   unpublished_ = false;
-  if (state_ != State::broken && ring.publish()) call_wanted_ = true;
+  if (!is_over() && ring.publish()) call_wanted_ = true;
 }
 
 void RunningQueue::publish() {
@@ -232,7 +251,7 @@ void RunningQueue::publish() {
 }
 
 void RunningQueue::break_ring(const Error& error) {
-  if (state_ == State::broken) return;
+  if (is_over()) return;
   log::warning("queue {} is broken: {}", setup_.index, error.to_string());
   publish();
   state_ = State::broken;

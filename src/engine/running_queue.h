@@ -47,6 +47,10 @@ class RunningQueue final : public QueueLoop, private loop::Source, private loop:
   // Control thread. Takes nothing new, waits until all that was taken is used, and says where the ring would
   // continue.
   ring::RingBase stop();
+  // Control thread. Takes nothing new, and from here on leaves the ring alone: what was taken is not waited
+  // for, stays in the ring's in-flight area, and what comes of it is dropped. Nothing, and the queue goes on,
+  // if the ring has no such area. stop() must follow, which waits.
+  std::optional<ring::RingBase> suspend();
   // Control thread. Later chains are translated through `view`; with `drain`, returns when no chain uses the
   // old one.
   void set_view(memory::View view, bool drain);
@@ -68,7 +72,7 @@ class RunningQueue final : public QueueLoop, private loop::Source, private loop:
   [[nodiscard]] bool enabled() const override { return setup_.enabled; }
 
  private:
-  enum class State : uint8_t { running, waiting_for_iotlb, paused, broken, stopped };
+  enum class State : uint8_t { running, waiting_for_iotlb, paused, suspended, broken, stopped };
 
   bool poll() override;
   bool park() override;
@@ -90,6 +94,7 @@ class RunningQueue final : public QueueLoop, private loop::Source, private loop:
   void watch_kick();
   void poll_again_later();
   [[nodiscard]] uint32_t in_flight() const;
+  [[nodiscard]] bool is_over() const { return state_ == State::broken || state_ == State::suspended; }
   [[nodiscard]] bool memory_is_broken() const;
   void on_drained();
   void drain(std::binary_semaphore& done);

@@ -1,5 +1,6 @@
 #include "ringway/memory/fault_guard.h"
 
+#include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -151,8 +152,14 @@ bool install(int number, struct sigaction& previous) {
   return ::sigaction(number, &action, &previous) == 0;
 }
 
+// A child of fork() has no other thread that could give the lock back.
+bool hold_over_fork() {
+  return ::pthread_atfork([] { registration.lock(); }, [] { registration.unlock(); },
+                          [] { registration.unlock(); }) == 0;
+}
+
 void install_once(bool borrowed) {
-  static const bool bus = install(SIGBUS, previous_bus);
+  static const bool bus = install(SIGBUS, previous_bus) && hold_over_fork();
   if (!borrowed) return;
   static const bool segv = install(SIGSEGV, previous_segv);
   (void)bus;

@@ -1,5 +1,8 @@
 #include "ringway/preload/devices.h"
 
+#include <memory>
+#include <utility>
+
 #include "ringway/device/loopback/loopback.h"
 #include "ringway/engine/local_device.h"
 #include "ringway/vhost/contract.h"
@@ -29,9 +32,10 @@ class WholeDevice final : public vhost::Device {
 
 bool is_device_name(std::string_view name) { return name == "loopback"; }
 
-Result<std::unique_ptr<vhost::Device>> make_device(std::string_view name, engine::Workers& workers) {
+Result<kernel::IoctlServer::Served> make_device(std::string_view name, engine::Workers& workers) {
   if (!is_device_name(name)) return refused("there is no such device");
-  return std::make_unique<WholeDevice>(TRY(loopback::Loopback::open(1)), workers);
+  return kernel::IoctlServer::Served{
+      .device = std::make_unique<WholeDevice>(TRY(loopback::Loopback::open(1)), workers)};
 }
 
 }  // namespace ringway::preload

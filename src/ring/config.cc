@@ -4,6 +4,7 @@
 
 #include <bit>
 
+#include "ringway/ring/inflight.h"
 #include "ringway/ring/layout.h"
 
 namespace ringway::ring {
@@ -94,8 +95,10 @@ Result<> RingConfig::validate() const {
   TRY(check_area("descriptor area", desc, desc_bytes(size, format), VRING_DESC_ALIGN_SIZE));
   TRY(check_area("driver area", driver, driver_bytes(size, format),
                  format.packed ? event_bytes : VRING_AVAIL_ALIGN_SIZE));
-  return check_area("device area", device, device_bytes(size, format),
-                    format.packed ? event_bytes : VRING_USED_ALIGN_SIZE);
+  TRY(check_area("device area", device, device_bytes(size, format),
+                 format.packed ? event_bytes : VRING_USED_ALIGN_SIZE));
+  if (!is_tracked()) return {};
+  return check_area("in-flight area", inflight, inflight_bytes(size, format.packed), inflight_alignment);
 }
 
 }  // namespace ringway::ring

@@ -45,12 +45,17 @@ struct RingConfig {
   memory::Window desc;
   memory::Window driver;
   memory::Window device;
+  // Its region of the in-flight area; none: what is in flight is not noted (inflight.h).
+  memory::Window inflight;
 
   // Bytes that the three areas take.
   [[nodiscard]] static uint64_t desc_bytes(uint32_t size, const Format& format);
   [[nodiscard]] static uint64_t driver_bytes(uint32_t size, const Format& format);
   [[nodiscard]] static uint64_t device_bytes(uint32_t size, const Format& format);
-  [[nodiscard]] bool memory_is_broken() const { return desc.broken() || driver.broken() || device.broken(); }
+  [[nodiscard]] bool is_tracked() const { return inflight.data() != nullptr; }
+  [[nodiscard]] bool memory_is_broken() const {
+    return desc.broken() || driver.broken() || device.broken() || inflight.broken();
+  }
   // Refuses whatever cannot run: size, alignment, base and areas are checked here, together, once.
   [[nodiscard]] Result<> validate() const;
 };

@@ -16,20 +16,6 @@ namespace {
 using check::Row;
 using check::Verdict;
 
-std::string_view name_of(Verdict verdict) {
-  switch (verdict) {
-    case Verdict::pass:
-      return "pass";
-    case Verdict::fail:
-      return "fail";
-    case Verdict::not_offered:
-      return "not offered";
-    case Verdict::not_testable:
-      return "not testable here";
-  }
-  return "";
-}
-
 std::string_view name_of(check::Level level) {
   switch (level) {
     case check::Level::must:

@@ -10,6 +10,7 @@
 
 #include "ringway/device/port/loop.h"
 #include "ringway/device/port/null.h"
+#include "ringway/device/port/packet.h"
 #include "ringway/device/port/pcap.h"
 #include "ringway/device/port/tap.h"
 #include "ringway/device/port/user.h"
@@ -101,12 +102,18 @@ Parsed<std::unique_ptr<port::Port>> open_user_port(const PortText& text, uint16_
   return opened(port::open_user(options));
 }
 
+Parsed<std::unique_ptr<port::Port>> open_packet_port(const PortText& text, uint16_t) {
+  if (!text.has("name")) return std::unexpected("name is needed");
+  return opened(port::open_packet(text.text("name")));
+}
+
 }  // namespace
 
 std::span<const PortKind> port_kinds() {
   static const auto kinds = std::to_array<PortKind>({
       {"loop", {}, open_loop_port},
       {"null", {"send"}, open_null_port},
+      {"packet", {"name"}, open_packet_port},
       {"pcap", {"write", "read", "loop", "rate"}, open_pcap_port},
       {"switch", switch_port_keys, open_switch_port},
       {"tap", {"name", "fd"}, open_tap_port},

@@ -5,6 +5,7 @@ Exit status 0 when all pass, 1 when one fails, 77 when this machine cannot run t
 import argparse
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,10 @@ import lab  # noqa: E402
 HOST, GUEST = "10.77.0.1", "10.77.0.2"
 VLAN_HOST, VLAN_GUEST = "10.78.0.1", "10.78.0.2"
 FILE_BYTES = 24 << 20
+# QEMU has the configuration space of its own network devices itself.
+HARMLESS = "supports VHOST_USER_PROTOCOL_F_CONFIG but QEMU does not"
+# What it says of a back-end that is gone.
+LOST = "vhost VQ [0-9]+ ring restore failed"
 SCENARIOS = {}
 
 
@@ -64,6 +69,7 @@ class Lab:
         self.backend = self.machine = self.console = None
         self.serve_options = ()
         self.by_switch = False
+        self.expected = HARMLESS  # of what the console says
         self.last = []
 
     def serve(self, *options):
@@ -73,7 +79,8 @@ class Lab:
                                   *self.serve_options, *self.options.serve)
         with open(self.log, "ab") as log:
             self.backend = lab.spawn(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        lab.wait_until(lambda: self.backend.poll() is not None or lab.listening(self.socket), lab.START_LIMIT, "the back-end")
+        # The kernel lists the sockets of a network namespace only there; ours appear when somebody listens.
+        lab.wait_until(lambda: self.backend.poll() is not None or self.socket.is_socket(), lab.START_LIMIT, "the back-end")
         self.check_backend()
 
     def address_tap(self, mtu=1500):
@@ -111,8 +118,10 @@ class Lab:
     def boot(self, script="pass.sh", *, device="", netdev="", chardev="", processors=1, words="", reboots=False):
         acceleration = ["-accel", "kvm", "-cpu", "host"] if lab.kvm_works(self.qemu) else \
             ["-accel", "tcg", "-cpu", "max,la57=off"]
-        command = [self.qemu, "-nodefaults", "-no-user-config", "-display", "none", *acceleration, "-m", "256M",
-                   "-machine", "q35,memory-backend=ram", "-object", "memory-backend-memfd,id=ram,size=256M,share=on",
+        # QEMU 7.2 unmasks a vector of vhost-user-net by way of KVM even where there is no KVM, and crashes.
+        device = device if lab.kvm_works(self.qemu) else re.sub(",vectors=[0-9]+", "", device) + ",vectors=0"
+        command = [self.qemu, "-nodefaults", "-no-user-config", "-display", "none", *acceleration, "-m", "512M",
+                   "-machine", "q35,memory-backend=ram", "-object", "memory-backend-memfd,id=ram,size=512M,share=on",
                    "-smp", str(processors), "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
                    *([] if reboots else ["-no-reboot"]), "-kernel", self.image.vmlinux, "-initrd", self.initramfs(script),
                    "-append", "console=ttyS0 loglevel=5 nokaslr mitigations=off tsc=reliable no_timer_check panic=-1 "
@@ -141,10 +150,10 @@ class Lab:
                 if verb == "ask":
                     name, *words = text.split()
                     self.console.send(str(answers[name](*words)))
-            elif lab.TROUBLE.search(line):
+            elif lab.TROUBLE.search(line) and not re.search(self.expected, line):
                 raise lab.LabError(f"the console says: {line.strip()}")
         else:
-            raise lab.LabError("the machine ended before the guest was done")
+            raise lab.LabError(f"the machine ended before the guest was done, with status {self.machine.wait()}")
         while self.console.line(deadline) is not None:
             pass
         if status := self.machine.wait(lab.START_LIMIT):
@@ -248,12 +257,19 @@ def mtu_9000(one):
 @scenario
 def vlan(one):
     """tagged frames"""
+    stations = []
+
     def tag():
-        one.space.ip("link", "add", "link", "tap0", "name", "tap0.10", "type", "vlan", "id", "10")
-        one.space.ip("address", "add", f"{VLAN_HOST}/24", "dev", "tap0.10")
-        one.space.ip("link", "set", "tap0.10", "up")
+        stations.append(lab.spawn(one.space.wrap(sys.executable, HERE / "vlan_station.py", "tap0", "10", VLAN_HOST),
+                                  stdout=subprocess.PIPE))
+        stations[0].stdout.readline()
         return "yes"
-    whole(one, script="vlan.sh", answers={"tag": tag})
+    try:
+        whole(one, script="vlan.sh", answers={"tag": tag})
+    finally:
+        for station in stations:
+            station.kill()
+            station.communicate()
 
 
 @scenario
@@ -303,9 +319,11 @@ def restart(one):
     def kill():
         one.backend.kill()
         one.backend.wait()
+        one.socket.unlink()
         one.serve()
         one.address_tap()
         return "yes"
+    one.expected = f"{HARMLESS}|{LOST}"
     # The guest's transfers begin afterwards; its pings go on all the time.
     whole(one, script="restart.sh", chardev=",reconnect=1", answers={"restart": kill})
 

@@ -238,6 +238,16 @@ class ServeErrors(peers.Case):
             self.assertEqual(json.loads(done.stdout)["type"], "block")
         self.assertFalse(self.socket.exists())
 
+    def test_capabilities_of_a_network_device(self):
+        done = self.run_ringway("serve", "net", "--print-capabilities")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(json.loads(done.stdout)["type"], "net")
+
+    def test_a_port_that_does_not_exist_is_told_in_words(self):
+        done = self.run_ringway("serve", "net", f"--socket-path={self.socket}", "--port=cable")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("there is no port 'cable'", done.stderr)
+
 
 if __name__ == "__main__":
     unittest.main()

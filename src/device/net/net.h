@@ -48,6 +48,7 @@ class Net final : public engine::Model {
   std::unique_ptr<engine::Queue> start_queue(engine::QueueLoop& loop) override;
   [[nodiscard]] uint16_t worker_of(uint16_t queue) const override { return queue / 2; }
   [[nodiscard]] bool runs_disabled(uint16_t queue) const override;
+  [[nodiscard]] bool has_one_memory_table() const override { return options_.pairs == 1; }
   [[nodiscard]] bool takes_mtu() const override { return true; }
   Result<> set_mtu(uint16_t mtu) override;
   [[nodiscard]] bool announces() const override { return true; }

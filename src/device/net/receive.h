@@ -56,12 +56,17 @@ class ReceiveQueue final : public engine::Queue, public port::Receiver {
   [[nodiscard]] uint32_t waiting() const { return end_ - begin_; }
   [[nodiscard]] ring::Chain& at(uint32_t number) const { return waiting_[number & mask_]; }
   [[nodiscard]] uint64_t room_of(uint32_t number) const { return at(number).writer().remaining(); }
+  [[nodiscard]] bool may_take(const port::Offload& offload) const {
+    const bool finished = offload.flags == 0 && offload.gso_type == port::VIRTIO_NET_HDR_GSO_NONE;
+    return finished || port::accepted(offload, accepts());
+  }
   void return_short_buffers();
   [[nodiscard]] Plan plan(uint64_t bytes) const;
   [[nodiscard]] port::Header header_for(const port::Offload& offload, uint32_t chains,
                                         const HashResult& hash) const;
   const Rules& rules();
   bool take(const port::Frame& frame, const Looked& looked);
+  bool take_in_one_piece(const port::Frame& frame, const Looked& looked);
   bool look_and_take(const port::Frame& frame);
   bool pass_on(uint16_t pair, const port::Frame& frame, const Looked& looked);
   void take_arrivals();
