@@ -1,6 +1,7 @@
 // What a ring costs: a chain of three descriptors (16 readable bytes, 4096 and 1 writable) from add() to
 // take_used(), with a device that reads the header and writes the status. Reported per chain. Arguments:
-// batch (chains shown together, and the depth), indirect tables or direct chains.
+// batch (chains shown together, and the depth), indirect tables or direct chains, with or without an
+// in-flight area.
 #include <benchmark/benchmark.h>
 #include <pthread.h>
 #include <sys/mman.h>
@@ -23,6 +24,7 @@ constexpr uint64_t guest_base = 0x10'0000;
 constexpr uint64_t memory_bytes = uint64_t{16} << 20;
 constexpr uint64_t request_bytes = 8192;  // header, status and data lie on lines of their own
 constexpr uint64_t requests_at = uint64_t{1} << 20;
+constexpr uint64_t inflight_at = uint64_t{1} << 19;
 
 struct Header {
   uint64_t words[2];
@@ -45,8 +47,9 @@ std::shared_ptr<const memory::Map> make_map() {
 // Both halves of one ring of a fixed format.
 template <class DeviceHalf, class DriverHalf>
 struct Halves {
-  explicit Halves(bool indirect)
+  explicit Halves(bool indirect, bool with_inflight = false)
       : map(make_map()),
+        tracked(with_inflight),
         format{.packed = std::is_same_v<DeviceHalf, PackedRing>, .indirect = indirect, .event_idx = true},
         driver_config{.size = ring_size,
                       .format = format,
@@ -66,6 +69,7 @@ struct Halves {
     config.desc = window(layout.desc, RingConfig::desc_bytes(ring_size, format));
     config.driver = window(layout.driver, RingConfig::driver_bytes(ring_size, format));
     config.device = window(layout.device, RingConfig::device_bytes(ring_size, format));
+    if (tracked) config.inflight = window(inflight_at, inflight_bytes(ring_size, format.packed));
     return config;
   }
   void disable() {
@@ -115,6 +119,7 @@ struct Halves {
   }
 
   std::shared_ptr<const memory::Map> map;
+  bool tracked;
   Format format;
   DriverConfig driver_config;
   Driver driver;
@@ -131,7 +136,7 @@ void report(benchmark::State& state, uint64_t chains, Clock::time_point begin) {
 template <class DeviceHalf, class DriverHalf>
 void one_thread(benchmark::State& state) {
   const auto batch = static_cast<uint32_t>(state.range(0));
-  Halves<DeviceHalf, DriverHalf> halves(state.range(1) != 0);
+  Halves<DeviceHalf, DriverHalf> halves(state.range(1) != 0, state.range(2) != 0);
   uint64_t chains = 0;
   const auto begin = Clock::now();
   for (auto _ : state) {
@@ -156,7 +161,7 @@ void pin(int cpu) {
 template <class DeviceHalf, class DriverHalf>
 void two_threads(benchmark::State& state) {
   const auto depth = static_cast<uint32_t>(state.range(0));
-  Halves<DeviceHalf, DriverHalf> halves(state.range(1) != 0);
+  Halves<DeviceHalf, DriverHalf> halves(state.range(1) != 0, state.range(2) != 0);
   std::atomic<bool> stop = false;
   std::thread device([&] {
     pin(1);
@@ -181,7 +186,7 @@ void two_threads(benchmark::State& state) {
 }
 
 constexpr auto cases = [](benchmark::internal::Benchmark* bench) {
-  bench->ArgNames({"batch", "indirect"})->ArgsProduct({{1, 32}, {0, 1}})->UseRealTime();
+  bench->ArgNames({"batch", "indirect", "inflight"})->ArgsProduct({{1, 32}, {0, 1}, {0, 1}})->UseRealTime();
 };
 BENCHMARK(one_thread<SplitRing, SplitDriver>)->Apply(cases);
 BENCHMARK(one_thread<PackedRing, PackedDriver>)->Apply(cases);

@@ -23,17 +23,25 @@ configure_file(cmake/ringway.pc.in ringway.pc @ONLY)
 install(FILES ${CMAKE_BINARY_DIR}/ringway.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 install(FILES docs/man/ringway.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
 
-# The back-end program convention wants a binary that takes --socket-path itself: under this second name the program
-# is "ringway serve blk". The JSON holds its absolute path, known only when the prefix is: at install time.
+# The back-end program convention wants binaries that take --socket-path themselves: under these names the program is
+# "ringway serve blk" and so on. The JSON holds the absolute path, known only when the prefix is: at install time.
 file(RELATIVE_PATH program_from_libexec /${CMAKE_INSTALL_LIBEXECDIR}/ringway /${CMAKE_INSTALL_BINDIR}/ringway)
-install(CODE "
-  set(root \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}\")
-  set(entry \"${CMAKE_INSTALL_LIBEXECDIR}/ringway/vhost-user-blk\")
-  get_filename_component(binary \"\${CMAKE_INSTALL_PREFIX}/\${entry}\" ABSOLUTE)
-  file(MAKE_DIRECTORY \"\${root}/${CMAKE_INSTALL_LIBEXECDIR}/ringway\")
-  file(CREATE_LINK \"${program_from_libexec}\" \"\${root}/\${entry}\" SYMBOLIC)
-  configure_file(\"${PROJECT_SOURCE_DIR}/cmake/50-ringway-blk.json.in\"
-    \"\${root}/${CMAKE_INSTALL_DATADIR}/qemu/vhost-user/50-ringway-blk.json\" @ONLY)
-  message(STATUS \"Installing: \${root}/\${entry} and 50-ringway-blk.json\")
-")
+function(install_back_end kind type)
+  install(CODE "
+    set(kind ${kind})
+    set(type ${type})
+    set(root \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}\")
+    set(entry \"${CMAKE_INSTALL_LIBEXECDIR}/ringway/vhost-user-${kind}\")
+    get_filename_component(binary \"\${CMAKE_INSTALL_PREFIX}/\${entry}\" ABSOLUTE)
+    file(MAKE_DIRECTORY \"\${root}/${CMAKE_INSTALL_LIBEXECDIR}/ringway\")
+    file(CREATE_LINK \"${program_from_libexec}\" \"\${root}/\${entry}\" SYMBOLIC)
+    configure_file(\"${PROJECT_SOURCE_DIR}/cmake/50-ringway.json.in\"
+      \"\${root}/${CMAKE_INSTALL_DATADIR}/qemu/vhost-user/50-ringway-${kind}.json\" @ONLY)
+    message(STATUS \"Installing: \${root}/\${entry} and 50-ringway-${kind}.json\")
+  ")
+endfunction()
+install_back_end(blk block)
+install_back_end(net net)
 install(FILES share/ringway/vhost_user.lua DESTINATION ${CMAKE_INSTALL_DATADIR}/ringway)
+install(FILES share/systemd/ringway-blk@.service share/systemd/ringway-blk@.socket
+  DESTINATION ${CMAKE_INSTALL_DATADIR}/ringway/systemd)

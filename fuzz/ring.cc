@@ -34,7 +34,7 @@ struct Parameters {
   uint16_t desc = 0;  // places in the image, in units of their alignment
   uint16_t driver = 0;
   uint16_t device = 0;
-  uint16_t pad2 = 0;
+  uint16_t inflight = 0;  // 0: no in-flight area
 };
 enum Format : uint8_t { indirect = 1, event_idx = 2, in_order = 4, big_endian = 8 };
 enum Memory : uint8_t { iotlb = 1, thread = 2 };
@@ -114,12 +114,17 @@ class Run {
         TRY(window(parameters_.driver * 4ULL, ring::RingConfig::driver_bytes(config.size, config.format)));
     config.device =
         TRY(window(parameters_.device * 4ULL, ring::RingConfig::device_bytes(config.size, config.format)));
+    if (parameters_.inflight != 0) {
+      config.inflight =
+          TRY(window(parameters_.inflight * 8ULL, ring::inflight_bytes(config.size, config.format.packed)));
+    }
     return config;
   }
 
   void allow_used_area(const ring::RingConfig& config) {
     allow(config.device);
     if (packed) allow(config.desc);
+    if (config.is_tracked()) allow(config.inflight);
     size_ = config.size;
   }
   void allow(const memory::Window& window) {
@@ -270,7 +275,7 @@ class Run {
     if (packed)
       FUZZ_CHECK(base.avail < size_ && base.used < size_);
     else
-      FUZZ_CHECK(base.avail == base.used || broken_);
+      FUZZ_CHECK(base.avail == base.used || broken_ || ring_->is_tracked());
   }
 
   SharedImage& image_;

@@ -44,6 +44,7 @@ INDIRECT_OK, EVENT_IDX, IN_ORDER, BIG_ENDIAN = 1, 2, 4, 8
 IOTLB, THREAD = 1, 2
 POP, POP_MANY, USE, PUBLISH, ENABLE, DISABLE, PUSH_BACK, SET_VIEW = range(8)
 DESC, DRIVER, DEVICE, TABLE, DATA = 0x0, 0x100, 0x140, 0x200, 0x600
+INFLIGHT = 0x1000
 
 
 def use(which, how=1):
@@ -54,9 +55,9 @@ SERVE_ALL = bytes([DISABLE, POP_MANY]) + use(0) + use(1) + use(0, 3) + bytes([PU
     use(0, 2) + bytes([SET_VIEW, POP_MANY]) + use(0, 8) * 3 + bytes([PUBLISH, ENABLE])
 
 
-def ring(size_code, image, format=0, memory=0, base=0, operations=SERVE_ALL, changes=b"", iotlb=None):
+def ring(size_code, image, format=0, memory=0, base=0, operations=SERVE_ALL, changes=b"", iotlb=None, inflight=0):
     header = struct.pack("<BBBBIHHHH", size_code, format, memory | (IOTLB if iotlb is not None else 0), 0, base,
-                         DESC // 16, DRIVER // 4, DEVICE // 4, 0)
+                         DESC // 16, DRIVER // 4, DEVICE // 4, inflight // 8)
     return header + part(changes) + part(operations) + (part(iotlb) if iotlb is not None else b"") + bytes(image.bytes)
 
 
@@ -144,6 +145,14 @@ def split_seeds():
     seed("iotlb", split_image([SIMPLE, MANY]), iotlb=identity)
     seed("iotlb-miss", split_image([SIMPLE, [(0x9000, 16, False)]]), iotlb=identity)
 
+    seed("inflight-fresh", split_image(several), inflight=INFLIGHT)
+    taken = split_image(several)
+    taken.put(DEVICE + 2, struct.pack("<H", 1))  # one of them is used, and its batch not cleared
+    taken.put(INFLIGHT, struct.pack("<QHHHH", 0, 1, 16, 0, 0))
+    for count, head in enumerate((0, 3, 5)):
+        taken.put(INFLIGHT + 16 + 16 * head, struct.pack("<B5xHQ", 1, 0, 7 - count))
+    seed("inflight-taken", taken, inflight=INFLIGHT)
+
 
 def packed_image(chains, indirect=False, wrap=True, first=0, size=16):
     image = Image()
@@ -201,6 +210,19 @@ def packed_seeds():
     seed("length-grows", packed_image([SIMPLE, SIMPLE]), changes=change(6, DESC + 8, 0xff) + change(1, DESC + 14, 0xff))
     seed("thread", packed_image(several), memory=THREAD, changes=change(0, DESC + 14, 1) + change(0, DESC + 31, 0x80))
     seed("iotlb", packed_image([SIMPLE, MANY]), iotlb=bytes([0xc0, 2]))
+    seed("inflight-fresh", packed_image(several), inflight=INFLIGHT)
+    # The first chain is in flight; the second was used, counted, and not shown.
+    taken = packed_image(several)
+    taken.put(INFLIGHT, struct.pack("<QHHHHHHBB8x", 0, 1, 16, 3, 5, 2, 0, 1, 1))
+    for i in range(16):
+        taken.put(INFLIGHT + 32 + 32 * i + 2, struct.pack("<H", i + 1))
+    for first, chain in ((0, SIMPLE), (3, OVER_REGIONS)):
+        at = INFLIGHT + 32 + 32 * first
+        taken.put(at, struct.pack("<BxHHHQ", 1, first + 1, first + len(chain) - 1, len(chain), 9 - first))
+        for i, (address, length, writable) in enumerate(chain):
+            flags = (NEXT if i + 1 < len(chain) else 0) | (WRITE if writable else 0) | AVAIL
+            taken.put(at + 32 * i + 16, struct.pack("<HHIQ", first // 3, flags, length, address))
+    seed("inflight-taken", taken, inflight=INFLIGHT)
 
 
 # ---- the driver half (driver.cc) --------------------------------------------------------------------------------------
@@ -257,6 +279,53 @@ def driver_seeds():
     packed("never-given", three + back(0, 9, 0) + bytes([TAKE, TAKE]))
     packed("twice", three + back(0, 0, 0) + back(2, 0, 0) + bytes([TAKE_ALL]))
     packed("overlong", three + back(0, 0, 0xffffffff) + bytes([TAKE]))
+
+
+# ---- the network device (net.cc) --------------------------------------------------------------------------------------
+
+TRANSMIT, RECEIVE, CONTROL = 0, 1, 2
+BIG_ENDIAN_NET, CHANGING_NET, HOLDS = 1, 2, 4
+MODERN_NET, MERGEABLE = 1 << 32, 1 << 15
+OFFLOADS = 0x7f83 | 1 << 54 | 1 << 55 | 1 << 56 | MODERN_NET
+COMMANDS = OFFLOADS | 1 << 2 | 0x1be << 16 | 1 << 22 | 1 << 57 | 1 << 60
+
+
+def net_seeds():
+    def seed(name, role, chains, contents=(), flags=0, features=OFFLOADS, head=0, script=b"", order="<"):
+        image = split_image(chains, order)
+        for at, content in contents:
+            image.put(at, content)
+        emit("net", name, struct.pack("<BBBBQ", role, flags, head, 0, features) + part(b"") + part(script) + bytes(image.bytes))
+
+    def header(flags=0, gso=0, hdr_len=0, gso_size=0, start=0, offset=0, order="<"):
+        return struct.pack(order + "BBHHHHH", flags, gso, hdr_len, gso_size, start, offset, 0)
+
+    def command(number, *fields):
+        """Class, command and data of the number-th command, its answer, and what to put where."""
+        body, at = b"".join(fields), DATA + 0x40 * number
+        return [(at, len(body), False), (STATUS + number, 1, True)], (at, body)
+
+    frame = [(DATA, 12, False), (0x1800, 1500, False)]
+    seed("transmit", TRANSMIT, [frame, [(DATA, 60, False)]])
+    seed("transmit-tso", TRANSMIT, [frame], [(DATA, header(1, 1, 54, 1448, 34, 16))])
+    seed("transmit-outside", TRANSMIT, [frame], [(DATA, header(1, 0, 0, 0, 1511, 2))])
+    seed("transmit-held", TRANSMIT, [frame, frame], flags=HOLDS, head=18)
+    seed("transmit-legacy", TRANSMIT, [[(DATA, 70, False)]], [(DATA, header(1, 0, 0, 0, 34, 6, ">"))], flags=BIG_ENDIAN_NET,
+         features=1, order=">")
+    buffers = [[(0x1800 + 0x200 * i, 0x200, True)] for i in range(8)]
+    arrivals = struct.pack("<HBHBHHB", 100, 0, 1000, 8, 700, 1500, 1)
+    seed("receive", RECEIVE, buffers, script=arrivals)
+    seed("receive-merged", RECEIVE, buffers, features=OFFLOADS | MERGEABLE, script=arrivals)
+    seed("receive-runts", RECEIVE, [[(0x1800, 1, True)], [(0x1801, 11, True)]] + buffers, script=arrivals)
+    mac = bytes(range(2, 8))
+    chains, contents = zip(*[
+        command(0, b"\0\0\1"), command(1, b"\1\1", mac), command(2, b"\1\0", struct.pack("<I", 1), mac, struct.pack("<I", 0)),
+        command(3, b"\2\0", struct.pack("<H", 100)), command(4, b"\4\0", struct.pack("<H", 2)),
+        command(5, b"\5\0", struct.pack("<Q", 2))])
+    seed("commands", CONTROL, list(chains), list(contents), features=COMMANDS)
+    rss = command(0, b"\4\1", struct.pack("<IHHHHHB", 0x3f, 1, 0, 0, 3, 4, 8), bytes(8))
+    config = command(1, b"\4\2", struct.pack("<I8xB", 1, 8), bytes(8))
+    seed("rss", CONTROL, [rss[0], config[0]], [rss[1], config[1]], features=COMMANDS)
 
 
 # ---- block requests (blk.cc) ------------------------------------------------------------------------------------------
@@ -465,6 +534,7 @@ def main():
     packed_seeds()
     driver_seeds()
     blk_seeds()
+    net_seeds()
     engine_seeds()
     frame_seeds()
     remote_seeds()

@@ -19,8 +19,10 @@ Outcome protocol_features_precede_features(Trial& trial);
 Outcome works_without_protocol_features(Trial& trial);
 Outcome acknowledgements_tell_the_truth(Trial& trial);
 Outcome own_replies_come_once(Trial& trial);
-Outcome log_base_is_answered(Trial& trial);
 Outcome in_band_needs_its_channel(Trial& trial);
+
+// checks_of_single_messages.cc: frames
+Outcome log_base_is_answered(Trial& trial);
 Outcome config_replies_match(Trial& trial);
 Outcome undefined_config_flags_are_refused(Trial& trial);
 Outcome state_transfers_are_checked(Trial& trial);

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <expected>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "ringway/base/result.h"
@@ -11,6 +12,20 @@
 namespace ringway::check {
 
 enum class Verdict : uint8_t { pass, fail, not_offered, not_testable };
+
+[[nodiscard]] constexpr std::string_view name_of(Verdict verdict) {
+  switch (verdict) {
+    case Verdict::pass:
+      return "pass";
+    case Verdict::fail:
+      return "fail";
+    case Verdict::not_offered:
+      return "not offered";
+    case Verdict::not_testable:
+      return "not testable here";
+  }
+  return "";
+}
 
 struct Finding {
   Verdict verdict = Verdict::pass;

@@ -51,7 +51,15 @@ Finding serves_others(Target& target, const Options& options) {
   return served ? Finding{} : Finding{Verdict::fail, served.error().detail};
 }
 
-Finding attack(Target& target, const Options& options, const HostileInput& input) {
+// How it ends when a front-end has said nothing wrong and leaves: some do, as they may.
+std::optional<Target::End> usual_end_of(Target& target, const Options& options) {
+  (void)serves_others(target, options);
+  std::this_thread::sleep_for(to_end);
+  return target.end();
+}
+
+Finding attack(Target& target, const Options& options, const HostileInput& input,
+               const std::optional<Target::End>& usual_end) {
   std::string did;
   std::string bytes;
   {
@@ -66,19 +74,21 @@ Finding attack(Target& target, const Options& options, const HostileInput& input
   }
   Finding after = serves_others(target, options);
   if (after.verdict == Verdict::fail) std::this_thread::sleep_for(to_end);
-  if (const auto crash = target.crash()) return {Verdict::fail, fmt::format("{} [{}]", *crash, bytes)};
+  const auto end = target.end();
+  if (end && end != usual_end) return {Verdict::fail, fmt::format("{} [{}]", end->how, bytes)};
   if (after.verdict == Verdict::fail)
     return {Verdict::fail, fmt::format("it serves nobody any more: {} [{}]", after.detail, bytes)};
   return {Verdict::pass, did};
 }
 
 // Whether it was this input: it is repeated alone. False: there is no back-end any more.
-bool confirm(Target& target, const Options& options, const HostileInput& input, Finding& finding) {
+bool confirm(Target& target, const Options& options, const HostileInput& input,
+             const std::optional<Target::End>& usual_end, Finding& finding) {
   const auto revived = [&] {
     return target.restart() && serves_others(target, options).verdict != Verdict::fail;
   };
   if (!revived()) return false;
-  if (attack(target, options, input).verdict == Verdict::fail) return revived();
+  if (attack(target, options, input, usual_end).verdict == Verdict::fail) return revived();
   finding.detail += "; a fresh one survives it: an earlier input has done the damage";
   return true;
 }
@@ -90,11 +100,13 @@ std::vector<HostileRow> attack_back_end(Target& target, const Options& options, 
   std::ranges::move(hostile_memory(), std::back_inserter(inputs));
   std::ranges::move(hostile_rings(*options.kind), std::back_inserter(inputs));
   std::vector<HostileRow> rows;
+  const auto usual_end = usual_end_of(target, options);
   bool gone = false;
   for (const HostileInput& input : inputs) {
-    Finding finding =
-        gone ? Finding{Verdict::not_testable, "it does not answer any more"} : attack(target, options, input);
-    if (!gone && finding.verdict == Verdict::fail) gone = !confirm(target, options, input, finding);
+    Finding finding = gone ? Finding{Verdict::not_testable, "it does not answer any more"}
+                           : attack(target, options, input, usual_end);
+    if (!gone && finding.verdict == Verdict::fail)
+      gone = !confirm(target, options, input, usual_end, finding);
     rows.push_back({input.number, input.what, std::move(finding)});
     if (tell) tell(rows.back());
   }

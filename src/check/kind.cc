@@ -4,6 +4,8 @@
 #include <linux/fuse.h>
 #include <linux/virtio_blk.h>
 #include <linux/virtio_config.h>
+#include <linux/virtio_scsi.h>
+#include <linux/virtio_vsock.h>
 
 #include <algorithm>
 #include <array>
@@ -65,7 +67,8 @@ Request write_net(Slot slot, GuestAddress at, uint64_t features) {
   return {.readable = {part(at, 0, header + 60)}, .writable = {}};
 }
 
-std::optional<std::string> judge_net(Seen, uint32_t) { return std::nullopt; }
+// Nothing is written.
+std::optional<std::string> judge_any(Seen, uint32_t) { return std::nullopt; }
 
 // ---- a file system: the attributes of its root are asked for; without FUSE_INIT that is an error, which
 // will do
@@ -106,7 +109,37 @@ std::optional<std::string> judge_rng(Seen, uint32_t written) {
   return fmt::format("{} of 16 bytes were given", written);
 }
 
-constexpr std::array<Kind, 5> table{{
+// ---- a SCSI host: a logical unit is asked whether it is ready; that there is none will do
+
+constexpr size_t scsi_response = 1024;
+constexpr uint8_t flat_space = 0x40;  // of addresses of units
+
+Request write_scsi(Slot slot, GuestAddress at, uint64_t) {
+  std::ranges::fill(slot, untouched);
+  // Of zeros the command is TEST UNIT READY.
+  put(slot, 0, virtio_scsi_cmd_req{.lun = {1, 1, flat_space}, .tag = at.value});
+  return {.readable = {part(at, 0, sizeof(virtio_scsi_cmd_req))},
+          .writable = {part(at, scsi_response, sizeof(virtio_scsi_cmd_resp))}};
+}
+
+std::optional<std::string> judge_scsi(Seen slot, uint32_t) {
+  const auto response = static_cast<unsigned>(slot[scsi_response + offsetof(virtio_scsi_cmd_resp, response)]);
+  if (response <= VIRTIO_SCSI_S_INCORRECT_LUN) return std::nullopt;
+  return fmt::format("TEST UNIT READY was used with response {:#x}", response);
+}
+
+// ---- a socket: a connection that was never there is reset, by an address that is nobody's
+
+Request write_vsock(Slot slot, GuestAddress at, uint64_t) {
+  std::ranges::fill(slot, std::byte{0});
+  virtio_vsock_hdr header{};
+  header.type = VIRTIO_VSOCK_TYPE_STREAM;
+  header.op = VIRTIO_VSOCK_OP_RST;
+  put(slot, 0, header);
+  return {.readable = {part(at, 0, sizeof header)}, .writable = {}};
+}
+
+constexpr std::array<Kind, 7> table{{
     {.name = "any"},
     {.name = "blk",
      .request = "a read of sector 0",
@@ -116,7 +149,7 @@ constexpr std::array<Kind, 5> table{{
      .written_bytes = sector_bytes,
      .config_bytes = 24,  // to the end of blk_size
      .read_only_field = 0},
-    {.name = "net", .request = "a frame to nobody", .ring = 1, .write = write_net, .judge = judge_net},
+    {.name = "net", .request = "a frame to nobody", .ring = 1, .write = write_net, .judge = judge_any},
     {.name = "fs",
      .request = "FUSE_GETATTR of the root",
      .ring = 1,
@@ -124,6 +157,15 @@ constexpr std::array<Kind, 5> table{{
      .judge = judge_fs,
      .written_at = fs_out,
      .written_bytes = sizeof(fuse_out_header)},
+    {.name = "scsi",
+     .request = "TEST UNIT READY",
+     .ring = 2,
+     .write = write_scsi,
+     .judge = judge_scsi,
+     .written_at = scsi_response,
+     .written_bytes = offsetof(virtio_scsi_cmd_resp, sense),
+     .config_bytes = 36},
+    {.name = "vsock", .request = "a reset by nobody", .ring = 1, .write = write_vsock, .judge = judge_any},
     {.name = "rng",
      .request = "16 bytes of entropy",
      .write = write_rng,

@@ -27,18 +27,32 @@ Finding run_one(Target& target, const Options& options, Outcome (*check)(Trial&)
   return finding;
 }
 
-// At the request seam, and on the wire if there is one and all was well so far.
+std::string half(std::string what, const Finding& finding) {
+  what.append(": ").append(name_of(finding.verdict));
+  return finding.detail.empty() ? what : what + ", " + finding.detail;
+}
+
+// The verdict of a requirement that is two rules: a failure of either; else what could be seen of it.
+Finding joined(Finding requests, Finding frames) {
+  if (requests.verdict == frames.verdict && requests.detail.empty() && frames.detail.empty()) return frames;
+  const bool first = requests.verdict == Verdict::fail ||
+                     (requests.verdict == Verdict::pass && frames.verdict != Verdict::fail);
+  return {.verdict = first ? requests.verdict : frames.verdict,
+          .detail = half("what it does", requests) + "; " + half("its messages", frames),
+          .before_check = requests.before_check || frames.before_check};
+}
+
+// At the request seam, and on the wire if there is one.
 Finding run_both(Target& target, const Options& options, const BackEndTest& test) {
   Finding finding{Verdict::not_testable, test.reason};
   if (test.on_requests != nullptr) finding = run_one(target, options, test.on_requests);
-  const bool goes_on = test.on_requests == nullptr || finding.verdict == Verdict::pass;
-  if (test.on_frames == nullptr || !goes_on) return finding;
+  if (test.on_frames == nullptr) return finding;
   if (target.has_frames()) {
     Finding framed = run_one(target, options, test.on_frames);
-    return test.on_requests != nullptr && framed.verdict == Verdict::not_testable ? finding : framed;
+    return test.on_requests == nullptr ? framed : joined(std::move(finding), std::move(framed));
   }
-  if (test.on_requests != nullptr) return finding;
-  return {Verdict::not_testable, "there are no messages here to be looked at"};
+  Finding unseen{Verdict::not_testable, "there are no messages here to be looked at"};
+  return test.on_requests == nullptr ? unseen : joined(std::move(finding), std::move(unseen));
 }
 
 // About whether rings start: judged even where none does.
@@ -70,7 +84,8 @@ Result<> serves_one_after_another(Target& target, const Patience& patience) {
 // A device that does not answer any more after a check has failed it, whatever the check saw.
 Finding survived(Target& target, Finding finding) {
   const auto alive = answers(target);
-  if (const auto crash = target.crash()) return {Verdict::fail, *crash + ": " + finding.detail};
+  const auto end = target.end();
+  if (end && end->crashed) return {Verdict::fail, end->how + ": " + finding.detail};
   if (alive) return finding;
   return {Verdict::fail,
           "it does not answer any more after this: " + alive.error().to_string() + ": " + finding.detail};

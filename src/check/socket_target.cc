@@ -47,8 +47,11 @@ SocketTarget::SocketTarget(std::string path, milliseconds patience, std::string 
 SocketTarget::~SocketTarget() { end_child(); }
 
 void SocketTarget::end_child() {
+  status_.reset();
+  end_.reset();
   if (child_ == 0) return;
   const pid_t child = std::exchange(child_, 0);
+  process_ = 0;
   ::kill(-child, SIGTERM);
   for (milliseconds waited{0}; waited < time_to_end; waited += between_tries) {
     if (::waitpid(child, nullptr, WNOHANG) != 0) return;
@@ -121,18 +124,35 @@ Result<UniqueFd> SocketTarget::start() {
   return refused("the command of --restart did not bring a back-end within 20 s");
 }
 
+// A command that has put its back-end into the background ends long before it.
 void SocketTarget::look_for_end() {
   int status = 0;
-  if (child_ == 0 || ::waitpid(child_, &status, WNOHANG) != child_) return;
-  child_ = 0;
-  // The shell says 128 + n of a program that died by signal n.
-  const int by = WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status) - 128;
-  if (by > 0 && by < 65) crash_ = fmt::format("it died by signal {} ({})", by, ::strsignal(by));
+  if (child_ != 0 && ::waitpid(child_, &status, WNOHANG) == child_) {
+    child_ = 0;
+    status_ = status;
+    outlived_ = false;
+  }
+  if (child_ != 0 || !status_) return;
+  auto end = end_by(*status_);
+  if (!end) return;
+  end_ = std::move(end);
+  status_.reset();
+  process_ = 0;
 }
 
-std::optional<std::string> SocketTarget::crash() {
+// The shell says 128 + n of a program that died by signal n.
+std::optional<Target::End> SocketTarget::end_by(int status) {
+  const int by = WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status) - 128;
+  if (by > 0 && by < 65) return End{fmt::format("it died by signal {} ({})", by, ::strsignal(by)), true};
+  outlived_ = outlived_ || (process_ != 0 && ::kill(process_, 0) == 0);
+  if (process_ == 0 || ::kill(process_, 0) == 0) return std::nullopt;
+  if (outlived_) return End{"it ended", false};
+  return End{fmt::format("it exited with status {}", WEXITSTATUS(status)), false};
+}
+
+std::optional<Target::End> SocketTarget::end() {
   look_for_end();
-  return std::exchange(crash_, std::nullopt);
+  return std::exchange(end_, std::nullopt);
 }
 
 }  // namespace ringway::check

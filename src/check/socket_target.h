@@ -23,7 +23,7 @@ class SocketTarget final : public Target {
   Result<std::unique_ptr<Wire>> connect_frames() override;
   [[nodiscard]] int process() const override { return process_; }
   Result<> restart() override;
-  std::optional<std::string> crash() override;
+  std::optional<End> end() override;
 
  private:
   Result<std::unique_ptr<Wire>> connect_once();
@@ -31,13 +31,16 @@ class SocketTarget final : public Target {
   Result<UniqueFd> start();
   void look_for_end();
   void end_child();
+  std::optional<End> end_by(int status);
 
   const std::string path_;
   const milliseconds patience_;
   const std::string command_;
   pid_t child_ = 0;  // that runs the command, with a process group of its own
   int process_ = 0;
-  std::optional<std::string> crash_;
+  std::optional<int> status_;  // of the command, since it has ended
+  bool outlived_ = false;      // by its back-end
+  std::optional<End> end_;
 };
 
 }  // namespace ringway::check

@@ -36,8 +36,13 @@ class Target {
   [[nodiscard]] virtual int process() const { return 0; }
   // Starts it again if it can be, whatever it does now.
   virtual Result<> restart() { return refused("it cannot be started again from here"); }
-  // How it crashed since this was asked last, if it did and that can be seen.
-  virtual std::optional<std::string> crash() { return std::nullopt; }
+  // How it ended since this was asked last, if it did and that can be seen, and was not asked to.
+  struct End {
+    std::string how;  // a sentence
+    bool crashed = false;
+    bool operator==(const End&) const = default;
+  };
+  virtual std::optional<End> end() { return std::nullopt; }
 };
 
 }  // namespace ringway::check

@@ -1,13 +1,19 @@
 #include "ringway/engine/local_device.h"
 
+#include <fcntl.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_ring.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cassert>
+#include <cstring>
 
 #include "ringway/base/log.h"
+#include "ringway/engine/kick_waiter.h"
+#include "ringway/ring/inflight.h"
 #include "ringway/vhost/features.h"
 
 namespace ringway::engine {
@@ -19,7 +25,10 @@ using vhost::Done;
 constexpr uint64_t ring_features = bit(VIRTIO_F_VERSION_1) | bit(VIRTIO_F_RING_PACKED) |
                                    bit(VIRTIO_RING_F_INDIRECT_DESC) | bit(VIRTIO_RING_F_EVENT_IDX) |
                                    bit(VIRTIO_F_IN_ORDER) | bit(VIRTIO_F_ANY_LAYOUT) |
-                                   bit(VIRTIO_F_ACCESS_PLATFORM);
+                                   bit(VIRTIO_F_ACCESS_PLATFORM) | bit(VHOST_F_LOG_ALL);
+
+// Of no concern to a device.
+constexpr uint64_t vhost_features = bit(vhost::VHOST_USER_F_PROTOCOL_FEATURES) | bit(VHOST_F_LOG_ALL);
 
 constexpr uint32_t max_config_size = 256;  // vhost-user "Virtio device config space"
 
@@ -28,46 +37,34 @@ Result<std::shared_ptr<const memory::Region>> open_region(vhost::MemoryRegion& r
   return memory::Region::open(region.layout, std::move(region.fd));
 }
 
+// A file that nobody can make shorter or longer: a front-end keeps it and maps it, as we do.
+Result<UniqueFd> make_sealed_file(uint64_t bytes) {
+  UniqueFd file(::memfd_create("in-flight area", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!file) return os_failure("cannot make an in-flight area");
+  if (::ftruncate(file.get(), static_cast<off_t>(bytes)) != 0)
+    return os_failure("cannot make an in-flight area");
+  if (::fcntl(file.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
+    return os_failure("cannot seal an in-flight area");
+  return file;
+}
+
+// Without an in-flight area nobody knows what is between the requests that were taken and those that were
+// answered: they would never be done, or be done twice.
+Result<> check_nothing_between(const ring::RingConfig& config) {
+  const ring::RingBase& base = config.base;
+  if (config.format.packed) {
+    if (base.avail == base.used && base.avail_wrap == base.used_wrap) return {};
+    return refused("ring has requests in flight that no in-flight area tells of", base.avail);
+  }
+  const ring::ByteOrder order(config.format.big_endian);
+  const auto used = order.load<uint16_t>(config.device.data() + ring::index_at);
+  if (used == base.avail) return {};
+  return refused("ring begins elsewhere than at its used index, and no in-flight area tells why", used);
+}
+
 std::unexpected<Error> not_offered() { return refused("not offered by this device"); }
 
 }  // namespace
-
-// Starts a ring at its first kick: what front-ends do that follow the older rule, and send SET_VRING_KICK
-// before the rest. Lives on the control loop, which may wait for workers.
-class LocalDevice::KickWaiter final : public loop::Source {
- public:
-  KickWaiter(LocalDevice& device, uint16_t index, std::shared_ptr<const Signal> kick)
-      : device_(device), index_(index), kick_(std::move(kick)) {
-    control().run([this] {
-      control().add(*this);
-      if (auto watched = control().watch(*this, *kick_); !watched)
-        log::warning("{}", watched.error().to_string());
-    });
-  }
-  ~KickWaiter() override {
-    control().run([this] {
-      control().unwatch(*this);
-      control().remove(*this);
-    });
-  }
-
- private:
-  bool poll() override {
-    // The holder of the lock may be waiting for this very thread: try again in the next turn.
-    const std::unique_lock lock(device_.mutex_, std::try_to_lock);
-    if (!lock) return true;
-    const memory::FaultGuard::Work work;
-    device_.on_waiting_kick(index_);
-    return false;
-  }
-  bool park() override { return true; }
-  void unpark() override {}
-  loop::Loop& control() { return device_.workers_.control(); }
-
-  LocalDevice& device_;
-  const uint16_t index_;
-  const std::shared_ptr<const Signal> kick_;
-};
 
 LocalDevice::LocalDevice(Model& model, Workers& workers, Options options)
     : model_(model),
@@ -95,14 +92,19 @@ Result<vhost::DeviceReply> LocalDevice::handle(vhost::DeviceRequest request) {
 
 void LocalDevice::disconnect() {
   front_end_.disconnect();
+  expect_no_more_pages();
   const memory::FaultGuard::Work work;
   const std::scoped_lock lock(mutex_);
   reset_device();
+  end_postcopy();
   vrings_ = std::vector<Vring>(model_.queue_count());
   features_ = 0;
   capabilities_ = {};
   map_ = memory::Map::empty();
+  inflight_ = {};
   iotlb_ = memory::IotlbTable::empty();
+  log_.reset();
+  log_news_.reset();
   questions_.clear();
 }
 
@@ -112,21 +114,34 @@ void LocalDevice::disconnect() {
 Result<uint64_t> LocalDevice::on(const vhost::GetFeatures&) { return model_.features() | ring_features; }
 
 Result<Done> LocalDevice::on(const vhost::SetFeatures& request) {
-  features_ = request.features;
-  model_.set_features(features_ & ~bit(vhost::VHOST_USER_F_PROTOCOL_FEATURES));
+  const uint64_t before = std::exchange(features_, request.features);
+  model_.set_features(features_ & ~vhost_features);
+  if (((before ^ features_) & bit(VHOST_F_LOG_ALL)) != 0) TRY(set_logs());
   if (!has(vhost::VHOST_USER_F_PROTOCOL_FEATURES)) {
-    for (Vring& vring : vrings_) vring.enabled = true;
+    for (Vring& vring : vrings_) {
+      if (!std::exchange(vring.enabled, true)) stop(vring);
+    }
     TRY(start_all());
   }
   return Done{};
 }
 
 Result<vhost::Capabilities> LocalDevice::on(const vhost::GetProtocolFeatures&) {
-  uint64_t bits = bit(vhost::VHOST_USER_PROTOCOL_F_MQ) | bit(vhost::VHOST_USER_PROTOCOL_F_CROSS_ENDIAN) |
-                  bit(vhost::VHOST_USER_PROTOCOL_F_RESET_DEVICE) |
-                  bit(vhost::VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS) |
-                  bit(vhost::VHOST_USER_PROTOCOL_F_STATUS);
+  uint64_t bits = bit(vhost::VHOST_USER_PROTOCOL_F_MQ) | bit(vhost::VHOST_USER_PROTOCOL_F_LOG_SHMFD) |
+                  bit(vhost::VHOST_USER_PROTOCOL_F_CROSS_ENDIAN) |
+                  bit(vhost::VHOST_USER_PROTOCOL_F_RESET_DEVICE) | bit(vhost::VHOST_USER_PROTOCOL_F_STATUS) |
+                  bit(vhost::VHOST_USER_PROTOCOL_F_DEVICE_STATE) |
+                  bit(vhost::VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD) |
+                  bit(vhost::VHOST_USER_PROTOCOL_F_GET_VRING_BASE_INFLIGHT) |
+                  bit(vhost::VHOST_USER_PROTOCOL_F_GET_VRING_BASE_SKIP_DRAIN);
+  // One excludes the other.
+  if (options_.offer_postcopy)
+    bits |= bit(vhost::VHOST_USER_PROTOCOL_F_PAGEFAULT);
+  else if (model_.has_one_memory_table())
+    bits |= bit(vhost::VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS);
   if (model_.config_size() > 0) bits |= bit(vhost::VHOST_USER_PROTOCOL_F_CONFIG);
+  if (model_.takes_mtu()) bits |= bit(vhost::VHOST_USER_PROTOCOL_F_MTU);
+  if (model_.announces()) bits |= bit(vhost::VHOST_USER_PROTOCOL_F_RARP);
   if (options_.offer_inband_notifications) bits |= bit(vhost::VHOST_USER_PROTOCOL_F_INBAND_NOTIFICATIONS);
   return vhost::Capabilities{bits};
 }
@@ -151,13 +166,15 @@ Result<uint64_t> LocalDevice::on(const vhost::GetQueueNum&) { return vrings_.siz
 // ---- memory
 // ----------------------------------------------------------------------------------------------------------
 
-Result<Done> LocalDevice::on(vhost::SetMemTable& request) {
+Result<vhost::DeviceReply> LocalDevice::on(vhost::SetMemTable& request) {
   std::vector<std::shared_ptr<const memory::Region>> regions;
   for (vhost::MemoryRegion& region : request.regions) {
     regions.push_back(TRY(open_region(region)));
   }
-  TRY(replace_map(TRY(memory::Map::of(std::move(regions)))));
-  return Done{};
+  auto map = TRY(memory::Map::of(std::move(regions)));
+  if (postcopy_ && postcopy_->listening()) return promise_memory(map);
+  TRY(replace_map(std::move(map)));
+  return vhost::DeviceReply(Done{});
 }
 
 Result<uint64_t> LocalDevice::on(const vhost::GetMaxMemSlots&) { return options_.max_mem_slots; }
@@ -185,7 +202,9 @@ Result<> LocalDevice::replace_map(std::shared_ptr<const memory::Map> map) {
 }
 
 memory::View LocalDevice::view() const {
-  return memory::View(map_, has(VIRTIO_F_ACCESS_PLATFORM) ? iotlb_ : nullptr);
+  memory::View view(map_, has(VIRTIO_F_ACCESS_PLATFORM) ? iotlb_ : nullptr);
+  view.let_pages_lack(postcopy_ && postcopy_->listening());
+  return view;
 }
 
 void LocalDevice::set_views(bool drain) {
@@ -236,6 +255,7 @@ Result<memory::IotlbEntry> LocalDevice::checked_entry(const vhost::IotlbMessage&
 void LocalDevice::revoke(vhost::GuestAddress iova, uint64_t size) {
   for (size_t index = 0; index < vrings_.size(); ++index) {
     Vring& vring = vrings_[index];
+    end_suspended(vring);
     if (!vring.queue) continue;
     if (lies_in(vring, iova, size))
       stop(vring);
@@ -280,8 +300,13 @@ Result<Done> LocalDevice::on(const vhost::SetVringNum& request) {
 
 Result<Done> LocalDevice::on(const vhost::SetVringAddr& request) {
   Vring& vring = this->vring(request.ring);
-  vring.addresses = request;
+  const vhost::SetVringAddr before = std::exchange(vring.addresses, request);
+  if (auto fits = check_log(vring); !fits) {
+    vring.addresses = before;
+    return std::unexpected(fits.error());
+  }
   vring.has_addresses = true;
+  if (vring.queue) TRY(vring.queue->set_log(logging(vring)));
   return Done{};
 }
 
@@ -296,12 +321,22 @@ Result<Done> LocalDevice::on(const vhost::SetVringEndian& request) {
 }
 
 Result<vhost::RingState> LocalDevice::on(const vhost::GetVringBase& request) {
-  Vring& vring = this->vring(request.ring);
-  stop(vring);
+  stop(vring(request.ring));
+  return forget_start(request.ring);
+}
+
+Result<vhost::RingState> LocalDevice::on(const vhost::GetVringBaseSkipDrain& request) {
+  suspend(vring(request.ring));
+  return forget_start(request.ring);
+}
+
+vhost::RingState LocalDevice::forget_start(vhost::RingIndex ring) {
+  Vring& vring = this->vring(ring);
   vring.wanted = false;
   vring.kick_waiter.reset();
+  vring.page_waiter.reset();
   vring.kick.reset();
-  return vhost::RingState{.ring = request.ring, .value = vring.base};
+  return vhost::RingState{.ring = ring, .value = vring.base};
 }
 
 Result<Done> LocalDevice::on(vhost::SetVringKick& request) {
@@ -343,11 +378,8 @@ Result<Done> LocalDevice::on(vhost::SetVringErr& request) {
 
 Result<Done> LocalDevice::on(const vhost::SetVringEnable& request) {
   Vring& vring = this->vring(request.ring);
-  vring.enabled = request.enable != 0;
-  if (!vring.enabled) {
-    stop(vring);
-    return Done{};
-  }
+  const bool was_enabled = std::exchange(vring.enabled, request.enable != 0);
+  if (vring.enabled != was_enabled) stop(vring);
   TRY(try_start(static_cast<uint16_t>(request.ring)));
   return Done{};
 }
@@ -374,7 +406,9 @@ void LocalDevice::go_on() {
   born_still_ = false;
   for (size_t i = 0; i < vrings_.size(); ++i) {
     const Vring& vring = vrings_[i];
-    if (vring.queue) vring.queue->go_on();
+    for (RunningQueue* queue : queues_of(vring)) {
+      if (queue != nullptr) queue->go_on();
+    }
     if (!vring.queue && vring.wanted && vring.kick) wait_for_kick(static_cast<uint16_t>(i));
   }
 }
@@ -405,6 +439,11 @@ Result<ring::RingConfig> LocalDevice::open_ring(Vring& vring) {
       TRY(open_area(at.avail, ring::RingConfig::driver_bytes(vring.size, format), memory::Access::read));
   config.device =
       TRY(open_area(at.used, ring::RingConfig::device_bytes(vring.size, format), memory::Access::write));
+  if (model_.uses_in_order() && !inflight_.map) config.resume_at_used_index();
+  if (inflight_.map) {
+    const auto queue = static_cast<uint64_t>(&vring - vrings_.data());
+    config.inflight = TRY(open_inflight(queue, format));
+  }
   return config;
 }
 
@@ -414,28 +453,49 @@ Result<LocalDevice::Start> LocalDevice::try_start(uint16_t index) {
   const bool driver_ready =
       !capable(vhost::VHOST_USER_PROTOCOL_F_STATUS) || (status_ & VIRTIO_CONFIG_S_DRIVER_OK) != 0;
   const bool described = vring.size > 0 && vring.has_addresses && !map_->regions().empty();
-  if (!vring.wanted || !vring.enabled || !described || !driver_ready) return Start::not_yet;
+  const bool may_run = vring.enabled || model_.runs_disabled(index);
+  if (!vring.wanted || !may_run || !described || !driver_ready) return Start::not_yet;
   auto config = open_ring(vring);
   // With an IOTLB the ring starts when the front-end has told where it lies.
   if (!config && has(VIRTIO_F_ACCESS_PLATFORM)) return Start::not_yet;
   if (!config) return std::unexpected(config.error());
+  if (postcopy_ && !TRY(pages_are_here(vring, index))) return Start::not_yet;
+  end_suspended(vring);
+  if (!config->is_tracked()) TRY(check_nothing_between(*config));
   auto ring = TRY(ring::start(*std::move(config), view()));
   if (map_->broken()) return refused("the front-end took away its memory");
-  vring.kick_waiter.reset();
+  std::unique_ptr<ring::RingLog> log;
+  if (auto logged = logging(vring)) log = TRY(ring::RingLog::create(vring.size, *std::move(logged)));
+  end_waiters(vring);
   RunningQueue::Setup setup{.index = index,
-                            .features = features_,
+                            .features = features_ & ~bit(VHOST_F_LOG_ALL),
                             .big_endian = vring.big_endian,
+                            .enabled = vring.enabled,
                             .must_poll = vring.must_poll,
                             .stands_still = born_still_,
                             .kick = vring.kick,
                             .call = vring.call,
                             .err = vring.err,
+                            .log = std::move(log),
+                            .fetcher = postcopy_ ? postcopy_->fetcher() : nullptr,
                             .events = events_for(index)};
-  auto& worker = workers_.worker(first_worker_ + index);
+  TRY(resume_model());
+  auto& worker = workers_.worker(first_worker_ + model_.worker_of(index));
   vring.queue = std::make_unique<RunningQueue>(worker, model_, std::move(ring), view(), std::move(setup));
   running_.fetch_add(1);
   if (config_change_waits_.exchange(false)) front_end_.post(vhost::ConfigChange{});
   return Start::running;
+}
+
+// A waiter that starts its ring is at work itself.
+void LocalDevice::end_waiters(Vring& vring) {
+  for (std::unique_ptr<KickWaiter>* waiter : {&vring.kick_waiter, &vring.page_waiter}) {
+    if (*waiter && workers_.control().is_current()) {
+      (*waiter)->retire();
+    } else {
+      waiter->reset();
+    }
+  }
 }
 
 Result<> LocalDevice::start_all() {
@@ -452,10 +512,41 @@ void LocalDevice::start_all_or_report() {
 }
 
 void LocalDevice::stop(Vring& vring) {
+  end_suspended(vring);
   if (!vring.queue) return;
   vring.base = vring.queue->stop().to_wire(ring::Format::of(features_, false).packed);
   vring.queue.reset();
   running_.fetch_sub(1);
+  suspend_model();
+}
+
+void LocalDevice::suspend(Vring& vring) {
+  if (!vring.queue) return;
+  const auto base = vring.queue->suspend();
+  if (!base) return stop(vring);  // nobody would know what is dropped
+  vring.base = base->to_wire(ring::Format::of(features_, false).packed);
+  vring.suspended = std::move(vring.queue);
+  running_.fetch_sub(1);
+}
+
+void LocalDevice::end_suspended(Vring& vring) {
+  if (!vring.suspended) return;
+  vring.suspended->stop();
+  vring.suspended.reset();
+  suspend_model();
+}
+
+Result<> LocalDevice::resume_model() {
+  if (!resumed_) TRY(model_.resume());
+  resumed_ = true;
+  return {};
+}
+
+// When no queue is left, also none that was stopped without waiting: what it has begun may still end.
+void LocalDevice::suspend_model() {
+  const bool idle = std::ranges::none_of(
+      vrings_, [](const Vring& vring) { return vring.queue != nullptr || vring.suspended != nullptr; });
+  if (idle && std::exchange(resumed_, false)) model_.suspend();
 }
 
 void LocalDevice::stop_all() {
@@ -465,6 +556,7 @@ void LocalDevice::stop_all() {
 void LocalDevice::restart_running() {
   std::vector<uint16_t> were_running;
   for (size_t index = 0; index < vrings_.size(); ++index) {
+    end_suspended(vrings_[index]);
     if (!vrings_[index].queue) continue;
     stop(vrings_[index]);
     were_running.push_back(static_cast<uint16_t>(index));
@@ -557,42 +649,85 @@ Result<uint64_t> LocalDevice::on(const vhost::GetStatus&) {
 
 Result<Done> LocalDevice::on(const vhost::ResetDevice&) {
   reset_device();
-  for (Vring& vring : vrings_) vring.enabled = false;
+  for (Vring& vring : vrings_) {
+    vring.enabled = false;
+    vring.base = 0;
+  }
   return Done{};
 }
 
-// Memory table, fds and owner stay; what the driver has set up goes.
+// ---- in-flight area
+
+// Given away and forgotten: it is ours when SET_INFLIGHT_FD brings it back. Large enough for either ring
+// format.
+Result<vhost::InflightArea> LocalDevice::on(const vhost::GetInflightFd& request) {
+  const uint64_t queue_bytes = std::max(ring::inflight_bytes(request.queue_size, false),
+                                        ring::inflight_bytes(request.queue_size, true));
+  const uint64_t bytes = request.queues * queue_bytes;
+  return vhost::InflightArea{.size = bytes,
+                             .offset = 0,
+                             .queues = request.queues,
+                             .queue_size = request.queue_size,
+                             .fd = TRY(make_sealed_file(bytes))};
+}
+
+// Rings that run keep the area that they were started with.
+Result<Done> LocalDevice::on(vhost::SetInflightFd& request) {
+  vhost::InflightArea& area = request.area;
+  const uint64_t queue_bytes = ring::inflight_bytes(area.queue_size, has(VIRTIO_F_RING_PACKED));
+  if (area.size < area.queues * queue_bytes) return refused("in-flight area is too small", area.size);
+  auto region =
+      TRY(memory::Region::open({.size = area.size, .file_offset = area.offset}, std::move(area.fd)));
+  inflight_ = {
+      .map = TRY(memory::Map::of({std::move(region)})), .queues = area.queues, .queue_size = area.queue_size};
+  return Done{};
+}
+
+Result<memory::Window> LocalDevice::open_inflight(uint64_t queue, const ring::Format& format) const {
+  if (queue >= inflight_.queues) return refused("queue is not in the in-flight area", queue);
+  const uint64_t bytes = ring::inflight_bytes(inflight_.queue_size, format.packed);
+  return memory::Window::open(inflight_.map, memory::FrontEndAddress{queue * bytes}, bytes);
+}
+
+// Memory table, fds and owner stay; what the driver has set up goes. Where rings have stopped stays too: QEMU
+// before 8.0 writes status 0 whenever it stops a device, also to migrate it, and asks for the bases
+// afterwards.
 void LocalDevice::reset_device() {
+  transfer_.reset();
   stop_all();
   for (Vring& vring : vrings_) {
     vring.wanted = false;
     vring.kick_waiter.reset();
-    vring.base = 0;
+    vring.page_waiter.reset();
   }
   status_ = 0;
   needs_reset_ = false;
   model_.reset();
 }
 
+// ---- network devices
+// -----------------------------------------------------------------------------------------------------
+
+Result<Done> LocalDevice::on(const vhost::SendRarp& request) {
+  std::array<std::byte, 6> mac;
+  std::memcpy(mac.data(), &request.mac,
+              mac.size());  // the field is an array of bytes, in memory as on the wire
+  TRY(model_.announce(mac));
+  return Done{};
+}
+
+Result<Done> LocalDevice::on(const vhost::NetSetMtu& request) {
+  TRY(model_.set_mtu(static_cast<uint16_t>(request.mtu)));
+  return Done{};
+}
+
 // ---- not offered
 // -----------------------------------------------------------------------------------------------------
 
-Result<Done> LocalDevice::on(const vhost::SetLogBase&) { return not_offered(); }
-Result<Done> LocalDevice::on(const vhost::SetLogFd&) { return not_offered(); }
-Result<Done> LocalDevice::on(const vhost::SendRarp&) { return not_offered(); }
-Result<Done> LocalDevice::on(const vhost::NetSetMtu&) { return not_offered(); }
 Result<vhost::CryptoSession> LocalDevice::on(const vhost::CreateCryptoSession&) { return not_offered(); }
 Result<Done> LocalDevice::on(const vhost::CloseCryptoSession&) { return not_offered(); }
-Result<UniqueFd> LocalDevice::on(const vhost::PostcopyAdvise&) { return not_offered(); }
-Result<Done> LocalDevice::on(const vhost::PostcopyListen&) { return not_offered(); }
-Result<Done> LocalDevice::on(const vhost::PostcopyEnd&) { return not_offered(); }
-Result<vhost::InflightArea> LocalDevice::on(const vhost::GetInflightFd&) { return not_offered(); }
-Result<Done> LocalDevice::on(const vhost::SetInflightFd&) { return not_offered(); }
 Result<Done> LocalDevice::on(const vhost::GpuSetSocket&) { return not_offered(); }
 Result<vhost::SharedObject> LocalDevice::on(const vhost::GetSharedObject&) { return not_offered(); }
-Result<vhost::StateChannel> LocalDevice::on(const vhost::SetDeviceStateFd&) { return not_offered(); }
-Result<uint64_t> LocalDevice::on(const vhost::CheckDeviceState&) { return not_offered(); }
 Result<vhost::ShmemConfig> LocalDevice::on(const vhost::GetShmemConfig&) { return not_offered(); }
-Result<vhost::RingState> LocalDevice::on(const vhost::GetVringBaseSkipDrain&) { return not_offered(); }
 
 }  // namespace ringway::engine

@@ -3,16 +3,21 @@
 // vhost-user "Ring states", "Multiple queue support", "IOMMU support", "Device reset".
 #pragma once
 
+#include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <vector>
 
 #include "ringway/engine/front_end_caller.h"
 #include "ringway/engine/iotlb_questions.h"
 #include "ringway/engine/model.h"
+#include "ringway/engine/postcopy.h"
 #include "ringway/engine/running_queue.h"
+#include "ringway/engine/state_transfer.h"
 #include "ringway/engine/workers.h"
 #include "ringway/vhost/handler.h"
 
@@ -25,6 +30,10 @@ class LocalDevice final : public vhost::Device {
     // Served either way; offered only on demand, because front-ends exist that accept every bit they are
     // offered.
     bool offer_inband_notifications = false;
+    // PAGEFAULT instead of CONFIGURE_MEM_SLOTS: the two exclude each other, and front-ends may take both.
+    bool offer_postcopy = false;
+    // How long CHECK_DEVICE_STATE waits for a transfer that does not end.
+    std::chrono::milliseconds state_patience{10'000};
   };
 
   // `model` and `workers` outlive the device.
@@ -37,11 +46,16 @@ class LocalDevice final : public vhost::Device {
 
   // The front-end left: every ring is stopped, everything it gave us is released, the model is reset.
   void disconnect();
+  // Any thread, also while handle() runs: the front-end left, and memory that it has not sent (postcopy) will
+  // never come. Whoever waits for it goes on; disconnect() follows.
+  void expect_no_more_pages();
 
   // Live upgrade, on both sides: see standstill.h. A device that is to go on where another process stopped
   // stands still from the beginning: its queues start and take nothing. Nobody else uses the device then.
   class Standstill;
   void stand_still_from_the_start() { born_still_ = true; }
+  // What Standstill::state() was there; no queue has started. Refused whole if anything is wrong with it.
+  Result<> take_state(std::span<const std::byte> state);
   void go_on();
 
  private:
@@ -61,17 +75,27 @@ class LocalDevice final : public vhost::Device {
     std::shared_ptr<const Notifier> call;
     std::shared_ptr<const Notifier> err;
     std::unique_ptr<RunningQueue> queue;  // while it runs, or is broken and not yet stopped
+    // Stopped without waiting: what it has given to the operating system has not ended yet.
+    std::unique_ptr<RunningQueue> suspended;
     std::unique_ptr<KickWaiter> kick_waiter;
+    std::unique_ptr<KickWaiter> page_waiter;  // postcopy: its pages are being fetched
   };
+  static std::array<RunningQueue*, 2> queues_of(const Vring& vring);  // null: none
   enum class Start : uint8_t { running, not_yet };
+  // What SET_INFLIGHT_FD brought.
+  struct InflightArea {
+    std::shared_ptr<const memory::Map> map;  // the area from address 0 on; null: none
+    uint16_t queues = 0;
+    uint16_t queue_size = 0;
+  };
 
   Result<uint64_t> on(const vhost::GetFeatures&);
   Result<vhost::Done> on(const vhost::SetFeatures& request);
   Result<vhost::Done> on(const vhost::SetOwner&);
   Result<vhost::Done> on(const vhost::ResetOwner&);
-  Result<vhost::Done> on(vhost::SetMemTable& request);
-  Result<vhost::Done> on(const vhost::SetLogBase&);
-  Result<vhost::Done> on(const vhost::SetLogFd&);
+  Result<vhost::DeviceReply> on(vhost::SetMemTable& request);
+  Result<vhost::Done> on(const vhost::SetLogBase& request);
+  Result<vhost::Done> on(vhost::SetLogFd& request);
   Result<vhost::Done> on(const vhost::SetVringNum& request);
   Result<vhost::Done> on(const vhost::SetVringAddr& request);
   Result<vhost::Done> on(const vhost::SetVringBase& request);
@@ -95,8 +119,8 @@ class LocalDevice final : public vhost::Device {
   Result<UniqueFd> on(const vhost::PostcopyAdvise&);
   Result<vhost::Done> on(const vhost::PostcopyListen&);
   Result<vhost::Done> on(const vhost::PostcopyEnd&);
-  Result<vhost::InflightArea> on(const vhost::GetInflightFd&);
-  Result<vhost::Done> on(const vhost::SetInflightFd&);
+  Result<vhost::InflightArea> on(const vhost::GetInflightFd& request);
+  Result<vhost::Done> on(vhost::SetInflightFd& request);
   Result<vhost::Done> on(const vhost::GpuSetSocket&);
   Result<vhost::Done> on(const vhost::ResetDevice&);
   Result<vhost::Done> on(const vhost::VringKick& request);
@@ -106,10 +130,10 @@ class LocalDevice final : public vhost::Device {
   Result<vhost::Done> on(const vhost::SetStatus& request);
   Result<uint64_t> on(const vhost::GetStatus&);
   Result<vhost::SharedObject> on(const vhost::GetSharedObject&);
-  Result<vhost::StateChannel> on(const vhost::SetDeviceStateFd&);
+  Result<vhost::StateChannel> on(vhost::SetDeviceStateFd& request);
   Result<uint64_t> on(const vhost::CheckDeviceState&);
   Result<vhost::ShmemConfig> on(const vhost::GetShmemConfig&);
-  Result<vhost::RingState> on(const vhost::GetVringBaseSkipDrain&);
+  Result<vhost::RingState> on(const vhost::GetVringBaseSkipDrain& request);
 
   Vring& vring(vhost::RingIndex index);
   [[nodiscard]] bool has(unsigned feature) const { return (features_ >> feature & 1) != 0; }
@@ -119,6 +143,22 @@ class LocalDevice final : public vhost::Device {
   [[nodiscard]] memory::View view() const;
   Result<memory::Window> open_area(uint64_t address, uint64_t length, memory::Access access);
   Result<ring::RingConfig> open_ring(Vring& vring);
+  // What a ring has to log now; none: nothing.
+  [[nodiscard]] std::optional<ring::Logging> logging(const Vring& vring) const;
+  [[nodiscard]] std::vector<ring::LoggedRange> guest_ranges(uint64_t address, uint64_t length) const;
+  // Where a part of a ring lies in the memory table; incomplete if it does not lie there.
+  [[nodiscard]] std::vector<iovec> pieces_of(uint64_t address, uint64_t length) const;
+  // Refuses a log that lacks a page of the used ring, as far as both are known.
+  [[nodiscard]] Result<> check_log(const Vring& vring) const;
+  Result<> set_logs();
+  // Postcopy: whether all pages of the ring are here; else they are fetched, and the ring starts then.
+  Result<bool> pages_are_here(Vring& vring, uint16_t index);
+  Result<vhost::DeviceReply> promise_memory(const std::shared_ptr<const memory::Map>& map);
+  void end_postcopy();
+  void end_waiters(Vring& vring);
+  Result<> resume_model();
+  void suspend_model();
+  Result<memory::Window> open_inflight(uint64_t queue, const ring::Format& format) const;
 
   // Starts the ring if everything that it needs has come; an error if what has come cannot run.
   Result<Start> try_start(uint16_t index);
@@ -126,6 +166,12 @@ class LocalDevice final : public vhost::Device {
   void start_all_or_report();
   void stop(Vring& vring);
   void stop_all();
+  // Stops, takes nothing new and does not wait for what was taken; the ring's in-flight area tells what that
+  // is.
+  void suspend(Vring& vring);
+  // Waits until what a suspended ring was doing has ended.
+  void end_suspended(Vring& vring);
+  vhost::RingState forget_start(vhost::RingIndex ring);
   void reset_device();
   // Rings are drained, stopped, and started again with the present map and IOTLB; those that cannot are
   // broken.
@@ -155,6 +201,14 @@ class LocalDevice final : public vhost::Device {
   std::shared_ptr<const memory::Map> map_ = memory::Map::empty();
   std::shared_ptr<const memory::IotlbTable> iotlb_ = memory::IotlbTable::empty();
   std::vector<Vring> vrings_;
+  std::shared_ptr<const memory::DirtyLog> log_;  // in use while LOG_ALL is on
+  std::shared_ptr<const Notifier> log_news_;
+  std::unique_ptr<StateTransfer> transfer_;
+  std::shared_ptr<Postcopy>
+      postcopy_;  // from POSTCOPY_ADVISE to POSTCOPY_END; changed under postcopy_mutex_ too
+  std::mutex postcopy_mutex_;
+  bool resumed_ = false;  // the model
+  InflightArea inflight_;
   FrontEndCaller front_end_;
   IotlbQuestions questions_;
   std::atomic<bool> needs_reset_ = false;

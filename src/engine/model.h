@@ -3,11 +3,13 @@
 // which belong to the queue's worker.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "ringway/base/result.h"
 #include "ringway/engine/queue_loop.h"
@@ -39,6 +41,41 @@ class Model {
 
   // Worker's thread. The QueueLoop outlives what is returned.
   virtual std::unique_ptr<Queue> start_queue(QueueLoop& loop) = 0;
+  // Queues with the same number here share a worker.
+  [[nodiscard]] virtual uint16_t worker_of(uint16_t queue) const { return queue; }
+  // vhost-user "Ring states": a ring that is started and disabled is processed without side effects. True:
+  // this queue runs then, with QueueLoop::enabled() false. False: whatever it could do would be one.
+  [[nodiscard]] virtual bool runs_disabled(uint16_t queue) const { return (void)queue, false; }
+  // Chains of a queue are used in the order in which they were available. Then a split ring that is to begin
+  // at 0 though it has a used index is one whose back-end has gone without telling its base, and it goes on
+  // at the used index: front-ends that live on (DPDK's virtio-user) know no better.
+  [[nodiscard]] virtual bool uses_in_order() const { return false; }
+
+  // False: front-ends in the field are known to add each memory region to a device of this kind several times (QEMU
+  // before 8.2, once for each pair of queues of a network device). Then they are offered whole tables only.
+  [[nodiscard]] virtual bool has_one_memory_table() const { return true; }
+
+  // Requests that only network devices have (NET_SET_MTU, SEND_RARP). The MTU is 68 to 65535.
+  [[nodiscard]] virtual bool takes_mtu() const { return false; }
+  virtual Result<> set_mtu(uint16_t mtu) { return (void)mtu, refused("not offered by this device"); }
+  [[nodiscard]] virtual bool announces() const { return false; }
+  virtual Result<> announce(const std::array<std::byte, 6>& mac) {
+    return (void)mac, refused("not offered by this device");
+  }
+
+  // The first queue is about to start, which an error prevents; the last one has stopped (vhost-user
+  // "Suspended device state"): the disk, say, may be another process's next.
+  virtual Result<> resume() { return {}; }
+  virtual void suspend() {}
+
+  // What a driver has set and another back-end must know to go on in its place, beside features, rings and
+  // configuration space (vhost-user "Migrating back-end state"), as bytes with a version of their own; at
+  // most 1 MiB. All queues are stopped. To load is all or nothing: what is wrong with it changes nothing.
+  [[nodiscard]] virtual std::vector<std::byte> save_state() const { return {}; }
+  virtual Result<> load_state(std::span<const std::byte> state) {
+    if (!state.empty()) return refused("device state is not known", state.size());
+    return {};
+  }
 
   // All queues are stopped; forget everything that the driver has set.
   virtual void reset() {}

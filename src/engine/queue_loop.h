@@ -23,10 +23,15 @@ class QueueLoop {
   // The driver broke the rules of this device beyond what a status can say: the ring stops until it is set up
   // again. `chain` ends unanswered.
   virtual void fail(ring::Chain chain, Error error) = 0;
+  // Processes what has become available since the last turn, for a queue that cannot wait for its next one.
+  // False: there is nothing, or this queue's own turn is going on.
+  virtual bool take_available() { return false; }
   [[nodiscard]] virtual loop::Loop& worker() = 0;
   [[nodiscard]] virtual uint16_t index() const = 0;      // of the queue in the device
   [[nodiscard]] virtual uint32_t ring_size() const = 0;  // entries
   [[nodiscard]] virtual uint64_t features() const = 0;   // negotiated
+  // False only for queues of which Model::runs_disabled() says so.
+  [[nodiscard]] virtual bool enabled() const { return true; }
   // A legacy driver of the other byte order (SET_VRING_ENDIAN): request headers are big-endian too.
   [[nodiscard]] virtual bool big_endian() const = 0;
 };
@@ -43,6 +48,9 @@ class Queue {
   // The ring is about to stop, or its memory to move: chains that wait for something that may never come (a
   // packet) end now, in QueueLoop::complete or give_back. More may follow if the ring goes on.
   virtual void drain() {}
+  // Whether chains may be processed in another order than the driver's, as their memory comes (postcopy). Not
+  // where drain() gives chains back.
+  [[nodiscard]] virtual bool takes_any_order() const { return false; }
 };
 
 }  // namespace ringway::engine

@@ -40,6 +40,17 @@ class EchoModel final : public Model {
     return {};
   }
   void reset() override { ++resets_; }
+  [[nodiscard]] bool runs_disabled(uint16_t) const override { return runs_disabled_; }
+  [[nodiscard]] bool takes_mtu() const override { return true; }
+  Result<> set_mtu(uint16_t mtu) override {
+    mtu_ = mtu;
+    return {};
+  }
+  [[nodiscard]] bool announces() const override { return true; }
+  Result<> announce(const std::array<std::byte, 6>& mac) override {
+    announced_ = mac;
+    return {};
+  }
   std::unique_ptr<Queue> start_queue(QueueLoop& loop) override;
   void announce_change() const { config_changed(); }
 
@@ -47,6 +58,10 @@ class EchoModel final : public Model {
   std::atomic<bool> failing_ = false;
   std::atomic<unsigned> held_ = 0;
   std::atomic<unsigned> resets_ = 0;
+  bool runs_disabled_ = false;
+  std::atomic<int> enabled_ = -1;  // of the queue that was started last
+  uint16_t mtu_ = 0;
+  std::array<std::byte, 6> announced_{};
   // Worker's thread: ends every held chain.
   std::function<void()> release_;
 
@@ -87,6 +102,7 @@ class EchoQueue final : public Queue {
 };
 
 inline std::unique_ptr<Queue> EchoModel::start_queue(QueueLoop& loop) {
+  enabled_ = loop.enabled() ? 1 : 0;
   return std::make_unique<EchoQueue>(*this, loop);
 }
 

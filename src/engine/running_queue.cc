@@ -28,11 +28,14 @@ RunningQueue::RunningQueue(loop::Loop& worker, Model& model, ring::Ring ring, me
       setup_(std::move(setup)),
       ring_(std::move(ring)),
       view_(std::move(view)),
-      size_(std::visit([](const auto& format) { return format.size(); }, ring_)) {
+      size_(std::visit([](const auto& format) { return format.size(); }, ring_)),
+      logs_(setup_.log != nullptr) {
+  if (logs_) std::visit([this](auto& format) { format.set_log(std::move(setup_.log)); }, ring_);
   worker_.run([&] {
     memory::FaultGuard::work_on_this_thread();
     seen_faults_ = memory::FaultGuard::faults();
     queue_ = model.start_queue(*this);
+    if (setup_.fetcher) arrivals_.emplace(size_, queue_->takes_any_order());
     worker_.add(*this);
     if (setup_.stands_still) {
       state_ = State::paused;
@@ -48,7 +51,7 @@ RunningQueue::~RunningQueue() { assert(state_ == State::stopped); }
 ring::RingBase RunningQueue::stop() {
   std::binary_semaphore done(0);
   worker_.run([&] {
-    if (state_ != State::broken) state_ = State::paused;
+    if (!is_over()) state_ = State::paused;
     drain(done);
   });
   done.acquire();
@@ -65,29 +68,75 @@ ring::RingBase RunningQueue::stop() {
   return base;
 }
 
+std::optional<ring::RingBase> RunningQueue::suspend() {
+  const bool tracked = std::visit([](const auto& ring) { return ring.is_tracked(); }, ring_);
+  if (!tracked) return std::nullopt;
+  ring::RingBase base;
+  worker_.run([&] {
+    if (state_ != State::broken) state_ = State::paused;
+    if (fetches_ == 0) queue_->drain();
+    publish();
+    if (state_ != State::broken) state_ = State::suspended;
+    worker_.unwatch(*this);
+    base = std::visit([](auto& ring) { return ring.base(); }, ring_);
+  });
+  return base;
+}
+
 void RunningQueue::set_view(memory::View view, bool drain_first) {
-  const auto swap = [&] {
+  between_chains(drain_first, [&] {
     view_ = std::move(view);
     std::visit([&](auto& ring) { ring.set_view(view_); }, ring_);
-    if (state_ == State::paused || state_ == State::waiting_for_iotlb) {
+  });
+}
+
+Result<> RunningQueue::set_log(std::optional<ring::Logging> logging) {
+  const bool logged = std::exchange(logs_, logging.has_value());
+  if (!logging) {
+    worker_.run([&] { std::visit([](auto& ring) { ring.set_log(nullptr); }, ring_); });
+  } else if (logged) {
+    worker_.run([&] { std::visit([&](auto& ring) { ring.log()->change(*std::move(logging)); }, ring_); });
+  } else {
+    logs_ = false;
+    auto log = TRY(ring::RingLog::create(size_, *std::move(logging)));
+    between_chains(true, [&] { std::visit([&](auto& ring) { ring.set_log(std::move(log)); }, ring_); });
+    logs_ = true;
+  }
+  return {};
+}
+
+// Changes what chains depend on; with `drain_first` while none is in flight.
+template <class Change>
+void RunningQueue::between_chains(bool drain_first, Change&& change) {
+  const auto change_and_go_on = [&] {
+    change();
+    if (state_ == State::paused || waits_for_memory()) {
       state_ = State::running;
       worker_.wake(*this);
     }
   };
-  if (!drain_first) return worker_.run(swap);
+  if (!drain_first) return worker_.run(change_and_go_on);
   std::binary_semaphore done(0);
   worker_.run([&] {
-    if (state_ == State::running || state_ == State::waiting_for_iotlb) state_ = State::paused;
+    if (state_ == State::running || waits_for_memory()) state_ = State::paused;
     drain(done);
   });
   done.acquire();
-  worker_.run(swap);
+  worker_.run(change_and_go_on);
+}
+
+void RunningQueue::end_postcopy(memory::View view) {
+  between_chains(false, [&] {
+    setup_.fetcher.reset();
+    view_ = std::move(view);
+    std::visit([&](auto& ring) { ring.set_view(view_); }, ring_);
+  });
 }
 
 void RunningQueue::stand_still() {
   stood_still_ = false;
   worker_.post([this] {
-    if (state_ != State::broken) state_ = State::paused;
+    if (!is_over()) state_ = State::paused;
     worker_.unwatch(*this);
     drain(still_);
   });
@@ -105,7 +154,7 @@ ring::RingBase RunningQueue::base() const {
 void RunningQueue::go_on() {
   worker_.run([this] {
     drained_ = nullptr;
-    if (state_ == State::broken) return;
+    if (is_over()) return;
     state_ = State::running;
     unpark();
     watch_kick();
@@ -137,6 +186,10 @@ void RunningQueue::kick() {
 }
 
 void RunningQueue::complete(ring::Chain chain, uint32_t written) {
+  if (state_ == State::suspended) [[unlikely]] {
+    abandon(std::move(chain));
+    return worker_.at_end_of_turn(*this);
+  }
   std::visit([&](auto& ring) { ring.push_used(std::move(chain), written); }, ring_);
   unpublished_ = true;
   if (in_poll_) return;
@@ -145,7 +198,7 @@ void RunningQueue::complete(ring::Chain chain, uint32_t written) {
 }
 
 void RunningQueue::give_back(ring::Chain chain) {
-  if (state_ == State::broken) return abandon(std::move(chain));
+  if (is_over()) return abandon(std::move(chain));
   std::visit([&](auto& ring) { ring.push_back(std::move(chain)); }, ring_);
 }
 
@@ -153,6 +206,11 @@ void RunningQueue::fail(ring::Chain chain, Error error) {
   break_ring(error);
   abandon(std::move(chain));
   if (!in_poll_) worker_.at_end_of_turn(*this);
+}
+
+bool RunningQueue::take_available() {
+  if (in_poll_ || state_ != State::running) return false;
+  return std::visit([this](auto& ring) { return process_available(ring); }, ring_) > 0;
 }
 
 void RunningQueue::abandon(ring::Chain chain) {
@@ -207,7 +265,7 @@ size_t RunningQueue::pop_batch(RingType& ring, std::span<ring::Chain> chains) {
     }
     if (!*popped) {
       if (const auto& missing = ring.missing()) [[unlikely]]
-        on_iotlb_miss(*missing);
+        on_missing(*missing);
       break;
     }
     chains[count++] = *std::move(popped);
@@ -216,12 +274,15 @@ size_t RunningQueue::pop_batch(RingType& ring, std::span<ring::Chain> chains) {
 }
 
 void RunningQueue::process(ring::Chain chain) {
-  if (state_ == State::broken) [[unlikely]]
+  if (is_over()) [[unlikely]]
     return abandon(std::move(chain));
+  if (arrivals_) [[unlikely]]
+    return fetch(std::move(chain));
   queue_->process(std::move(chain));
 }
 
-void RunningQueue::on_iotlb_miss(const memory::Translation& missing) {
+void RunningQueue::on_missing(const memory::Translation& missing) {
+  if (missing.outcome == memory::Translation::absent) return fetch_table(missing);
   state_ = State::waiting_for_iotlb;
   setup_.events.iotlb_miss(missing);
 }
@@ -256,7 +317,7 @@ void RunningQueue::end_of_turn() {
 template <class RingType>
 void RunningQueue::show_used(RingType& ring) {
   unpublished_ = false;
-  if (state_ != State::broken && ring.publish()) call_wanted_ = true;
+  if (!is_over() && ring.publish()) call_wanted_ = true;
 }
 
 void RunningQueue::publish() {
@@ -266,7 +327,7 @@ void RunningQueue::publish() {
 }
 
 void RunningQueue::break_ring(const Error& error) {
-  if (state_ == State::broken) return;
+  if (is_over()) return;
   log::warning("queue {} is broken: {}", setup_.index, error.to_string());
   publish();
   state_ = State::broken;
@@ -289,13 +350,13 @@ uint32_t RunningQueue::in_flight() const {
 }
 
 void RunningQueue::drain(std::binary_semaphore& done) {
-  queue_->drain();
   drained_ = &done;
+  if (fetches_ == 0) queue_->drain();
   on_drained();
 }
 
 void RunningQueue::on_drained() {
-  if (in_flight() > 0) return;
+  if (in_flight() > 0 || fetches_ > 0) return;
   publish();
   std::exchange(drained_, nullptr)->release();
 }

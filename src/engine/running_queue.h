@@ -12,7 +12,9 @@
 #include <span>
 
 #include "ringway/base/notifier.h"
+#include "ringway/engine/arrivals.h"
 #include "ringway/engine/model.h"
+#include "ringway/engine/page_fetcher.h"
 #include "ringway/engine/queue_loop.h"
 #include "ringway/loop/loop.h"
 #include "ringway/ring/ring.h"
@@ -32,11 +34,14 @@ class RunningQueue final : public QueueLoop, private loop::Source, private loop:
     uint16_t index = 0;
     uint64_t features = 0;
     bool big_endian = false;
+    bool enabled = true;
     bool must_poll = false;                // no notification will ever come
     bool stands_still = false;             // until go_on()
     std::shared_ptr<const Signal> kick;    // none: in-band, or must_poll
     std::shared_ptr<const Notifier> call;  // may be none
     std::shared_ptr<const Notifier> err;   // may be none
+    std::unique_ptr<ring::RingLog> log;    // may be none
+    std::shared_ptr<PageFetcher> fetcher;  // postcopy: memory is fetched before it is touched
     Events events;
   };
 
@@ -48,6 +53,10 @@ class RunningQueue final : public QueueLoop, private loop::Source, private loop:
   // Control thread. Takes nothing new, waits until all that was taken is used, and says where the ring would
   // continue.
   ring::RingBase stop();
+  // Control thread. Takes nothing new, and from here on leaves the ring alone: what was taken is not waited
+  // for, stays in the ring's in-flight area, and what comes of it is dropped. Nothing, and the queue goes on,
+  // if the ring has no such area. stop() must follow, which waits.
+  std::optional<ring::RingBase> suspend();
   // Control thread. Later chains are translated through `view`; with `drain`, returns when no chain uses the
   // old one.
   void set_view(memory::View view, bool drain);
@@ -58,6 +67,11 @@ class RunningQueue final : public QueueLoop, private loop::Source, private loop:
   bool stands_still(std::chrono::steady_clock::time_point deadline);
   [[nodiscard]] ring::RingBase base() const;  // after stands_still()
   void go_on();
+  // Control thread. What is written from here on is logged so, or is not (none). Where nothing was logged
+  // before it waits until all that was taken is used, whose writes could not be logged any more.
+  Result<> set_log(std::optional<ring::Logging> logging);
+  // Control thread. All memory is here: nothing is fetched any more.
+  void end_postcopy(memory::View view);
   void set_kick(std::shared_ptr<const Signal> kick, bool must_poll);
   void set_call(std::shared_ptr<const Notifier> call);
   void set_err(std::shared_ptr<const Notifier> err);
@@ -68,14 +82,24 @@ class RunningQueue final : public QueueLoop, private loop::Source, private loop:
   void complete(ring::Chain chain, uint32_t written) override;
   void give_back(ring::Chain chain) override;
   void fail(ring::Chain chain, Error error) override;
+  bool take_available() override;
   [[nodiscard]] loop::Loop& worker() override { return worker_; }
   [[nodiscard]] uint16_t index() const override { return setup_.index; }
   [[nodiscard]] uint32_t ring_size() const override { return size_; }
   [[nodiscard]] uint64_t features() const override { return setup_.features; }
   [[nodiscard]] bool big_endian() const override { return setup_.big_endian; }
+  [[nodiscard]] bool enabled() const override { return setup_.enabled; }
 
  private:
-  enum class State : uint8_t { running, waiting_for_iotlb, paused, broken, stopped };
+  enum class State : uint8_t {
+    running,
+    waiting_for_iotlb,
+    waiting_for_pages,
+    paused,
+    suspended,
+    broken,
+    stopped
+  };
 
   bool poll() override;
   bool park() override;
@@ -88,25 +112,38 @@ class RunningQueue final : public QueueLoop, private loop::Source, private loop:
   template <class RingType>
   size_t pop_batch(RingType& ring, std::span<ring::Chain> chains);
   void process(ring::Chain chain);
+  void fetch(ring::Chain chain);
+  void on_arrival(uint16_t index);
+  void fetch_table(const memory::Translation& missing);
+  void on_table_here();
   void abandon(ring::Chain chain);
   template <class RingType>
   void show_used(RingType& ring);
   void break_ring(const Error& error);
-  void on_iotlb_miss(const memory::Translation& missing);
+  void on_missing(const memory::Translation& missing);
   void publish();
   void watch_kick();
   void poll_again_later();
   [[nodiscard]] uint32_t in_flight() const;
+  [[nodiscard]] bool is_over() const { return state_ == State::broken || state_ == State::suspended; }
   [[nodiscard]] bool memory_is_broken() const;
+  [[nodiscard]] bool waits_for_memory() const {
+    return state_ == State::waiting_for_iotlb || state_ == State::waiting_for_pages;
+  }
   void on_drained();
   void drain(std::binary_semaphore& done);
+  template <class Change>
+  void between_chains(bool drain_first, Change&& change);
 
   loop::Loop& worker_;
   Setup setup_;
   ring::Ring ring_;
   memory::View view_;
   const uint32_t size_;
+  bool logs_;  // control thread's
   std::unique_ptr<Queue> queue_;
+  std::optional<Arrivals> arrivals_;    // once there was a fetcher
+  uint32_t fetches_ = 0;                // under way
   std::array<ring::Chain, 32> chains_;  // popped before the first of them is processed, shown together
   State state_ = State::running;
   bool in_poll_ = false;

@@ -2,11 +2,15 @@
 
 #include <algorithm>
 
+#include "ringway/engine/device_state.h"
+
 namespace ringway::engine {
 
 LocalDevice::Standstill::Standstill(LocalDevice& device) : device_(device), lock_(device.mutex_) {
   for (Vring& vring : device_.vrings_) {
-    if (vring.queue) vring.queue->stand_still();
+    for (RunningQueue* queue : queues_of(vring)) {
+      if (queue != nullptr) queue->stand_still();
+    }
   }
   device_.wait_for_no_kicks();  // another process is to see them
 }
@@ -17,10 +21,22 @@ LocalDevice::Standstill::~Standstill() {
 }
 
 bool LocalDevice::Standstill::reached(std::chrono::steady_clock::time_point deadline) {
-  const bool still = std::ranges::all_of(device_.vrings_, [&](const Vring& vring) {
-    return !vring.queue || vring.queue->stands_still(deadline);
+  const bool still = std::ranges::all_of(device_.vrings_, [&](Vring& vring) {
+    return std::ranges::all_of(queues_of(vring), [&](RunningQueue* queue) {
+      return queue == nullptr || queue->stands_still(deadline);
+    });
   });
   return still && device_.front_end_.wait_until_said(deadline);
+}
+
+// A queue that was stopped without waiting is not the front-end's any more, but may still write.
+std::array<RunningQueue*, 2> LocalDevice::queues_of(const Vring& vring) {
+  return {vring.queue.get(), vring.suspended.get()};
+}
+
+std::vector<std::byte> LocalDevice::Standstill::state() const {
+  const std::vector<std::byte> model = device_.model_.save_state();
+  return wrap_state(device_.model_.device_id(), model);
 }
 
 std::vector<vhost::RingState> LocalDevice::Standstill::bases() const {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <vector>
 
 #include "ringway/engine/local_device.h"
@@ -23,6 +24,8 @@ class LocalDevice::Standstill {
   bool reached(std::chrono::steady_clock::time_point deadline);
   // Where each ring stands, once the standstill is reached.
   [[nodiscard]] std::vector<vhost::RingState> bases() const;
+  // What the driver has set, for LocalDevice::take_state(); once the standstill is reached.
+  [[nodiscard]] std::vector<std::byte> state() const;
 
  private:
   LocalDevice& device_;

@@ -27,6 +27,7 @@ struct Shape {
   bool can_log = true;
   bool starts_together = false;         // all rings at once: another one is a stop and a start of all
   bool rings_by_guest_address = false;  // addresses of rings are told as guest addresses, not as pointers
+  RingSet discarding;  // these run while they are disabled, and what they carry has no effect then
 };
 
 class Endpoint {
@@ -46,7 +47,10 @@ class Endpoint {
   [[nodiscard]] virtual RingSet startable(const RingSet& ready) const { return ready; }
   // Called before rings are configured and started, and after those before them have stopped.
   virtual Result<> prepare(Ioctls&, uint64_t /*features*/) { return {}; }
+  // Rings that run may be started again: of Shape::discarding, those that discarded.
   virtual Result<> start(Ioctls& file, const RingSet& rings) = 0;
+  // Of Shape::discarding: they start, or go on, without effects.
+  virtual Result<> discard(Ioctls&, const RingSet& /*rings*/) { return {}; }
   virtual Result<> stop(Ioctls& file, const RingSet& rings) = 0;
 
   // Refused by families that have no such thing.

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <cstring>
 #include <deque>
@@ -22,6 +23,7 @@ struct Kernel {
   std::vector<std::string> asked;  // "SET_VRING_NUM 0 256"; pointers and fds are left out
   std::vector<vhost_memory_region> memory;
   std::map<unsigned, vhost_vring_addr> addresses;
+  std::map<unsigned, ino_t> backends;           // NET_SET_BACKEND: the socket's inode, 0: none
   std::map<unsigned, unsigned> bases;           // what GET_VRING_BASE answers, else what was set
   std::map<unsigned long, int> failures;        // errno by ioctl
   std::vector<std::vector<std::byte>> written;  // IOTLB messages
@@ -134,6 +136,12 @@ class FakeFile final : public Ioctls {
       case VHOST_GET_VRING_BASE:
         as<vhost_vring_state>(argument).num = kernel_.bases[as<vhost_vring_state>(argument).index];
         break;
+      case VHOST_NET_SET_BACKEND: {
+        struct stat status{};
+        const auto& file = as<vhost_vring_file>(argument);
+        kernel_.backends[file.index] = ::fstat(file.fd, &status) == 0 ? status.st_ino : 0;
+        break;
+      }
       case VHOST_SCSI_GET_ABI_VERSION:
         as<int>(argument) = VHOST_SCSI_ABI_VERSION;
         break;

@@ -86,7 +86,7 @@ IoctlServer::IoctlServer(const Options& options, MakeDevice make_device)
 IoctlServer::~IoctlServer() { messages_->on_change(nullptr); }
 
 Result<> IoctlServer::open_device() {
-  device_.reset();
+  served_ = {};
   messages_->clear();
   features_ = 0;
   owner_ = 0;
@@ -95,7 +95,8 @@ Result<> IoctlServer::open_device() {
   has_memory_ = false;
   log_.reset();
   rings_ = std::vector<Ring>(options_.rings);
-  auto device = TRY(make_device_());
+  auto served = TRY(make_device_());
+  vhost::Device* const device = served.device.get();
   offered_ = TRY(vhost::call(*device, vhost::GetFeatures{})) & ~not_carried;
   constexpr uint64_t endian = bit(vhost::VHOST_USER_PROTOCOL_F_CROSS_ENDIAN);
   const uint64_t capabilities = TRY(vhost::call(*device, vhost::GetProtocolFeatures{})).bits & endian;
@@ -103,13 +104,13 @@ Result<> IoctlServer::open_device() {
   TRY(vhost::call(*device, vhost::SetFrontEnd{messages_}));
   TRY(vhost::call(*device, vhost::SetFeatures{0}));  // what a caller has that never says anything
   swaps_bytes_ = capabilities != 0;
-  device_ = std::move(device);
+  served_ = std::move(served);
   return {};
 }
 
 template <class Request>
 Result<typename Request::Reply> IoctlServer::ask(Request request) {
-  return vhost::call(*device_, std::move(request));
+  return vhost::call(*served_.device, std::move(request));
 }
 
 long IoctlServer::ioctl(Caller& caller, unsigned long request, uint64_t argument) {
@@ -123,7 +124,7 @@ long IoctlServer::ioctl(Caller& caller, unsigned long request, uint64_t argument
 }
 
 Result<> IoctlServer::dispatch(Call& call, unsigned long request) {
-  if (!device_) return no(ENODEV, "the device could not be made again");
+  if (!served_.device) return no(ENODEV, "the device could not be made again");
   const Row* row = find(request);
   const Rule rule = row == nullptr ? Rule::ring : row->rule;
   // An unknown ioctl is taken for one about a ring until the last moment: what it fails with depends on that.
@@ -392,15 +393,29 @@ Result<> IoctlServer::net_set_backend(Call& call) {
   return bind(call, std::move(backend));
 }
 
+// Another backend under a running ring: that stops, and goes on with it.
 Result<> IoctlServer::bind(Call& call, UniqueFd backend) {
-  Ring& ring = rings_[call.ring];
-  if (!backend) {
-    TRY(stop(call.ring));
-  } else if (!ring.active) {
-    TRY(start(call.caller, call.ring));
+  TRY(unbind(call.ring));
+  if (!backend) return {};
+  TRY(hand_over(call.ring, backend));
+  if (auto started = start(call.caller, call.ring); !started) {
+    TRY(hand_over(call.ring, {}));
+    return started;
   }
-  ring.backend = std::move(backend);
+  rings_[call.ring].backend = std::move(backend);
   return {};
+}
+
+Result<> IoctlServer::unbind(uint32_t index) {
+  TRY(stop(index));
+  if (!rings_[index].backend) return {};
+  rings_[index].backend.reset();
+  return hand_over(index, {});
+}
+
+Result<> IoctlServer::hand_over(uint32_t index, const UniqueFd& backend) {
+  if (!served_.set_backend) return {};
+  return as_errno(served_.set_backend(index, backend ? TRY(backend.duplicate()) : UniqueFd()), EINVAL);
 }
 
 Result<> IoctlServer::start(Caller& caller, uint32_t index) {
@@ -481,7 +496,7 @@ Result<size_t> IoctlServer::write(std::span<const std::byte> from) {
   if (message.type == vhost::IotlbType::update && message.size == 0)
     return no(EINVAL, "an update of no bytes");
   const std::scoped_lock lock(mutex_);
-  if (!device_) return no(EFAULT, "the device could not be made again");
+  if (!served_.device) return no(EFAULT, "the device could not be made again");
   const bool known = message.type == vhost::IotlbType::update || message.type == vhost::IotlbType::invalidate;
   if (!has_iotlb() || !known) return no(EFAULT, "no IOTLB takes this message");
   // Whatever is wrong with it, the kernel has one answer.

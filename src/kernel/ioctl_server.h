@@ -40,9 +40,15 @@ static_assert(sizeof(MemoryTableHead) == sizeof(vhost_memory));
 
 class IoctlServer {
  public:
-  // Makes a fresh device: at open, and again at RESET_OWNER, after the one before it has ended. It must hold
-  // the protocol's contract itself (vhost::Contract).
-  using MakeDevice = std::function<Result<std::unique_ptr<vhost::Device>>()>;
+  // What is behind the file. The device must hold the protocol's contract itself (vhost::Contract).
+  struct Served {
+    std::unique_ptr<vhost::Device> device;
+    // Told which backend NET_SET_BACKEND has given to a ring, before that starts, and none after it has
+    // stopped. Empty: the device does not use any.
+    std::function<Result<>(uint32_t ring, UniqueFd backend)> set_backend = {};
+  };
+  // Makes it afresh: at open, and again at RESET_OWNER, after the one before it has ended.
+  using MakeDevice = std::function<Result<Served>()>;
   struct Options {
     uint32_t rings = 2;          // what a file of the device has; vhost-net: one pair
     uint32_t max_regions = 64;   // of a memory table
@@ -125,6 +131,8 @@ class IoctlServer {
 
   Result<UniqueFd> take_eventfd(Call& call);
   Result<> bind(Call& call, UniqueFd backend);
+  Result<> unbind(uint32_t index);
+  Result<> hand_over(uint32_t index, const UniqueFd& backend);
   Result<> start(Caller& caller, uint32_t index);
   Result<> stop(uint32_t index);
   // Runs `change` while no ring runs, and starts again those that did.
@@ -148,10 +156,10 @@ class IoctlServer {
   const MakeDevice make_device_;
   const std::shared_ptr<IotlbMessages> messages_ = std::make_shared<IotlbMessages>();
   log::Limited limited_;
-  std::mutex mutex_;                       // guards everything below
-  std::unique_ptr<vhost::Device> device_;  // none: RESET_OWNER could not make another
-  uint64_t offered_ = 0;                   // features
-  bool swaps_bytes_ = false;               // the device serves SET_VRING_ENDIAN
+  std::mutex mutex_;          // guards everything below
+  Served served_;             // no device: RESET_OWNER could not make another
+  uint64_t offered_ = 0;      // features
+  bool swaps_bytes_ = false;  // the device serves SET_VRING_ENDIAN
   uint64_t features_ = 0;
   pid_t owner_ = 0;          // 0: none
   Table table_;              // as it was told; empty if it may not be used

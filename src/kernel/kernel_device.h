@@ -7,8 +7,10 @@
 //   - memory is mapped here, and the kernel is given our pointers; ring addresses follow them. When memory
 //     moves under a ring, the ring stops and starts again;
 //   - a ring is described to the kernel when it is complete (size, addresses, kick) and enabled, and started
-//   by
-//     what the family has for that (endpoint.h). The kernel begins work at a kick only, so there is one more;
+//     by what the family has for that (endpoint.h). The kernel begins work at a kick only, so there is one
+//     more;
+//   - a disabled ring is stopped; but vhost-net's transmit ring goes on, to a socket that leads nowhere;
+//   - a ring without a kick is kicked from here: the kernel does not poll (polled_rings.h);
 //   - GetVringBase stops the ring first;
 //   - the log must cover all that the kernel may write to it: the kernel does not look.
 #pragma once
@@ -21,6 +23,7 @@
 #include "ringway/kernel/endpoint.h"
 #include "ringway/kernel/iotlb_channel.h"
 #include "ringway/kernel/notices.h"
+#include "ringway/kernel/polled_rings.h"
 #include "ringway/memory/view.h"
 #include "ringway/vhost/features.h"
 #include "ringway/vhost/handler.h"
@@ -71,7 +74,7 @@ class KernelDevice final : public vhost::Device {
     UniqueFd err;
     Areas areas;
     std::optional<uint64_t> asked;  // the I/O virtual address that it waits for
-    [[nodiscard]] bool is_ready() const { return size > 0 && addresses && kick && enabled; }
+    [[nodiscard]] bool is_complete() const { return size > 0 && addresses && kick; }
   };
 
   Result<uint64_t> on(const vhost::GetFeatures&);
@@ -129,6 +132,7 @@ class KernelDevice final : public vhost::Device {
   [[nodiscard]] bool translates() const { return translates(features_); }
 
   [[nodiscard]] RingSet ready();
+  [[nodiscard]] RingSet enabled() const;
   // Whether the kernel can write to the ring's used area; what is missing is asked for.
   bool is_mapped(Vring& vring);
 
@@ -137,6 +141,8 @@ class KernelDevice final : public vhost::Device {
   // For rings that need not lie in the memory table now: they wait for one where they do.
   void settle_or_wait();
   Result<> start(RingSet rings);
+  // With effects or without, as they are enabled.
+  Result<> engage(const RingSet& rings);
   Result<> stop(RingSet rings);
   Result<> stop_all();
   void abandon(RingSet rings);
@@ -167,7 +173,9 @@ class KernelDevice final : public vhost::Device {
   uint64_t status_ = 0;       // as the front-end sent it
   bool iotlb_lives_ = false;  // since ACCESS_PLATFORM was set first, for as long as the file is open
   std::shared_ptr<const memory::IotlbTable> iotlb_table_ = memory::IotlbTable::empty();
+  PolledRings polled_;
   RingSet running_;
+  RingSet engaged_;  // of these, those that have effects
   std::shared_ptr<vhost::FrontEnd> front_end_;
   std::optional<Signal> config_changes_;
   std::unique_ptr<Notices> notices_;  // ends before what it reads

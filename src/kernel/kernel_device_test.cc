@@ -150,6 +150,31 @@ TEST(KernelDevice, ADisabledRingGoesOnWhereItWas) {
   EXPECT_THAT(rig.kernel.asked, Contains("SET_VRING_BASE 0 40"));
 }
 
+// vhost-user "Ring states": what is transmitted on a disabled ring is processed and discarded.
+TEST(KernelDevice, ADisabledTransmitRingRunsIntoNowhere) {
+  UniqueFd socket = packet_socket();
+  struct stat status{};
+  ASSERT_EQ(::fstat(socket.get(), &status), 0);
+  const ino_t real = status.st_ino;
+  Rig rig(net_endpoint(std::move(socket)));
+  if (!rig.device->shape().discarding[1]) GTEST_SKIP() << "packet sockets are not allowed here";
+  ASSERT_TRUE(rig.share());
+  rig.describe(1);
+  ASSERT_TRUE(rig.ask(vhost::SetVringKick{1, copy_of(rig.kick)}));
+  EXPECT_NE(rig.kernel.backends[1], 0U);
+  EXPECT_NE(rig.kernel.backends[1], real);
+  ASSERT_TRUE(rig.ask(vhost::SetVringEnable{1, 1}));
+  EXPECT_EQ(rig.kernel.backends[1], real);
+  rig.kernel.forget();
+  ASSERT_TRUE(rig.ask(vhost::SetVringEnable{1, 0}));
+  EXPECT_NE(rig.kernel.backends[1], real);
+  EXPECT_THAT(rig.kernel.asked, ElementsAre("NET_SET_BACKEND 1 fd")) << "and goes on";
+  ASSERT_TRUE(rig.ask(vhost::SetFeatures{bit(VIRTIO_F_VERSION_1)}));
+  EXPECT_EQ(rig.kernel.backends[1], real) << "without bit 30 all rings are enabled";
+  ASSERT_TRUE(rig.ask(vhost::GetVringBase{1}));
+  EXPECT_EQ(rig.kernel.backends[1], 0U);
+}
+
 TEST(KernelDevice, AStartThatFailsIsTakenBackAndMayBeTriedAgain) {
   Rig rig(net());
   ASSERT_TRUE(rig.share());
@@ -177,11 +202,20 @@ TEST(KernelDevice, ARingOutsideTheMemoryTableIsRefused) {
 
 TEST(KernelDevice, KicksAreEventfdsAndNothingElse) {
   Rig rig(net());
-  EXPECT_FALSE(rig.ask(vhost::SetVringKick{.ring = 0}));
   std::array<int, 2> ends{};
   ASSERT_EQ(::pipe(ends.data()), 0);
   const UniqueFd writing(ends[1]);
   EXPECT_FALSE(rig.ask(vhost::SetVringKick{0, UniqueFd(ends[0])}));
+}
+
+TEST(KernelDevice, ARingWithoutAKickIsKickedFromHere) {
+  Rig rig(net());
+  ASSERT_TRUE(rig.share());
+  rig.describe(0);
+  ASSERT_TRUE(rig.ask(vhost::SetVringKick{.ring = 0}));
+  ASSERT_TRUE(rig.ask(vhost::SetVringEnable{0, 1}));
+  EXPECT_THAT(rig.kernel.asked, Contains("SET_VRING_KICK 0 fd"));
+  EXPECT_EQ(rig.kernel.asked.back(), "NET_SET_BACKEND 0 fd");
 }
 
 TEST(KernelDevice, CallsAreToldAtOnceSoThatAWrongOneIsKnown) {
@@ -647,6 +681,21 @@ TEST(KernelDevice, OneScsiRingStopsAndTheOthersGoOn) {
   rig.kernel.forget();
   EXPECT_EQ(rig.ask(vhost::GetVringBase{0})->value, 5U);
   EXPECT_EQ(rig.kernel.asked.back(), "GET_VRING_BASE 0");
+}
+
+// The kernel offers it and does not mark what it writes.
+TEST(KernelDevice, OnlyVhostNetOffersALog) {
+  const auto logs = [](Result<std::unique_ptr<Endpoint>> endpoint) {
+    Rig rig(std::move(endpoint), bit(VHOST_F_LOG_ALL) | bit(VIRTIO_F_VERSION_1));
+    const bool feature = (*rig.ask(vhost::GetFeatures{}) & bit(VHOST_F_LOG_ALL)) != 0;
+    const bool capability =
+        (rig.ask(vhost::GetProtocolFeatures{})->bits & bit(vhost::VHOST_USER_PROTOCOL_F_LOG_SHMFD)) != 0;
+    EXPECT_EQ(feature, capability);
+    return feature;
+  };
+  EXPECT_TRUE(logs(net()));
+  EXPECT_FALSE(logs(scsi()));
+  EXPECT_FALSE(logs(vsock_endpoint(42)));
 }
 
 TEST(KernelDevice, ATargetThatIsNotThereIsSaidAtOnce) {

@@ -7,6 +7,7 @@
 #undef class
 #include <net/if.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 
 #include <cstring>
 
@@ -38,7 +39,11 @@ class NetEndpoint final : public Endpoint {
  public:
   NetEndpoint(UniqueFd backend, bool has_headers) : backend_(std::move(backend)), has_headers_(has_headers) {}
 
-  Result<Shape> open(Ioctls&, IotlbChannel&) override { return Shape{.rings = 2}; }
+  Result<Shape> open(Ioctls&, IotlbChannel&) override {
+    Shape shape{.rings = 2};
+    if (nowhere_) shape.discarding.set(transmit);
+    return shape;
+  }
 
   // Bit 27 is ANY_LAYOUT to a driver and VHOST_NET_F_VIRTIO_NET_HDR to vhost-net: it is ours.
   [[nodiscard]] uint64_t offered(uint64_t features) const override {
@@ -53,6 +58,9 @@ class NetEndpoint final : public Endpoint {
   }
 
   Result<> start(Ioctls& file, const RingSet& rings) override { return attach(file, rings, backend_.get()); }
+  Result<> discard(Ioctls& file, const RingSet& rings) override {
+    return attach(file, rings, nowhere_.get());
+  }
   Result<> stop(Ioctls& file, const RingSet& rings) override {
     return attach(file, rings, VHOST_FILE_UNBIND);
   }
@@ -85,8 +93,12 @@ class NetEndpoint final : public Endpoint {
     return {};
   }
 
+  static constexpr unsigned transmit = 1;
   const UniqueFd backend_;
   const bool has_headers_;
+  // A packet socket on no interface: it sends nothing, and vhost-net goes on with the next frame. None
+  // without the right to have one.
+  const UniqueFd nowhere_{::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0)};
 };
 
 }  // namespace

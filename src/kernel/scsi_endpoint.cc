@@ -1,6 +1,7 @@
 #include <cstring>
 
 #include "ringway/kernel/endpoint.h"
+#include "ringway/vhost/features.h"
 
 namespace ringway::kernel {
 namespace {
@@ -20,7 +21,12 @@ class ScsiEndpoint final : public Endpoint {
       return refused("vhost-scsi has another ABI version", static_cast<uint64_t>(version));
     }
     TRY(look_for_target(file));
-    return Shape{.rings = fixed_rings + queues_, .starts_together = true};
+    return Shape{.rings = fixed_rings + queues_, .can_log = false, .starts_together = true};
+  }
+
+  // Linux takes LOG_ALL here and marks the used ring only, not what its answers are written to (seen in 6.1).
+  [[nodiscard]] uint64_t offered(uint64_t features) const override {
+    return features & ~vhost::bit(VHOST_F_LOG_ALL);
   }
 
   // The kernel makes commands for the rings that are set up now: all of them start together.

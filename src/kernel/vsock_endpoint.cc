@@ -5,6 +5,7 @@
 
 #include "ringway/base/endian.h"
 #include "ringway/kernel/endpoint.h"
+#include "ringway/vhost/features.h"
 
 namespace ringway::kernel {
 namespace {
@@ -15,7 +16,12 @@ class VsockEndpoint final : public Endpoint {
 
   Result<Shape> open(Ioctls& file, IotlbChannel&) override {
     TRY(set<__u64>(file, VHOST_VSOCK_SET_GUEST_CID, guest_cid_));
-    return Shape{.rings = 2, .config_bytes = sizeof guest_cid_, .starts_together = true};
+    return Shape{.rings = 2, .config_bytes = sizeof guest_cid_, .can_log = false, .starts_together = true};
+  }
+
+  // As vhost-scsi: what is received is not marked.
+  [[nodiscard]] uint64_t offered(uint64_t features) const override {
+    return features & ~vhost::bit(VHOST_F_LOG_ALL);
   }
 
   // The kernel starts both rings or none.

@@ -25,6 +25,9 @@ int milliseconds_until(std::optional<Loop::Clock::time_point> time) {
   return static_cast<int>(std::clamp<int64_t>(left, 0, INT_MAX));
 }
 
+// poll(2) and epoll(7) have the same bits for what is asked for here.
+uint32_t once(short events) { return static_cast<uint16_t>(events) | EPOLLONESHOT; }
+
 class EpollPoller final : public Poller {
  public:
   EpollPoller(Client& client, std::shared_ptr<Doorbell> doorbell)
@@ -32,6 +35,8 @@ class EpollPoller final : public Poller {
   Result<> open();
 
   Result<Watch*> watch(const Signal& signal, SourceState& source) override;
+  Result<Watch*> watch_once(int fd, short events, SourceState& source) override;
+  Result<> rearm(Watch& watch) override;
   void unwatch(Watch* watch) override;
   void submit(FileRequest& request) override { files_.submit(request); }
   [[nodiscard]] size_t in_flight() const override { return files_.in_flight(); }
@@ -41,7 +46,7 @@ class EpollPoller final : public Poller {
   [[nodiscard]] bool pending() const override { return files_.pending(); }
 
  private:
-  Result<> add(int fd, void* data);
+  Result<> add(int fd, uint32_t events, void* data);
   void look(int timeout);
   bool reap_events();
 
@@ -59,25 +64,39 @@ class EpollPoller final : public Poller {
 Result<> EpollPoller::open() {
   epoll_ = UniqueFd(::epoll_create1(EPOLL_CLOEXEC));
   if (!epoll_) return os_failure("cannot create an epoll instance");
-  return add(doorbell_->fd(), nullptr);
+  return add(doorbell_->fd(), EPOLLIN | EPOLLET, nullptr);
 }
 
-Result<> EpollPoller::add(int fd, void* data) {
-  epoll_event event{.events = EPOLLIN | EPOLLET, .data = {.ptr = data}};
+Result<> EpollPoller::add(int fd, uint32_t events, void* data) {
+  epoll_event event{.events = events, .data = {.ptr = data}};
   if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0)
     return os_failure("cannot watch a notification fd");
   return {};
 }
 
 Result<Watch*> EpollPoller::watch(const Signal& signal, SourceState& source) {
-  auto watch = std::make_unique<Watch>(Watch{.signal = &signal, .source = &source});
-  TRY(add(signal.fd(), watch.get()));
+  auto watch = std::make_unique<Watch>(Watch{.signal = &signal, .fd = signal.fd(), .source = &source});
+  TRY(add(watch->fd, EPOLLIN | EPOLLET, watch.get()));
   watches_.insert(watch.get());
   return watch.release();
 }
 
+Result<Watch*> EpollPoller::watch_once(int fd, short events, SourceState& source) {
+  auto watch = std::make_unique<Watch>(Watch{.fd = fd, .events = events, .source = &source});
+  TRY(add(fd, once(events), watch.get()));
+  watches_.insert(watch.get());
+  return watch.release();
+}
+
+Result<> EpollPoller::rearm(Watch& watch) {
+  epoll_event event{.events = once(watch.events), .data = {.ptr = &watch}};
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, watch.fd, &event) != 0)
+    return os_failure("cannot watch an fd");
+  return {};
+}
+
 void EpollPoller::unwatch(Watch* watch) {
-  ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, watch->signal->fd(), nullptr);
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, watch->fd, nullptr);
   watches_.erase(watch);
   watch->wanted = false;
   ended_.emplace_back(watch);
@@ -105,7 +124,7 @@ bool EpollPoller::reap_events() {
   for (size_t i = 0; i < count; ++i) {
     const auto* watch = static_cast<const Watch*>(events_[i].data.ptr);
     if (watch == nullptr || !watch->wanted) continue;
-    watch->signal->take();
+    if (watch->signal != nullptr) watch->signal->take();
     client_.signalled(*watch->source);
   }
   ended_.clear();

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -15,6 +16,17 @@
 #include "ringway/loop/signals.h"
 
 namespace ringway::loop {
+
+namespace {
+
+// The threads belong to all loops, so they do not stay on the CPU of the one that happened to need them
+// first.
+void use_all_cpus_of_the_process() {
+  cpu_set_t set;
+  if (::sched_getaffinity(::getpid(), sizeof set, &set) == 0) ::sched_setaffinity(0, sizeof set, &set);
+}
+
+}  // namespace
 
 std::shared_ptr<FilePool> FilePool::shared() {
   static std::mutex mutex;
@@ -71,6 +83,7 @@ FileJob* FilePool::pop() {
 }
 
 void FilePool::work() {
+  use_all_cpus_of_the_process();
   while (FileJob* job = pop()) {
     job->result = carry_out(*job->request);
     const std::shared_ptr<Doorbell> doorbell = std::move(job->doorbell);

@@ -1,9 +1,11 @@
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <sched.h>
 #include <sys/stat.h>
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <fstream>
 #include <string>
 #include <vector>
@@ -189,7 +191,34 @@ TEST_P(FileRequestTest, CompletionsComeBeforeTheEndOfTheirTurn) {
   EXPECT_TRUE(eventually([&] { return check.called.load(); }));
 }
 
-// A read of an empty pipe stays under way for as long as we like.
+// A read of an empty pipe stays under way for as long as we like, and so does a write to a full one.
+class PendingWrite {
+ public:
+  PendingWrite() {
+    std::array<int, 2> ends{};
+    EXPECT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0);
+    reader_.reset(ends[0]);
+    writer_.reset(ends[1]);
+    const std::vector<char> all(static_cast<size_t>(::fcntl(ends[1], F_GETPIPE_SZ)));
+    EXPECT_EQ(::write(ends[1], all.data(), all.size()), static_cast<ssize_t>(all.size()));
+    request.operation = Operation::write;
+    request.fd = ends[1];
+    request.pieces = {&piece_, 1};
+    request.offset = ~0ULL;
+  }
+  void end() {
+    std::vector<char> some(1 << 16);
+    ASSERT_GT(::read(reader_.get(), some.data(), some.size()), 0);
+  }
+  Request request{FileRequest{}};
+
+ private:
+  UniqueFd reader_;
+  UniqueFd writer_;
+  char byte_ = 0;
+  iovec piece_{&byte_, 1};
+};
+
 class PendingRead {
  public:
   PendingRead() {
@@ -264,6 +293,62 @@ TEST_P(FileRequestTest, CompletionsReachALoopThatIsKeptBusy) {
   std::string text = "x";
   for (int i = 0; i < 200; ++i) ASSERT_EQ(transfer(*loop, Operation::write, fd.get(), text, 0), 1);
   loop->run([&] { loop->remove(source); });
+}
+
+// The first CPU that this process may use.
+int some_cpu() {
+  cpu_set_t set;
+  EXPECT_EQ(::sched_getaffinity(0, sizeof set, &set), 0);
+  int cpu = 0;
+  while (!CPU_ISSET(cpu, &set)) ++cpu;
+  return cpu;
+}
+
+// A buffered write is carried out by a thread of the kernel, often on the CPU of the loop that polls for its
+// end. A thread that yields to a loop which keeps its CPU waits for a time slice: milliseconds.
+TEST_P(FileRequestTest, WhileRequestsAreUnderWayAnIdleLoopGivesItsCpuToOthers) {
+  auto loop = start_or_fail({.polling = Polling::always, .use_io_uring = GetParam(), .cpu = some_cpu()});
+  CountingSource source;
+  PendingWrite write;
+  loop->run([&] {
+    loop->add(source);
+    loop->submit(write.request);
+  });
+  constexpr int enough = 50'000;
+  std::atomic<int> yields = 0;
+  std::jthread other([&](const std::stop_token& stop) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(some_cpu(), &set);
+    EXPECT_EQ(::sched_setaffinity(0, sizeof set, &set), 0);
+    for (; !stop.stop_requested() && yields < enough; ++yields) std::this_thread::yield();
+  });
+  EXPECT_TRUE(eventually([&] { return yields == enough; })) << yields;
+  other.request_stop();
+  other.join();
+  write.end();
+  EXPECT_TRUE(eventually([&] { return write.request.ended.load(); }));
+  loop->run([&] { loop->remove(source); });
+}
+
+TEST_F(FilePoolTest, ItsThreadsDoNotStayOnTheCpuOfALoop) {
+  auto loop = start_or_fail({.use_io_uring = false, .cpu = some_cpu()});
+  std::string text = "abc";
+  const UniqueFd fd = temporary_file();
+  EXPECT_EQ(transfer(*loop, Operation::write, fd.get(), text, 0), 3);
+  cpu_set_t own;
+  ASSERT_EQ(::sched_getaffinity(0, sizeof own, &own), 0);
+  size_t seen = 0;
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    std::string name;
+    std::getline(std::ifstream(task.path() / "comm"), name);
+    if (name != "rw-files") continue;
+    ++seen;
+    cpu_set_t set;
+    ASSERT_EQ(::sched_getaffinity(std::stoi(task.path().filename()), sizeof set, &set), 0);
+    EXPECT_TRUE(CPU_EQUAL(&set, &own));
+  }
+  EXPECT_GT(seen, 0U);
 }
 
 TEST_F(FilePoolTest, ManyLoopsShareOnePool) {

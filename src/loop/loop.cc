@@ -59,6 +59,7 @@ class Loop::Impl final : Poller::Client {
   void thread_main(std::promise<Result<>> started);
   Result<> set_up();
   void turn();
+  void wait_a_little();
   void nap();
   bool fire_timers();
   void run_deferred();
@@ -136,8 +137,11 @@ void Loop::Impl::turn() {
     return;
   }
   poller_->flush();
-  if (!worked) relax();
+  if (!worked) wait_a_little();
 }
+
+// What is waited for may be done by a thread that needs this very CPU.
+void Loop::Impl::wait_a_little() { poller_->in_threads() > 0 ? std::this_thread::yield() : relax(); }
 
 bool Loop::Impl::may_nap() const {
   return sources_.all_parked() && deferred_.empty() && mailbox_.empty() && !finished();
@@ -208,6 +212,7 @@ void Loop::add(Source& source) {
 void Loop::remove(Source& source) {
   assert(is_current() && source.state_ != nullptr);
   unwatch(source);
+  unwatch_fd(source);
   impl_->sources_.remove(*std::exchange(source.state_, nullptr));
 }
 
@@ -226,6 +231,20 @@ Result<> Loop::watch(Source& source, const Signal& signal) {
 void Loop::unwatch(Source& source) {
   assert(is_current() && source.state_ != nullptr);
   if (Watch* watch = std::exchange(source.state_->watch, nullptr)) impl_->poller_->unwatch(watch);
+}
+
+Result<> Loop::wake_when_ready(Source& source, int fd, short events) {
+  assert(is_current() && source.state_ != nullptr);
+  Watch*& watch = source.state_->fd_watch;
+  if (watch != nullptr && watch->fd == fd && watch->events == events) return impl_->poller_->rearm(*watch);
+  unwatch_fd(source);
+  watch = TRY(impl_->poller_->watch_once(fd, events, *source.state_));
+  return {};
+}
+
+void Loop::unwatch_fd(Source& source) {
+  assert(is_current() && source.state_ != nullptr);
+  if (Watch* watch = std::exchange(source.state_->fd_watch, nullptr)) impl_->poller_->unwatch(watch);
 }
 
 void Loop::submit(FileRequest& request) { impl_->poller_->submit(request); }

@@ -114,6 +114,13 @@ class Loop {
   Result<> watch(Source& source, const Signal& signal);
   void unwatch(Source& source);
 
+  // Wakes `source` once, when `fd` (a socket, a tap, an epoll instance) has one of `events` (POLLIN,
+  // POLLOUT), or at once if it has one now; an error of the fd counts. Takes nothing from it. One such fd per
+  // source, besides its signal: to be called again after each wake, as a rule in park(). The fd may be closed
+  // after unwatch_fd() or remove().
+  Result<> wake_when_ready(Source& source, int fd, short events);
+  void unwatch_fd(Source& source);
+
   // Queues an operation; all that a turn has queued are submitted together at its end.
   void submit(FileRequest& request);
 

@@ -13,16 +13,20 @@
 
 namespace ringway::loop {
 
-// One watched signal; the poller's.
+// One watched signal or other fd; the poller's.
 struct Watch {
-  const Signal* signal = nullptr;
+  const Signal* signal =
+      nullptr;  // null: nothing is taken, and one event is reported each time that it is armed
+  int fd = -1;
+  short events = 0;  // poll(2)
   SourceState* source = nullptr;
   bool wanted = true;  // false: neither of the two may be touched
 };
 
 class Poller {
  public:
-  // Told that a watched signal had events; they have been taken. May be told without cause.
+  // Told that a watched signal had events, which have been taken, or that a watched fd has one. May be told
+  // without cause.
   class Client {
    public:
     virtual void signalled(SourceState& source) = 0;
@@ -35,11 +39,16 @@ class Poller {
 
   // Reports every event that comes after, and one that is there already.
   virtual Result<Watch*> watch(const Signal& signal, SourceState& source) = 0;
-  // After it neither signal nor source is touched.
+  // Reports one event, at once if it is there; the next after rearm().
+  virtual Result<Watch*> watch_once(int fd, short events, SourceState& source) = 0;
+  virtual Result<> rearm(Watch& watch) = 0;
+  // After it neither signal nor fd nor source is touched.
   virtual void unwatch(Watch* watch) = 0;
 
   virtual void submit(FileRequest& request) = 0;
   [[nodiscard]] virtual size_t in_flight() const = 0;  // requests submitted and not done
+  // Of these, the ones that are carried out by threads, and not by an interrupt of the disk.
+  [[nodiscard]] virtual size_t in_threads() const { return in_flight(); }
 
   // Deals with completions and events that are there, a bounded number; no system call where none is. False
   // if there was none.

@@ -14,6 +14,7 @@ namespace ringway::loop {
 struct SourceState {
   Source* source = nullptr;  // null: removed
   Watch* watch = nullptr;
+  Watch* fd_watch = nullptr;
   bool awake = true;
   bool worked = true;   // when last polled, or has not been polled since it woke
   bool idle = false;    // without work since idle_since

@@ -22,7 +22,8 @@ namespace {
 
 // Freed when neither the loop (wanted) nor the kernel (armed) holds it any more.
 struct UringWatch : Watch {
-  bool armed = false;       // a multishot poll is in the kernel; its last completion is still to come
+  bool armed = false;       // a poll is in the kernel; its last completion is still to come
+  bool due = true;          // to be armed: a multishot poll always, another until it has reported
   bool cancelling = false;  // its cancellation was submitted
   bool listed = false;      // in the list of changes for the next flush
 };
@@ -40,6 +41,9 @@ template <class T>
 T& untagged(uint64_t data) {
   return *reinterpret_cast<T*>(data & ~static_cast<uint64_t>(tag_mask));  // NOLINT
 }
+
+// The kernel has threads for writes to a page cache, for flushes and for holes. A read waits without one.
+bool may_need_thread(const FileRequest& request) { return request.operation != FileRequest::Operation::read; }
 
 void prepare_transfer(io_uring_sqe* sqe, const FileRequest& request) {
   const bool writes = request.operation == FileRequest::Operation::write;
@@ -82,9 +86,12 @@ class UringPoller final : public Poller {
   Result<> open();
 
   Result<Watch*> watch(const Signal& signal, SourceState& source) override;
+  Result<Watch*> watch_once(int fd, short events, SourceState& source) override;
+  Result<> rearm(Watch& watch) override;
   void unwatch(Watch* watch) override;
   void submit(FileRequest& request) override;
   [[nodiscard]] size_t in_flight() const override { return in_flight_ + controls_.in_flight(); }
+  [[nodiscard]] size_t in_threads() const override { return in_threads_ + controls_.in_flight(); }
   bool reap() override;
   void flush() override;
   void sleep(std::optional<Loop::Clock::time_point> until) override;
@@ -109,6 +116,7 @@ class UringPoller final : public Poller {
   bool open_ = false;
   bool doorbell_armed_ = false;
   size_t in_flight_ = 0;
+  size_t in_threads_ = 0;
   std::deque<FileRequest*>
       waiting_;  // for room in the submission queue: only when the kernel refuses to take more
   std::unordered_set<UringWatch*> watches_;  // all that are not freed
@@ -174,6 +182,7 @@ io_uring_sqe* UringPoller::entry() {
 void UringPoller::submit(FileRequest& request) {
   if (request.operation == FileRequest::Operation::control) return controls_.submit(request);
   ++in_flight_;
+  in_threads_ += may_need_thread(request) ? 1 : 0;
   io_uring_sqe* sqe = waiting_.empty() ? entry() : nullptr;
   if (sqe == nullptr) {
     waiting_.push_back(&request);
@@ -185,10 +194,29 @@ void UringPoller::submit(FileRequest& request) {
 Result<Watch*> UringPoller::watch(const Signal& signal, SourceState& source) {
   auto* watch = new UringWatch;
   watch->signal = &signal;
+  watch->fd = signal.fd();
+  watch->events = POLLIN;
   watch->source = &source;
   watches_.insert(watch);
   list(*watch);
   return watch;
+}
+
+Result<Watch*> UringPoller::watch_once(int fd, short events, SourceState& source) {
+  auto* watch = new UringWatch;
+  watch->fd = fd;
+  watch->events = events;
+  watch->source = &source;
+  watches_.insert(watch);
+  list(*watch);
+  return watch;
+}
+
+Result<> UringPoller::rearm(Watch& watch) {
+  auto& own = static_cast<UringWatch&>(watch);
+  own.due = true;
+  list(own);
+  return {};
 }
 
 void UringPoller::unwatch(Watch* watch) {
@@ -214,13 +242,18 @@ void UringPoller::apply_changes() {
 
 // False if there is no room now.
 bool UringPoller::apply(UringWatch& watch) {
-  const bool arm = watch.wanted && !watch.armed;
+  const bool arm = watch.wanted && watch.due && !watch.armed;
   const bool cancel = !watch.wanted && watch.armed && !watch.cancelling;
   if (!arm && !cancel) return true;
   io_uring_sqe* sqe = entry();
   if (sqe == nullptr) return false;
   if (arm) {
-    io_uring_prep_poll_multishot(sqe, watch.signal->fd(), POLLIN);
+    const auto events = static_cast<unsigned>(watch.events);
+    if (watch.signal != nullptr) {
+      io_uring_prep_poll_multishot(sqe, watch.fd, events);
+    } else {
+      io_uring_prep_poll_add(sqe, watch.fd, events);
+    }
     io_uring_sqe_set_data64(sqe, tagged(&watch, watch_tag));
     watch.armed = true;
   } else {
@@ -301,6 +334,7 @@ void UringPoller::complete(const io_uring_cqe& cqe) {
     case file_tag: {
       --in_flight_;
       auto& request = untagged<FileRequest>(cqe.user_data);
+      in_threads_ -= may_need_thread(request) ? 1 : 0;
       request.done(request, cqe.res);
       break;
     }
@@ -323,6 +357,11 @@ void UringPoller::poll_event(UringWatch& watch, int events, bool more) {
   }
   if (events < 0) {
     log::warning("cannot watch a notification fd: error {}", -events);
+    return;
+  }
+  if (watch.signal == nullptr) {
+    watch.due = false;
+    client_.signalled(*watch.source);
     return;
   }
   const bool taken = watch.signal->take();

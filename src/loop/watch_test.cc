@@ -1,5 +1,8 @@
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <array>
 #include <thread>
@@ -246,6 +249,108 @@ TEST_P(WatchTest, KicksAndPostsFromSeveralThreadsAreAllServed) {
     EXPECT_EQ(posted, 3000);
     for (auto& source : sources) loop->remove(source);
   });
+}
+
+// A pair of connected sockets; a source that asks for the first to be ready whenever it parks, and takes what
+// is there.
+class ReadySource : public CountingSource {
+ public:
+  ReadySource(Loop& loop, int fd, short events = POLLIN) : loop_(loop), fd_(fd), events_(events) {}
+  bool poll() override {
+    ++polls;
+    char bytes[16];
+    bool any = false;
+    while (events_ == POLLIN && ::recv(fd_, bytes, sizeof bytes, MSG_DONTWAIT) > 0) any = ++done > 0;
+    return any;
+  }
+  bool park() override {
+    EXPECT_TRUE(loop_.wake_when_ready(*this, fd_, events_));
+    return CountingSource::park();
+  }
+
+ private:
+  Loop& loop_;
+  int fd_;
+  short events_;
+};
+
+struct Sockets {
+  Sockets() { EXPECT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0); }
+  ~Sockets() {
+    ::close(ends[0]);
+    ::close(ends[1]);
+  }
+  int ends[2] = {-1, -1};
+};
+
+TEST_P(WatchTest, ASocketWithSomethingToReadWakesItsSourceEveryTime) {
+  auto loop = start(Polling::never);
+  Sockets sockets;
+  ReadySource source(*loop, sockets.ends[0]);
+  source.work = source.done.load();
+  loop->run([&] { loop->add(source); });
+  for (int i = 1; i <= 100; ++i) {
+    source.work = i;
+    ASSERT_EQ(::send(sockets.ends[1], "x", 1, 0), 1);
+    ASSERT_TRUE(eventually([&] { return source.done == i && source.parked; })) << i;
+  }
+  expect_asleep(*loop);
+  remove(*loop, source);
+}
+
+TEST_P(WatchTest, WhatIsReadyAlreadyWakesAtOnceAndIsNotTaken) {
+  auto loop = start(Polling::never);
+  Sockets sockets;
+  CountingSource source;
+  loop->run([&] { loop->add(source); });
+  ASSERT_TRUE(eventually([&] { return source.parked.load(); }));
+  ASSERT_EQ(::send(sockets.ends[1], "x", 1, 0), 1);
+  loop->run([&] { ASSERT_TRUE(loop->wake_when_ready(source, sockets.ends[0], POLLIN)); });
+  EXPECT_TRUE(eventually([&] { return source.unparks == 1 && source.parked; }));
+  expect_asleep(*loop);  // once, though it is still there
+  char byte = 0;
+  EXPECT_EQ(::recv(sockets.ends[0], &byte, 1, MSG_DONTWAIT), 1);
+  remove(*loop, source);
+}
+
+TEST_P(WatchTest, RoomToWriteWakesWhenItIsAskedFor) {
+  auto loop = start(Polling::never);
+  Sockets sockets;
+  while (::send(sockets.ends[0], "x", 1, MSG_DONTWAIT) == 1) continue;
+  CountingSource source;
+  loop->run([&] {
+    loop->add(source);
+    ASSERT_TRUE(loop->wake_when_ready(source, sockets.ends[0], POLLOUT));
+  });
+  ASSERT_TRUE(eventually([&] { return source.parked.load(); }));
+  expect_asleep(*loop);
+  EXPECT_EQ(source.unparks, 0);
+  char byte = 0;
+  while (::recv(sockets.ends[1], &byte, 1, MSG_DONTWAIT) == 1) continue;
+  EXPECT_TRUE(eventually([&] { return source.unparks == 1; }));
+  remove(*loop, source);
+}
+
+TEST_P(WatchTest, ASourceMayHaveASignalAndASocketAndChangeTheSocket) {
+  auto loop = start(Polling::never);
+  Sockets first;
+  Sockets second;
+  CountingSource source;
+  Eventfd kick;
+  add_parked(*loop, source, kick.signal);
+  loop->run([&] {
+    ASSERT_TRUE(loop->wake_when_ready(source, first.ends[0], POLLIN));
+    ASSERT_TRUE(loop->wake_when_ready(source, second.ends[0], POLLIN));
+  });
+  ASSERT_EQ(::send(first.ends[1], "x", 1, 0), 1);
+  std::this_thread::sleep_for(10ms);
+  EXPECT_EQ(source.unparks, 0);
+  ASSERT_EQ(::send(second.ends[1], "x", 1, 0), 1);
+  ASSERT_TRUE(eventually([&] { return source.unparks == 1 && source.parked; }));
+  kick.kick();
+  EXPECT_TRUE(eventually([&] { return source.unparks == 2; }));
+  loop->run([&] { loop->unwatch_fd(source); });
+  remove(*loop, source);
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "ringway/memory/fault_guard.h"
 
+#include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -61,12 +62,19 @@ bool place_zeros(uintptr_t begin, uintptr_t end, int flags) {
   return ::mmap(at, end - begin, PROT_READ | PROT_WRITE, flags, -1, 0) != MAP_FAILED;
 }
 
+// Where mmap() has failed with ENOMEM: Linux 6.1 says so of a part of a huge page too, mprotect() tells it
+// from a shortage. What is there cannot be accessed anyway.
+bool is_part_of_huge_page(uintptr_t page) {
+  void* at = reinterpret_cast<void*>(page);  // NOLINT(performance-no-int-to-ptr)
+  return ::mprotect(at, page_size, PROT_NONE) != 0 && errno == EINVAL;
+}
+
 // Huge pages change as a whole: change(begin, end) is tried again on what it takes them to.
 template <class Change>
 bool change_pages(uintptr_t begin, uintptr_t end, Change change) {
   if (change(begin, end)) return true;
   for (const uintptr_t size : {uintptr_t{2} << 20U, uintptr_t{1} << 30U}) {
-    if (errno != EINVAL) return false;
+    if (errno != EINVAL && (errno != ENOMEM || !is_part_of_huge_page(begin))) return false;
     if (change(begin / size * size, (end + size - 1) / size * size)) return true;
   }
   return false;
@@ -151,8 +159,14 @@ bool install(int number, struct sigaction& previous) {
   return ::sigaction(number, &action, &previous) == 0;
 }
 
+// A child of fork() has no other thread that could give the lock back.
+bool hold_over_fork() {
+  return ::pthread_atfork([] { registration.lock(); }, [] { registration.unlock(); },
+                          [] { registration.unlock(); }) == 0;
+}
+
 void install_once(bool borrowed) {
-  static const bool bus = install(SIGBUS, previous_bus);
+  static const bool bus = install(SIGBUS, previous_bus) && hold_over_fork();
   if (!borrowed) return;
   static const bool segv = install(SIGSEGV, previous_segv);
   (void)bus;

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <linux/memfd.h>
 #include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cstring>
@@ -300,6 +302,32 @@ TEST_F(FaultGuardDeathTest, a_plain_handler_that_was_there_before_gets_what_is_n
         if (::ftruncate(fd.get(), 0) == 0) (void)load<uint8_t>(bare->data());
       },
       testing::ExitedWithCode(34), "");
+}
+
+// It waited for ever for a lock that a thread had which was not there any more.
+TEST(FaultGuard, a_child_that_is_forked_while_others_register_can_register) {
+  std::vector<std::byte> memory(test_page);
+  const FaultGuard first(memory.data(), memory.size());
+  std::atomic<bool> done = false;
+  std::thread registers([&] {
+    while (!done) const FaultGuard one(memory.data(), memory.size());
+  });
+  for (int i = 0; i < 200; ++i) {
+    const pid_t child = ::fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      ::alarm(10);
+      {
+        const FaultGuard own(memory.data(), memory.size());
+      }
+      ::_exit(0);
+    }
+    int status = -1;
+    EXPECT_EQ(::waitpid(child, &status, 0), child);
+    EXPECT_EQ(status, 0) << i;
+  }
+  done = true;
+  registers.join();
 }
 
 }  // namespace

@@ -24,6 +24,16 @@ void store(std::byte* at, T value, std::memory_order order = std::memory_order_r
   std::atomic_ref<T>(*reinterpret_cast<T*>(at)).store(value, order);  // NOLINT
 }
 
+// Starts to load the cache line of `at` for a store: without it the line comes shared, and the store waits
+// for it to become ours.
+inline void prefetch_for_store(const void* at) {
+#ifdef __x86_64__
+  asm volatile("prefetchw %0" : : "m"(*static_cast<const char*>(at)));
+#else
+  __builtin_prefetch(at, 1);
+#endif
+}
+
 // Copies out of shared memory. The barrier keeps the compiler from reading `from` again in place of the copy.
 inline void copy_out(void* to, const void* from, size_t length) {
   std::memcpy(to, from, length);

@@ -16,9 +16,11 @@ struct Translation {
     ok,
     outside,  // part of the range is not in any region, or there is no room for its pieces
     miss,     // the IOTLB does not know `address` for `access`: ask the front-end, then try again
+    absent,   // not by translate(): the range is in memory that has not come yet, and must be fetched first
   } outcome = ok;
   GuestAddress address;
   Access access = Access::read;
+  uint64_t length = 0;  // with absent
 };
 
 class View {
@@ -30,6 +32,9 @@ class View {
   [[nodiscard]] const Map& map() const { return *map_; }
   [[nodiscard]] bool has_iotlb() const { return iotlb_ != nullptr; }
   [[nodiscard]] const IotlbTable* iotlb() const { return iotlb_.get(); }
+  // Postcopy: pages may be absent, and whoever touches one waits for it.
+  [[nodiscard]] bool may_lack_pages() const { return may_lack_pages_; }
+  void let_pages_lack(bool may) { may_lack_pages_ = may; }
 
   // Appends the pieces that cover all of [address, address + length) and permit `access`.
   Translation translate(GuestAddress address, uint64_t length, Access access, Segments& to) {
@@ -50,6 +55,7 @@ class View {
   std::shared_ptr<const Map> map_;
   std::shared_ptr<const IotlbTable> iotlb_;
   const Region* last_ = nullptr;
+  bool may_lack_pages_ = false;
 };
 
 // A range of driver or front-end addresses as one contiguous piece of our address space: where a ring lies.

@@ -1,6 +1,5 @@
 // Both ends of the kernel's interface: a front-end's session over kernel::KernelDevice, which asks a
 // DeviceFile as if it were the kernel.
-#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/virtio_config.h>
 #include <sys/mman.h>
@@ -11,52 +10,17 @@
 #include <optional>
 #include <string>
 #include <thread>
-#include <tuple>
 
 #include "ringway/base/mapping.h"
 #include "ringway/engine/workers.h"
 #include "ringway/kernel/kernel_device.h"
-#include "ringway/preload/device_file.h"
-#include "ringway/preload/devices.h"
+#include "ringway/preload/served_file_test.h"
 #include "ringway/ring/driver.h"
 #include "ringway/vhost/contract.h"
 #include "ringway/vhost/session.h"
 
 namespace ringway::preload {
 namespace {
-
-// The system calls of a program on a file that we serve.
-class ServedFile final : public kernel::Ioctls {
- public:
-  explicit ServedFile(engine::Workers& workers) {
-    auto opened = DeviceFile::open([&workers] { return make_device("loopback", workers); }, O_CLOEXEC);
-    EXPECT_TRUE(opened);
-    std::tie(file_, fd_) = *std::move(opened);
-  }
-  Result<> ioctl(unsigned long request, void* argument) override {
-    const long result = file_->ioctl(request, reinterpret_cast<uintptr_t>(argument));
-    if (result < 0) return os_failure("ioctl", static_cast<int>(-result));
-    return {};
-  }
-  Result<> write(std::span<const std::byte> bytes) override {
-    const iovec piece{.iov_base = const_cast<std::byte*>(bytes.data()), .iov_len = bytes.size()};  // NOLINT
-    const ssize_t result = file_->write({&piece, 1});
-    if (result < 0) return os_failure("write", static_cast<int>(-result));
-    return {};
-  }
-  Result<size_t> read(std::span<std::byte> bytes) override {
-    const iovec piece{.iov_base = bytes.data(), .iov_len = bytes.size()};
-    const ssize_t result = file_->read({&piece, 1}, false);
-    if (result == -EAGAIN) return size_t{0};
-    if (result < 0) return os_failure("read", static_cast<int>(-result));
-    return static_cast<size_t>(result);
-  }
-  [[nodiscard]] int fd() const override { return fd_.get(); }
-
- private:
-  std::shared_ptr<DeviceFile> file_;
-  UniqueFd fd_;
-};
 
 class KernelInterface : public testing::Test {
  protected:

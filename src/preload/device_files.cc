@@ -4,8 +4,8 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
-#include <vector>
 
 #include "ringway/base/log.h"
 #include "ringway/loop/signals.h"
@@ -103,7 +103,10 @@ std::shared_ptr<DeviceFile> DeviceFiles::find(int fd) {
   const std::scoped_lock lock(mutex_);
   const auto found = files_.find(fd);
   if (found == files_.end()) return nullptr;
-  return found->second->is_behind(fd) ? found->second : nullptr;
+  if (found->second->is_behind(fd)) return found->second;
+  // Between dup2() and add() of another thread.
+  const auto now = std::ranges::find_if(files_, [fd](const auto& one) { return one.second->is_behind(fd); });
+  return now == files_.end() ? nullptr : now->second;
 }
 
 void DeviceFiles::add(int fd, std::shared_ptr<DeviceFile> file) {
@@ -117,27 +120,23 @@ void DeviceFiles::add(int fd, std::shared_ptr<DeviceFile> file) {
   held().store(true);
 }
 
-std::shared_ptr<DeviceFile> DeviceFiles::remove(int fd) {
+void DeviceFiles::remove(int fd, const std::shared_ptr<DeviceFile>& file) {
   const loop::SignalsBlocked blocked;
   const std::scoped_lock lock(mutex_);
   const auto found = files_.find(fd);
-  if (found == files_.end() || !may_change()) return nullptr;
-  auto file = std::move(found->second);
-  files_.erase(found);
+  if (found == files_.end() || found->second != file || !may_change()) return;
+  files_.erase(found);  // the caller still holds it: it ends without the lock
   mark(fd, false);
-  return file;
 }
 
-void DeviceFiles::remove_range(unsigned first, unsigned last) {
-  std::vector<int> numbers;
-  {
-    const loop::SignalsBlocked blocked;
-    const std::scoped_lock lock(mutex_);
-    for (const auto& [fd, file] : files_) {
-      if (static_cast<unsigned>(fd) >= first && static_cast<unsigned>(fd) <= last) numbers.push_back(fd);
-    }
+std::vector<DeviceFiles::Entry> DeviceFiles::entries(unsigned first, unsigned last) {
+  const loop::SignalsBlocked blocked;
+  const std::scoped_lock lock(mutex_);
+  std::vector<Entry> all;
+  for (const auto& [fd, file] : files_) {
+    if (static_cast<unsigned>(fd) >= first && static_cast<unsigned>(fd) <= last) all.push_back({fd, file});
   }
-  for (const int fd : numbers) remove(fd);
+  return all;
 }
 
 void DeviceFiles::end() {

@@ -9,6 +9,7 @@
 #include <mutex>
 #include <string_view>
 #include <unordered_map>
+#include <vector>
 
 #include "ringway/engine/workers.h"
 #include "ringway/preload/device_file.h"
@@ -35,15 +36,21 @@ class DeviceFiles {
   }
   // Whether any was ever ours. Async-signal-safe.
   [[nodiscard]] static bool has_held() { return held().load(std::memory_order_relaxed); }
-  // None: this number is somebody else's by now.
+  // None: this number is somebody else's by now. It may have become another of our files' since it was
+  // added.
   std::shared_ptr<DeviceFile> find(int fd);
   // `fd` is a new descriptor of the same file.
   void add(int fd, std::shared_ptr<DeviceFile> file);
-  // `fd` is about to be closed or replaced. The device ends with the last descriptor, when what is returned
-  // ends.
-  std::shared_ptr<DeviceFile> remove(int fd);
-  // [first, last], as remove().
-  void remove_range(unsigned first, unsigned last);
+  // `fd` has been closed or replaced, and was `file`'s; what has been added meanwhile stays. Until then an
+  // ioctl of another thread finds the file as it would find the kernel's. The device ends with the last
+  // descriptor.
+  void remove(int fd, const std::shared_ptr<DeviceFile>& file);
+  struct Entry {
+    int fd = -1;
+    std::shared_ptr<DeviceFile> file;
+  };
+  // Those of [first, last].
+  std::vector<Entry> entries(unsigned first, unsigned last);
 
   // At exit: every device ends while its threads can still be joined.
   void end();

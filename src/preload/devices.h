@@ -1,17 +1,16 @@
 // The devices that can be served as files of the kernel's vhost, by name. Any thread.
 #pragma once
 
-#include <memory>
 #include <string_view>
 
 #include "ringway/engine/workers.h"
-#include "ringway/vhost/handler.h"
+#include "ringway/kernel/ioctl_server.h"
 
 namespace ringway::preload {
 
-// "loopback": a network device whose frames come back. Refuses every other name. `workers` outlive the
-// device.
-Result<std::unique_ptr<vhost::Device>> make_device(std::string_view name, engine::Workers& workers);
+// "loopback": a network device whose frames come back. "tap": one over the tap that VHOST_NET_SET_BACKEND
+// names. Refuses every other name. `workers` outlive the device.
+Result<kernel::IoctlServer::Served> make_device(std::string_view name, engine::Workers& workers);
 [[nodiscard]] bool is_device_name(std::string_view name);
 
 }  // namespace ringway::preload

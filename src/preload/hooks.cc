@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -76,6 +77,11 @@ std::shared_ptr<DeviceFile> file_of(int fd) {
   return DeviceFiles::instance().find(fd);
 }
 
+bool is_pipe(int fd) {
+  struct stat status{};
+  return ::fstat(fd, &status) != 0 || S_ISFIFO(status.st_mode);  // or it is not there any more
+}
+
 bool blocks(int fd) { return (RINGWAY_REAL(Control, fcntl)(fd, F_GETFL) & O_NONBLOCK) == 0; }
 
 // `fd` has just become another descriptor of `file`'s.
@@ -84,17 +90,38 @@ int copied(int fd, const std::shared_ptr<DeviceFile>& file) {
   return fd;
 }
 
+// What is known of `fd`, whatever is behind it now: none, or one.
+std::vector<DeviceFiles::Entry> entries(int fd) {
+  if (!DeviceFiles::may_hold(fd)) return {};
+  return DeviceFiles::instance().entries(static_cast<unsigned>(fd), static_cast<unsigned>(fd));
+}
+
 // `make` makes `to` a descriptor of `file`'s, or none of ours. What was there ends after it has been
-// replaced.
+// replaced; where nothing was, `file` is known before, since another thread may ask at once.
 template <class Make>
 int replacing(int to, const std::shared_ptr<DeviceFile>& file, Make make) {
-  auto replaced = DeviceFiles::may_hold(to) ? DeviceFiles::instance().remove(to) : nullptr;
+  const auto replaced = entries(to);
+  const bool is_new = replaced.empty() && file;
+  if (is_new) DeviceFiles::instance().add(to, file);
   const int made = make();
-  if (made >= 0) return copied(made, file);
   const int error = errno;
-  if (replaced) DeviceFiles::instance().add(to, std::move(replaced));
+  if (made < 0 && is_new) DeviceFiles::instance().remove(to, file);
   errno = error;
+  if (made < 0) return made;
+  if (file) return copied(made, file);
+  for (const auto& one : replaced) DeviceFiles::instance().remove(to, one.file);
   return made;
+}
+
+// `close` closes descriptors, of which these are ours.
+template <class Close>
+int closing(std::vector<DeviceFiles::Entry> ours, Close close) {
+  const int result = close();
+  const int error = errno;
+  for (const auto& [fd, file] : ours) DeviceFiles::instance().remove(fd, file);
+  ours.clear();
+  errno = error;
+  return result;
 }
 
 // The program's vector, which may be anywhere.
@@ -179,10 +206,22 @@ RINGWAY_HOOK int ioctl(int fd, unsigned long request, ...) noexcept {
   va_start(list, request);
   void* argument = va_arg(list, void*);
   va_end(list);
-  if (const auto file = file_of(fd))
-    return answer(static_cast<int>(file->ioctl(request, reinterpret_cast<uintptr_t>(argument))));
+  const auto ask = [&](DeviceFile& file) {
+    return answer(static_cast<int>(file.ioctl(request, reinterpret_cast<uintptr_t>(argument))));
+  };
   using Ioctl = int(int, unsigned long, ...);
-  return RINGWAY_REAL(Ioctl, ioctl)(fd, request, argument);
+  // Other threads may just have made it one of ours, or have closed it: then a pipe of ours has answered that
+  // it knows no ioctls, which is true of no device. It is asked again; a pipe of the program's own stays one.
+  constexpr int looks = 8;
+  for (int look = 1;; ++look) {
+    if (const auto file = file_of(fd)) return ask(*file);
+    const int result = RINGWAY_REAL(Ioctl, ioctl)(fd, request, argument);
+    if (result >= 0 || errno != ENOTTY || look == looks || !DeviceFiles::has_held()) return result;
+    if (!is_pipe(fd)) {
+      errno = ENOTTY;
+      return result;
+    }
+  }
 }
 
 RINGWAY_HOOK ssize_t read(int fd, void* to, size_t size) {
@@ -279,24 +318,27 @@ RINGWAY_HOOK int fcntl64(int fd, int command, ...) {
   return control(RINGWAY_REAL(Control, fcntl64), fd, command, argument);
 }
 
-// The number is given back first: when another thread gets it, it is not ours any more. Then the device ends.
+// The number is given back first; when another thread gets it, it is taken for what is behind it then. Then
+// the device ends.
 RINGWAY_HOOK int close(int fd) {
   using Close = int(int);
-  const auto file = DeviceFiles::may_hold(fd) ? DeviceFiles::instance().remove(fd) : nullptr;
-  return RINGWAY_REAL(Close, close)(fd);
+  return closing(entries(fd), [fd] { return RINGWAY_REAL(Close, close)(fd); });
 }
 
 RINGWAY_HOOK int close_range(unsigned first, unsigned last, int flags) noexcept {
   using CloseRange = int(unsigned, unsigned, int);
   constexpr int all_flags = CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC;
   const bool closes = (flags & ~all_flags) == 0 && (flags & CLOSE_RANGE_CLOEXEC) == 0;
-  if (closes && DeviceFiles::has_held()) DeviceFiles::instance().remove_range(first, last);
-  return RINGWAY_REAL(CloseRange, close_range)(first, last, flags);
+  if (!closes || !DeviceFiles::has_held()) return RINGWAY_REAL(CloseRange, close_range)(first, last, flags);
+  return closing(DeviceFiles::instance().entries(first, last),
+                 [&] { return RINGWAY_REAL(CloseRange, close_range)(first, last, flags); });
 }
 
 RINGWAY_HOOK void closefrom(int first) noexcept {
   using CloseFrom = void(int);
-  if (DeviceFiles::has_held())
-    DeviceFiles::instance().remove_range(first < 0 ? 0 : static_cast<unsigned>(first), UINT32_MAX);
-  RINGWAY_REAL(CloseFrom, closefrom)(first);
+  if (!DeviceFiles::has_held()) return RINGWAY_REAL(CloseFrom, closefrom)(first);
+  closing(DeviceFiles::instance().entries(first < 0 ? 0 : static_cast<unsigned>(first), UINT32_MAX), [&] {
+    RINGWAY_REAL(CloseFrom, closefrom)(first);
+    return 0;
+  });
 }

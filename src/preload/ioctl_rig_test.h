@@ -18,7 +18,7 @@
 #include <thread>
 #include <vector>
 
-#include "ringway/device/loopback/header.h"
+#include "ringway/device/port/virtio_net.h"
 #include "ringway/engine/workers.h"
 #include "ringway/kernel/ioctl_server.h"
 #include "ringway/preload/devices.h"
@@ -27,7 +27,7 @@
 
 namespace ringway::preload {
 
-using loopback::VIRTIO_NET_F_MRG_RXBUF;
+using port::VIRTIO_NET_F_MRG_RXBUF;
 
 constexpr uint32_t receive = 0;
 constexpr uint32_t transmit = 1;
@@ -56,7 +56,7 @@ class IoctlRig : public testing::Test {
   static constexpr size_t memory_size = 1 << 20;
   static constexpr uint64_t guest_base = 0x4000'0000;
   static constexpr uint32_t ring_size = 16;
-  static constexpr size_t header = sizeof(loopback::Header);
+  static constexpr size_t header = port::plain_header;
   static constexpr uint64_t modern = vhost::bit(VIRTIO_F_VERSION_1);
 
   IoctlRig() {

@@ -1,9 +1,12 @@
 // kernel::IoctlServer over a real device, by whole sequences of ioctls.
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include <array>
 #include <atomic>
 #include <random>
+#include <set>
+#include <utility>
 
 #include "ringway/preload/ioctl_rig_test.h"
 
@@ -60,8 +63,8 @@ TEST_F(IoctlServer, a_merged_frame_says_in_how_many_buffers_it_lies) {
   EXPECT_EQ(take_used(receive), small);
   EXPECT_EQ(take_used(receive), small);
   EXPECT_EQ(take_used(receive), small - 1);
-  loopback::Header head;
-  std::memcpy(&head, buffer(receive, 0), sizeof head);
+  port::Header head;
+  std::memcpy(static_cast<void*>(&head), buffer(receive, 0), port::plain_header);
   EXPECT_EQ(head.num_buffers, 3);
 }
 
@@ -135,7 +138,7 @@ TEST_F(IoctlServer, reset_owner_makes_the_device_new) {
 TEST(IoctlServerLife, a_device_that_cannot_be_made_again_is_gone) {
   const auto workers = *engine::Workers::start({.count = 1, .use_io_uring = false});
   bool may_open = true;
-  const auto make = [&]() -> Result<std::unique_ptr<vhost::Device>> {
+  const auto make = [&]() -> Result<kernel::IoctlServer::Served> {
     if (!may_open) return refused("the test says so");
     return make_device("loopback", *workers);
   };
@@ -327,6 +330,71 @@ TEST_F(IoctlServer, receive_buffers_that_wait_are_no_part_of_the_base) {
   EXPECT_EQ(bind(receive), 0);
   send("late");
   EXPECT_EQ(received(), "late");
+}
+
+// A device that is told of backends, and what it was told.
+class IoctlServerBackend : public IoctlServer {
+ protected:
+  void SetUp() override {
+    server_ = *kernel::IoctlServer::open({}, [this]() -> Result<kernel::IoctlServer::Served> {
+      auto served = make_device("loopback", *workers_);
+      served->set_backend = [this](uint32_t ring, UniqueFd backend) -> Result<> {
+        if (backend && refuses_) return os_failure("the test says so", EBADFD);
+        if (backend) files_.insert(inode_of(backend));
+        told_.push_back(std::to_string(ring) + (backend ? " bound" : " unbound"));
+        backends_[ring] = std::move(backend);
+        return {};
+      };
+      return served;
+    });
+  }
+  static ino_t inode_of(const UniqueFd& fd) {
+    struct stat status{};
+    EXPECT_EQ(::fstat(fd.get(), &status), 0);
+    return status.st_ino;
+  }
+  std::vector<std::string> told() { return std::exchange(told_, {}); }
+  bool refuses_ = false;
+  std::set<ino_t> files_;
+  std::array<UniqueFd, 2> backends_;
+
+ private:
+  std::vector<std::string> told_;
+};
+
+TEST_F(IoctlServerBackend, the_device_is_told_before_a_ring_starts_and_after_it_has_stopped) {
+  start();
+  EXPECT_EQ(told(), (std::vector<std::string>{"0 bound", "1 bound"}));
+  EXPECT_EQ(files_, std::set<ino_t>{inode_of(socket_)});
+  echoes("frames go on as ever");
+  EXPECT_EQ(unbind(transmit), 0);
+  EXPECT_EQ(unbind(transmit), 0);
+  EXPECT_EQ(told(), std::vector<std::string>{"1 unbound"});
+}
+
+TEST_F(IoctlServerBackend, another_one_under_a_running_ring_is_taken) {
+  start();
+  told();
+  socket_ = UniqueFd(::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0));
+  EXPECT_EQ(bind(transmit), 0);
+  EXPECT_EQ(told(), (std::vector<std::string>{"1 unbound", "1 bound"}));
+  EXPECT_EQ(files_.size(), 2U);
+  echoes("and the ring goes on where it was");
+}
+
+TEST_F(IoctlServerBackend, what_the_device_refuses_the_program_is_refused) {
+  set_up();
+  refuses_ = true;
+  EXPECT_EQ(bind(transmit), -EBADFD);
+  refuses_ = false;
+  EXPECT_EQ(bind(transmit), 0);
+}
+
+TEST_F(IoctlServerBackend, a_ring_that_cannot_start_leaves_none_behind) {
+  set_up();
+  ASSERT_EQ(set_memory(4096), 0);
+  EXPECT_NE(bind(transmit), 0);
+  EXPECT_EQ(told(), (std::vector<std::string>{"1 bound", "1 unbound"}));
 }
 
 TEST_F(IoctlServer, unbinding_stops_a_ring_and_binding_goes_on_with_it) {

@@ -9,8 +9,9 @@ namespace {
 
 // Room for the pieces of long chains, per ring; address space, which becomes memory when a driver makes use
 // of it. One block per ring entry up to rings of 2048, fewer but always some for larger ones.
-constexpr uint64_t max_block_bytes = uint64_t{64} << 20;
+constexpr uint64_t max_block_bytes = uint64_t{128} << 20;
 constexpr uint64_t smallest_page = 4096;
+constexpr size_t cache_line = 64;  // bytes
 
 // Word by word: they have just been written so, and a load of both words at once would wait for the stores.
 void copy(std::span<const iovec> pieces, iovec* to) {
@@ -22,13 +23,27 @@ void copy(std::span<const iovec> pieces, iovec* to) {
   }
 }
 
+// A small request, or a short packet behind its header, is in one or two cache lines.
+void prefetch_to_read(const iovec& piece) {
+  __builtin_prefetch(piece.iov_base);
+  if (piece.iov_len > cache_line)
+    __builtin_prefetch(static_cast<const std::byte*>(piece.iov_base) + cache_line);
+}
+// Of a buffer that is only written: a header, and what follows it.
+void prefetch_to_write(const iovec& piece) {
+  memory::prefetch_for_store(piece.iov_base);
+  if (piece.iov_len > cache_line) {
+    memory::prefetch_for_store(static_cast<const std::byte*>(piece.iov_base) + cache_line);
+  }
+}
+
 }  // namespace
 
 Result<Chains> Chains::create(uint32_t size, bool in_order, memory::View view) {
   Chains chains;
   chains.size_ = size;
   chains.max_pieces_ = std::max(size, max_chain_pieces);
-  const uint64_t block_bytes = uint64_t{chains.max_pieces_} * sizeof(iovec);
+  const uint64_t block_bytes = uint64_t{chains.max_pieces_} * 2 * sizeof(iovec);
   const uint64_t blocks = std::min<uint64_t>(uint64_t{size} + 1, max_block_bytes / block_bytes);
   const uint64_t slot_bytes = uint64_t{size} * sizeof(Slot);
   const uint64_t order_bytes =
@@ -41,7 +56,7 @@ Result<Chains> Chains::create(uint32_t size, bool in_order, memory::View view) {
   chains.slots_ = reinterpret_cast<Slot*>(base);
   if (in_order) chains.order_ = reinterpret_cast<uint16_t*>(base + slot_bytes);
   chains.fresh_blocks_ = reinterpret_cast<iovec*>(base + slot_bytes + order_bytes);
-  chains.end_of_blocks_ = chains.fresh_blocks_ + blocks * chains.max_pieces_;
+  chains.end_of_blocks_ = chains.fresh_blocks_ + blocks * chains.max_pieces_ * 2;
   chains.scratch_ = chains.new_block();
   chains.table_room_.resize(uint64_t{chains.max_pieces_} * descriptor_bytes / smallest_page + 2);
   chains.generations_.push_back({.view = view});
@@ -69,7 +84,13 @@ void Chains::make_ready(uint16_t index, const Gatherer& gathered, uint32_t descr
     slot.spilled = true;
     slot.place[0].iov_base = std::exchange(scratch_, new_block());
   }
-  if (slot.readable > 0) __builtin_prefetch(pieces[0].iov_base);
+  if (log_ != nullptr) [[unlikely]]
+    log_->keep(slot, beside(slot));
+  if (slot.readable > 0) {
+    prefetch_to_read(pieces[0]);
+  } else {
+    prefetch_to_write(pieces[0]);
+  }
   ready_[end_ready_++] = &slot;
 }
 
@@ -113,19 +134,11 @@ uint32_t Chains::drop_ready() {
 
 void Chains::abandon(Slot& slot) {
   end(slot);
-  for (; order_ != nullptr && order_begin_ != order_end_; ++order_begin_) {
-    Slot& waiting = slots_[order_[order_begin_ % size_]];
+  for (; order_ != nullptr && ordered_ > 0; order_begin_ = behind(order_begin_), --ordered_) {
+    Slot& waiting = slots_[order_[order_begin_]];
     if (waiting.state == Slot::done) end(waiting);
   }
   order_ = nullptr;
-}
-
-Slot* Chains::oldest_done() {
-  if (order_begin_ == order_end_) return nullptr;
-  Slot& slot = slots_[order_[order_begin_ % size_]];
-  if (slot.state != Slot::done) return nullptr;
-  ++order_begin_;
-  return &slot;
 }
 
 void Chains::set_view(memory::View view) {
@@ -142,11 +155,16 @@ void Chains::set_view(memory::View view) {
   generations_[current_].view = view_;
 }
 
+void Chains::set_log(std::unique_ptr<RingLog> log) {
+  assert(log_ != nullptr || log == nullptr || in_flight_ == 0);
+  log_ = std::move(log);
+}
+
 iovec* Chains::new_block() {
   if (free_blocks_ != nullptr)
     return std::exchange(free_blocks_, static_cast<iovec*>(free_blocks_->iov_base));
   if (fresh_blocks_ == end_of_blocks_) return nullptr;
-  return std::exchange(fresh_blocks_, fresh_blocks_ + max_pieces_);
+  return std::exchange(fresh_blocks_, fresh_blocks_ + size_t{max_pieces_} * 2);
 }
 
 void Chains::free_block(iovec* block) {

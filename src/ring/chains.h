@@ -10,6 +10,7 @@
 #include "ringway/base/mapping.h"
 #include "ringway/ring/chain.h"
 #include "ringway/ring/gather.h"
+#include "ringway/ring/ring_log.h"
 
 namespace ringway::ring {
 
@@ -46,8 +47,11 @@ class Chains {
     slot.generation = current_;
     ++generations_[current_].in_flight;
     ++in_flight_;
-    if (order_ != nullptr) [[unlikely]]
-      order_[order_end_++ % size_] = slot.index;
+    if (order_ != nullptr) [[unlikely]] {
+      order_[order_end_] = slot.index;
+      order_end_ = behind(order_end_);
+      ++ordered_;
+    }
     return Chain(slot);
   }
   // Forgets what is ready: it is walked again when it is wanted. Returns the ring entries that it takes.
@@ -55,19 +59,20 @@ class Chains {
 
   // Ends a popped chain.
   void end(Slot& slot) {
-    release(slot);
-    Generation& generation = generations_[slot.generation];
-    --in_flight_;
-    if (--generation.in_flight == 0 && slot.generation != current_) [[unlikely]]
-      generation.view = {};
+    if (log_ != nullptr) [[unlikely]]
+      log_->wrote(slot, generations_[slot.generation].view.map(), beside(slot));
+    finish(slot);
   }
   // Ends a popped chain that will never be used. Where order matters, nothing behind it could be used either:
   // from here on order does not matter, and what was waiting for its turn ends too.
   void abandon(Slot& slot);
   // The same as end() for the chain that was popped last and is not to count as popped.
   void take_back(Slot& slot) {
-    if (order_ != nullptr) --order_end_;
-    end(slot);
+    if (order_ != nullptr) {
+      order_end_ = (order_end_ == 0 ? size_ : order_end_) - 1;
+      --ordered_;
+    }
+    finish(slot);
   }
   [[nodiscard]] bool in_order() const { return order_ != nullptr; }
   // In order: notes that a chain is used; then oldest_done() gives those whose turn has come, oldest first.
@@ -75,9 +80,21 @@ class Chains {
     slot.state = Slot::done;
     slot.written = written;
   }
-  Slot* oldest_done();
+  Slot* oldest_done() {
+    if (ordered_ == 0) return nullptr;
+    Slot& slot = slots_[order_[order_begin_]];
+    if (slot.state != Slot::done) return nullptr;
+    order_begin_ = behind(order_begin_);
+    --ordered_;
+    return &slot;
+  }
 
   void set_view(memory::View view);
+  // What is written from here on is logged, or is not (none). Nothing may be in flight if it was not before.
+  // What is ready must have been dropped.
+  void set_log(std::unique_ptr<RingLog> log);
+  // None: nothing is logged.
+  [[nodiscard]] RingLog* log() const { return log_.get(); }
   [[nodiscard]] const std::optional<memory::Translation>& missing() const { return missing_; }
   [[nodiscard]] bool broken() const { return broken_; }
   [[nodiscard]] uint32_t in_flight() const { return in_flight_; }
@@ -95,11 +112,24 @@ class Chains {
     slot.spilled = false;
     slot.state = Slot::free;
   }
+  // In the ring of `order_`: no division, for it is done for every chain.
+  [[nodiscard]] uint32_t behind(uint32_t position) const { return position + 1 == size_ ? 0 : position + 1; }
+  void finish(Slot& slot) {
+    release(slot);
+    Generation& generation = generations_[slot.generation];
+    --in_flight_;
+    if (--generation.in_flight == 0 && slot.generation != current_) [[unlikely]]
+      generation.view = {};
+  }
+  // The second half of a long chain's block.
+  [[nodiscard]] iovec* beside(Slot& slot) const {
+    return slot.spilled ? slot.pieces() + max_pieces_ : nullptr;
+  }
   [[nodiscard]] iovec* new_block();
   void free_block(iovec* block);
 
   uint32_t size_ = 0;        // of the ring, in entries
-  uint32_t max_pieces_ = 0;  // of a chain; a block holds as many
+  uint32_t max_pieces_ = 0;  // of a chain; a block holds as many, and once more for the log
   uint32_t in_flight_ = 0;
   uint16_t current_ = 0;  // generation
   uint16_t next_ready_ = 0;
@@ -108,8 +138,9 @@ class Chains {
   std::array<Slot*, look_ahead> ready_{};
   Slot* slots_ = nullptr;      // one per ring entry
   uint16_t* order_ = nullptr;  // in order: indices of the popped chains, a ring of `size_`
-  uint64_t order_begin_ = 0;
-  uint64_t order_end_ = 0;
+  uint32_t order_begin_ = 0;
+  uint32_t order_end_ = 0;
+  uint32_t ordered_ = 0;  // chains from begin to end
   iovec* scratch_ =
       nullptr;  // the block that is gathered into; given away when a chain does not fit its slot
   iovec* free_blocks_ = nullptr;
@@ -120,6 +151,7 @@ class Chains {
   std::vector<iovec> table_room_;
   std::optional<Error> failure_;
   std::optional<memory::Translation> missing_;
+  std::unique_ptr<RingLog> log_;
   Mapping storage_;  // slots, order, blocks
 };
 

@@ -4,6 +4,7 @@
 
 #include <bit>
 
+#include "ringway/ring/inflight.h"
 #include "ringway/ring/layout.h"
 
 namespace ringway::ring {
@@ -87,6 +88,13 @@ uint64_t RingConfig::device_bytes(uint32_t size, const Format& format) {
   return entries_at + uint64_t{size} * used_entry_bytes + (format.event_idx ? 2 : 0);
 }
 
+void RingConfig::resume_at_used_index() {
+  if (format.packed || base.avail != 0) return;
+  uint16_t used = 0;
+  memory::copy_out(&used, device.data() + index_at, sizeof used);
+  base.avail = ByteOrder(format.big_endian)(used);
+}
+
 Result<> RingConfig::validate() const {
   TRY(check_size(size, format));
   if (format.packed && format.big_endian) return refused("packed rings are little-endian");
@@ -94,8 +102,10 @@ Result<> RingConfig::validate() const {
   TRY(check_area("descriptor area", desc, desc_bytes(size, format), VRING_DESC_ALIGN_SIZE));
   TRY(check_area("driver area", driver, driver_bytes(size, format),
                  format.packed ? event_bytes : VRING_AVAIL_ALIGN_SIZE));
-  return check_area("device area", device, device_bytes(size, format),
-                    format.packed ? event_bytes : VRING_USED_ALIGN_SIZE);
+  TRY(check_area("device area", device, device_bytes(size, format),
+                 format.packed ? event_bytes : VRING_USED_ALIGN_SIZE));
+  if (!is_tracked()) return {};
+  return check_area("in-flight area", inflight, inflight_bytes(size, format.packed), inflight_alignment);
 }
 
 }  // namespace ringway::ring

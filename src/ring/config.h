@@ -45,12 +45,20 @@ struct RingConfig {
   memory::Window desc;
   memory::Window driver;
   memory::Window device;
+  // Its region of the in-flight area; none: what is in flight is not noted (inflight.h).
+  memory::Window inflight;
 
   // Bytes that the three areas take.
   [[nodiscard]] static uint64_t desc_bytes(uint32_t size, const Format& format);
   [[nodiscard]] static uint64_t driver_bytes(uint32_t size, const Format& format);
   [[nodiscard]] static uint64_t device_bytes(uint32_t size, const Format& format);
-  [[nodiscard]] bool memory_is_broken() const { return desc.broken() || driver.broken() || device.broken(); }
+  [[nodiscard]] bool is_tracked() const { return inflight.data() != nullptr; }
+  [[nodiscard]] bool memory_is_broken() const {
+    return desc.broken() || driver.broken() || device.broken() || inflight.broken();
+  }
+  // A split ring that is to begin at 0 begins where its used ring ends: for devices that use chains in order,
+  // after a back-end has gone without telling its base. Where the ring is fresh both are 0.
+  void resume_at_used_index();
   // Refuses whatever cannot run: size, alignment, base and areas are checked here, together, once.
   [[nodiscard]] Result<> validate() const;
 };

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "ringway/memory/user_fault.h"
+
 namespace ringway::ring {
 namespace {
 
@@ -111,6 +113,13 @@ Verdict Gatherer::open(const Descriptor& descriptor, Table& table) {
   const memory::Translation translation =
       view_.translate({descriptor.address}, descriptor.length, memory::Access::read, pieces);
   if (translation.outcome != memory::Translation::ok) return explain(translation, descriptor);
+  if (view_.may_lack_pages() && !memory::pages_are_here(pieces.all())) [[unlikely]] {
+    missing_ = {.outcome = memory::Translation::absent,
+                .address = {descriptor.address},
+                .access = memory::Access::read,
+                .length = descriptor.length};
+    return {Flaw::miss, descriptor.address};
+  }
   table = Table(pieces.all(), entries);
   return {};
 }

@@ -26,10 +26,18 @@ class PackedRing::Ahead {
 
 Result<PackedRing> PackedRing::start(RingConfig config, memory::View view) {
   Chains chains = TRY(Chains::create(config.size, config.format.in_order, std::move(view)));
-  return PackedRing(std::move(config), std::move(chains));
+  std::unique_ptr<PackedInflight> inflight;
+  if (config.is_tracked()) {
+    RingBase& base = config.base;
+    const PackedPlace fresh{.position = base.used, .wrap = base.used_wrap};
+    inflight = TRY(PackedInflight::open(config.inflight, config.size, config.desc.data(), fresh));
+    base.used = base.avail = static_cast<uint16_t>(inflight->start().position);
+    base.used_wrap = base.avail_wrap = inflight->start().wrap;
+  }
+  return PackedRing(std::move(config), std::move(chains), std::move(inflight));
 }
 
-PackedRing::PackedRing(RingConfig config, Chains chains)
+PackedRing::PackedRing(RingConfig config, Chains chains, std::unique_ptr<PackedInflight> inflight)
     : desc_(config.desc.data()),
       driver_(config.driver.data()),
       device_(config.device.data()),
@@ -41,9 +49,17 @@ PackedRing::PackedRing(RingConfig config, Chains chains)
       indirect_(config.format.indirect),
       event_idx_(config.format.event_idx),
       chains_(std::move(chains)),
+      inflight_(std::move(inflight)),
       config_(std::move(config)) {}
 
 bool PackedRing::load_available(const PackedPlace& place, Descriptor& to) const {
+  if (inflight_ != nullptr) [[unlikely]] {
+    const uint32_t before = place.distance_from(avail_, size_);
+    if (before < inflight_->again()) {
+      to = inflight_->descriptor_again(before);
+      return true;
+    }
+  }
   const std::byte* const at = entry(place);
   to.flags = order_.load<uint16_t>(at + packed_flags_at, std::memory_order_acquire);
   if (!has_packed_flags(to.flags, place.available_flags())) return false;
@@ -96,6 +112,8 @@ Verdict PackedRing::follow(Ahead& ahead, Gatherer& gather, uint32_t& entries, ui
   do {
     if (entries == most) return {Flaw::chain_length, entries};
     if (!ahead.next(place, descriptor)) return {Flaw::packed_incomplete, place.position};
+    if (inflight_ != nullptr) [[unlikely]]
+      inflight_->walked(place.position, descriptor);
     place.advance(1, size_);
     ++entries;
     Verdict added;
@@ -123,8 +141,12 @@ void PackedRing::use(Slot& slot, uint32_t written) {
   } else {
     order_.store<uint16_t>(at + packed_flags_at, flags);
   }
+  if (RingLog* const log = chains_.log()) [[unlikely]]
+    log->wrote_desc(static_cast<uint64_t>(at - desc_), descriptor_bytes);
   used_.advance(slot.descriptors, size_);
   unpublished_ += slot.descriptors;
+  if (inflight_ != nullptr) [[unlikely]]
+    inflight_->use(slot.index);
   chains_.end(slot);
 }
 
@@ -143,6 +165,7 @@ void PackedRing::push_back(Chain chain) {
   unwalk();
   Slot& slot = chain.end();
   outstanding_ -= slot.descriptors;
+  if (inflight_ != nullptr) inflight_->give_back(slot.index);
   avail_.retreat(slot.descriptors, size_);
   walked_ = avail_;
   chains_.take_back(slot);
@@ -153,9 +176,26 @@ void PackedRing::set_view(memory::View view) {
   chains_.set_view(std::move(view));
 }
 
+void PackedRing::set_log(std::unique_ptr<RingLog> log) {
+  unwalk();
+  chains_.set_log(std::move(log));
+}
+
 bool PackedRing::publish() {
   if (unpublished_ == 0) return false;
+  RingLog* const log = chains_.log();
+  if (log != nullptr) [[unlikely]]
+    log->mark();
+  if (inflight_ != nullptr) {
+    pass(Failpoint::packed_publish_begin);
+    inflight_->publish(used_);
+  }
   order_.store<uint16_t>(held_ + packed_flags_at, held_flags_, std::memory_order_release);
+  if (log != nullptr) [[unlikely]] {
+    log->wrote_desc(static_cast<uint64_t>(held_ - desc_), descriptor_bytes);
+    log->mark();
+  }
+  if (inflight_ != nullptr) inflight_->published();
   const uint32_t count = std::exchange(unpublished_, 0);
   outstanding_ -= count;
   full_fence();
@@ -167,14 +207,26 @@ bool PackedRing::publish() {
   return event.wants(before, count, size_, exactly);
 }
 
-void PackedRing::disable_kicks() { order_.store<uint32_t>(device_, PackedEvent::never().raw); }
+void PackedRing::disable_kicks() {
+  order_.store<uint32_t>(device_, PackedEvent::never().raw);
+  log_event();
+}
 
 bool PackedRing::enable_kicks() {
   order_.store<uint32_t>(device_, event_idx_ ? PackedEvent::at(avail_).raw : PackedEvent::always().raw);
+  log_event();
   full_fence();
-  if (chains_.any_ready()) return true;
+  if (chains_.any_ready() || (inflight_ != nullptr && inflight_->again() > 0)) return true;
   const auto flags = order_.load<uint16_t>(entry(walked_) + packed_flags_at);
   return outstanding_ < size_ && has_packed_flags(flags, walked_.available_flags());
+}
+
+void PackedRing::log_event() {
+  RingLog* const log = chains_.log();
+  if (log == nullptr) [[likely]]
+    return;
+  log->wrote_device(0, event_bytes);
+  log->mark();
 }
 
 RingConfig PackedRing::stop() && {

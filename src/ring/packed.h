@@ -4,6 +4,7 @@
 
 #include "ringway/ring/chains.h"
 #include "ringway/ring/config.h"
+#include "ringway/ring/inflight.h"
 
 namespace ringway::ring {
 
@@ -17,7 +18,10 @@ class PackedRing {
       TRY(fill());
       if (!chains_.any_ready()) return Chain();
     }
-    avail_.advance(chains_.next_ready().descriptors, size_);
+    const Slot& next = chains_.next_ready();
+    if (inflight_ != nullptr) [[unlikely]]
+      inflight_->take(next.index, avail_.position, next.descriptors);
+    avail_.advance(next.descriptors, size_);
     return chains_.take();
   }
   [[nodiscard]] const std::optional<memory::Translation>& missing() const { return chains_.missing(); }
@@ -33,32 +37,39 @@ class PackedRing {
   void disable_kicks();
   [[nodiscard]] bool enable_kicks();
   void set_view(memory::View view);
+  void set_log(std::unique_ptr<RingLog> log);
+  [[nodiscard]] RingLog* log() const { return chains_.log(); }
 
   // Under the ring itself, where that is mapped apart from the memory table.
   [[nodiscard]] bool memory_is_broken() const { return config_.memory_is_broken(); }
+  [[nodiscard]] bool is_tracked() const { return inflight_ != nullptr; }  // in an in-flight area
   [[nodiscard]] uint32_t in_flight() const { return chains_.in_flight(); }
   [[nodiscard]] uint32_t size() const { return size_; }
+  // With an in-flight area, what was taken and is not used counts as popped.
   [[nodiscard]] RingBase base() const {
-    return {.avail = static_cast<uint16_t>(avail_.position),
+    PackedPlace avail = avail_;
+    if (inflight_ != nullptr) avail.advance(inflight_->again(), size_);
+    return {.avail = static_cast<uint16_t>(avail.position),
             .used = static_cast<uint16_t>(used_.position),
-            .avail_wrap = avail_.wrap,
+            .avail_wrap = avail.wrap,
             .used_wrap = used_.wrap};
   }
   RingConfig stop() &&;
 
  private:
   class Ahead;
-  PackedRing(RingConfig config, Chains chains);
+  PackedRing(RingConfig config, Chains chains, std::unique_ptr<PackedInflight> inflight);
   [[nodiscard]] std::byte* entry(const PackedPlace& place) const {
     return desc_ + place.position * descriptor_bytes;
   }
-  // Reads the descriptor at `place`; false if the driver has not made it available.
+  // Reads the descriptor at `place`, not before walked_; false if the driver has not made it available.
   bool load_available(const PackedPlace& place, Descriptor& to) const;
   Result<> fill();
   Verdict walk(Ahead& ahead, Gatherer& gather);
   Verdict follow(Ahead& ahead, Gatherer& gather, uint32_t& entries, uint16_t& id);
   void use(Slot& slot, uint32_t written);
   void push_in_order(Slot& slot, uint32_t written);
+  void log_event();
   void unwalk();
 
   std::byte* desc_;
@@ -77,6 +88,7 @@ class PackedRing {
   bool event_idx_;
   bool first_publish_ = true;
   Chains chains_;
+  std::unique_ptr<PackedInflight> inflight_;  // null: not tracked
   RingConfig config_;
 };
 

@@ -20,6 +20,7 @@ class PackedDriver {
     if (needed > free_) return std::nullopt;
     return add(buffers, needed);
   }
+  [[nodiscard]] uint16_t next_token() const { return free_ids_.back(); }
   [[nodiscard]] bool publish();
   Result<std::optional<Used>> take_used();
   void disable_calls();

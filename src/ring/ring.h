@@ -18,6 +18,9 @@
 //                                         refused to give, because of missing() or because too many long ones
 //                                         are in flight
 //   void set_view(memory::View);          later pops translate through it; chains in flight keep theirs
+//   void set_log(std::unique_ptr<RingLog>);  what is written is logged, see Chains::set_log; none: nothing
+//   RingLog* log();
+//   bool is_tracked();                    in an in-flight area (inflight.h)
 //   uint32_t in_flight();  uint32_t size();
 //   RingBase base();                      where to continue: popped chains count, whatever was looked at
 //   ahead does not RingConfig stop() &&;                 the configuration again, with that base; the ring is

@@ -12,10 +12,16 @@ struct SplitRing::Ahead {
 
 Result<SplitRing> SplitRing::start(RingConfig config, memory::View view) {
   Chains chains = TRY(Chains::create(config.size, config.format.in_order, std::move(view)));
-  return SplitRing(std::move(config), std::move(chains));
+  std::unique_ptr<SplitInflight> inflight;
+  if (config.is_tracked()) {
+    const ByteOrder order(config.format.big_endian);
+    config.base.avail = order.load<uint16_t>(config.device.data() + index_at);
+    inflight = TRY(SplitInflight::open(config.inflight, config.size, config.base.avail));
+  }
+  return SplitRing(std::move(config), std::move(chains), std::move(inflight));
 }
 
-SplitRing::SplitRing(RingConfig config, Chains chains)
+SplitRing::SplitRing(RingConfig config, Chains chains, std::unique_ptr<SplitInflight> inflight)
     : desc_(config.desc.data()),
       driver_(config.driver.data()),
       device_(config.device.data()),
@@ -29,6 +35,7 @@ SplitRing::SplitRing(RingConfig config, Chains chains)
       indirect_(config.format.indirect),
       event_idx_(config.format.event_idx),
       chains_(std::move(chains)),
+      inflight_(std::move(inflight)),
       config_(std::move(config)) {}
 
 Result<> SplitRing::fill() {
@@ -57,8 +64,7 @@ uint32_t SplitRing::look_ahead(std::span<Ahead> ahead) {
   if (waiting > size()) return 1;  // walk() says so
   const uint32_t count = std::min<uint32_t>(waiting, ahead.size());
   for (uint32_t i = 0; i < count; ++i) {
-    const size_t entry = (walked_ + i) & mask_;
-    ahead[i].head = order_.load<uint16_t>(driver_ + entries_at + entry * avail_entry_bytes);
+    ahead[i].head = next_head(i);
     __builtin_prefetch(desc_ + (ahead[i].head & mask_) * descriptor_bytes);
   }
   for (uint32_t i = 0; i < count; ++i) {
@@ -67,6 +73,15 @@ uint32_t SplitRing::look_ahead(std::span<Ahead> ahead) {
     if (ahead[i].descriptor.indirect()) chains_.prefetch_table(ahead[i].descriptor);
   }
   return count;
+}
+
+uint16_t SplitRing::next_head(uint32_t ahead) const {
+  if (inflight_ != nullptr) [[unlikely]] {
+    const uint32_t before = static_cast<uint16_t>(walked_ - next_avail_) + ahead;
+    if (before < inflight_->again()) return inflight_->head_again(before);
+  }
+  const size_t entry = (walked_ + ahead) & mask_;
+  return order_.load<uint16_t>(driver_ + entries_at + entry * avail_entry_bytes);
 }
 
 Verdict SplitRing::walk(const Ahead& first, Gatherer& gather) {
@@ -112,6 +127,7 @@ void SplitRing::unwalk() {
 
 void SplitRing::push_back(Chain chain) {
   unwalk();
+  if (inflight_ != nullptr) inflight_->give_back(chain.index());
   chains_.take_back(chain.end());
   walked_ = --next_avail_;
 }
@@ -121,10 +137,20 @@ void SplitRing::set_view(memory::View view) {
   chains_.set_view(std::move(view));
 }
 
+void SplitRing::set_log(std::unique_ptr<RingLog> log) {
+  unwalk();
+  chains_.set_log(std::move(log));
+}
+
 bool SplitRing::publish() {
   if (used_ == published_) return false;
+  if (RingLog* const log = chains_.log()) [[unlikely]]
+    log->mark();
   const uint16_t before = std::exchange(published_, used_);
+  if (inflight_ != nullptr) pass(Failpoint::split_publish_begin);
   order_.store<uint16_t>(device_ + index_at, used_, std::memory_order_release);
+  log_device(index_at);
+  if (inflight_ != nullptr) inflight_->published(used_);
   full_fence();
   if (!event_idx_) {
     const auto flags = order_.load<uint16_t>(driver_ + flags_at);
@@ -138,18 +164,31 @@ bool SplitRing::publish() {
 
 void SplitRing::disable_kicks() {
   // With the event index there is nothing to write: the driver has passed the event that it was asked for.
-  if (!event_idx_) order_.store<uint16_t>(device_ + flags_at, VRING_USED_F_NO_NOTIFY);
+  if (event_idx_) return;
+  order_.store<uint16_t>(device_ + flags_at, VRING_USED_F_NO_NOTIFY);
+  log_device(flags_at);
 }
 
 bool SplitRing::enable_kicks() {
   if (event_idx_) {
     order_.store<uint16_t>(device_ + entries_at + size() * used_entry_bytes, next_avail_);
+    log_device(entries_at + size() * used_entry_bytes);
   } else {
     order_.store<uint16_t>(device_ + flags_at, 0);
+    log_device(flags_at);
   }
   full_fence();
   if (chains_.any_ready() || seen_avail_ != walked_) return true;
   return order_.load<uint16_t>(driver_ + index_at) != walked_;
+}
+
+// Two bytes of the used ring that are no entry were written.
+void SplitRing::log_device(uint64_t offset) {
+  RingLog* const log = chains_.log();
+  if (log == nullptr) [[likely]]
+    return;
+  log->wrote_device(offset, sizeof(uint16_t));
+  log->mark();
 }
 
 RingConfig SplitRing::stop() && {

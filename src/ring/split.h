@@ -4,6 +4,7 @@
 
 #include "ringway/ring/chains.h"
 #include "ringway/ring/config.h"
+#include "ringway/ring/inflight.h"
 
 namespace ringway::ring {
 
@@ -17,6 +18,8 @@ class SplitRing {
       TRY(fill());
       if (!chains_.any_ready()) return Chain();
     }
+    if (inflight_ != nullptr) [[unlikely]]
+      inflight_->take(chains_.next_ready().index);
     ++next_avail_;
     return chains_.take();
   }
@@ -33,17 +36,24 @@ class SplitRing {
   void disable_kicks();
   [[nodiscard]] bool enable_kicks();
   void set_view(memory::View view);
+  void set_log(std::unique_ptr<RingLog> log);
+  [[nodiscard]] RingLog* log() const { return chains_.log(); }
 
   // Under the ring itself, where that is mapped apart from the memory table.
   [[nodiscard]] bool memory_is_broken() const { return config_.memory_is_broken(); }
+  [[nodiscard]] bool is_tracked() const { return inflight_ != nullptr; }  // in an in-flight area
   [[nodiscard]] uint32_t in_flight() const { return chains_.in_flight(); }
   [[nodiscard]] uint32_t size() const { return mask_ + uint32_t{1}; }
-  [[nodiscard]] RingBase base() const { return {.avail = next_avail_, .used = used_}; }
+  // With an in-flight area, what was taken and is not used counts as popped.
+  [[nodiscard]] RingBase base() const {
+    const uint32_t again = inflight_ == nullptr ? 0 : inflight_->again();
+    return {.avail = static_cast<uint16_t>(next_avail_ + again), .used = used_};
+  }
   RingConfig stop() &&;
 
  private:
   struct Ahead;
-  SplitRing(RingConfig config, Chains chains);
+  SplitRing(RingConfig config, Chains chains, std::unique_ptr<SplitInflight> inflight);
   Result<> fill();
   uint32_t look_ahead(std::span<Ahead> ahead);
   Verdict walk(const Ahead& first, Gatherer& gather);
@@ -52,10 +62,17 @@ class SplitRing {
     std::byte* const entry = device_ + entries_at + (used_++ & mask_) * used_entry_bytes;
     order_.store<uint32_t>(entry, slot.index);
     order_.store<uint32_t>(entry + 4, written);
+    if (RingLog* const log = chains_.log()) [[unlikely]]
+      log->wrote_device(static_cast<uint64_t>(entry - device_), used_entry_bytes);
+    if (inflight_ != nullptr) [[unlikely]]
+      inflight_->use(slot.index);
     chains_.end(slot);
   }
   void push_in_order(Slot& slot, uint32_t written);
+  void log_device(uint64_t offset);
   void unwalk();
+  // The head of the next chain but `ahead` that is to be walked.
+  [[nodiscard]] uint16_t next_head(uint32_t ahead) const;
 
   std::byte* desc_;
   std::byte* driver_;
@@ -71,6 +88,7 @@ class SplitRing {
   bool event_idx_;
   bool first_publish_ = true;
   Chains chains_;
+  std::unique_ptr<SplitInflight> inflight_;  // null: not tracked
   RingConfig config_;
 };
 

@@ -20,6 +20,7 @@ SplitDriver::SplitDriver(const DriverConfig& config)
       tokens_(config.size, config.format.in_order),
       known_(config.size),
       known_tables_(size_t{config.size} * config.table_entries),
+      known_avail_(config.size),
       next_(config.size) {
   const DriverLayout layout = config.layout();
   desc_ = config.area + layout.desc;
@@ -48,8 +49,15 @@ uint16_t SplitDriver::add(const Buffers& buffers, uint32_t needed) {
   free_head_ = next_[last];
   free_ -= needed;
   tokens_.add(head, needed, last, buffers.writable_bytes());
-  order_.store<uint16_t>(driver_ + entries_at + (avail_++ & mask_) * avail_entry_bytes, head);
+  make_available(head);
   return head;
+}
+
+void SplitDriver::make_available(uint16_t head) {
+  const uint16_t slot = avail_++ & mask_;
+  if (known_avail_[slot] == head) return;
+  order_.store<uint16_t>(driver_ + entries_at + slot * avail_entry_bytes, head);
+  known_avail_[slot] = head;
 }
 
 uint16_t SplitDriver::write_chain(uint16_t head, const Buffers& buffers) {

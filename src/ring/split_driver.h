@@ -19,6 +19,7 @@ class SplitDriver {
     if (needed > free_) return std::nullopt;
     return add(buffers, needed);
   }
+  [[nodiscard]] uint16_t next_token() const { return free_head_; }
   [[nodiscard]] bool publish();
   Result<std::optional<Used>> take_used();
   void disable_calls();
@@ -36,6 +37,7 @@ class SplitDriver {
     return takes_table(buffers) ? 1 : buffers.count();
   }
   uint16_t add(const Buffers& buffers, uint32_t needed);
+  void make_available(uint16_t head);
   // Writes a chain; returns its last descriptor.
   uint16_t write_chain(uint16_t head, const Buffers& buffers);
   void write_table(uint16_t head, const Buffers& buffers);
@@ -64,11 +66,12 @@ class SplitDriver {
   uint16_t free_head_ = 0;
   uint32_t free_;  // descriptors
   Tokens tokens_;
-  // What the descriptors and the tables hold. One that stays the same is not written again, so that its cache
+  // What the descriptors and the tables hold. What stays the same is not written again, so that its cache
   // line stays with the device: a driver that uses its buffers in turns writes hardly any.
   std::vector<Descriptor> known_;
   std::vector<Descriptor> known_tables_;
-  std::vector<uint16_t> next_;  // of each descriptor: in its chain, or in the list of free ones
+  std::vector<uint16_t> known_avail_;  // the available ring, likewise
+  std::vector<uint16_t> next_;         // of each descriptor: in its chain, or in the list of free ones
   std::optional<Error> broken_;
 };
 

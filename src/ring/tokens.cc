@@ -9,7 +9,10 @@ namespace ringway::ring {
 void Tokens::add(uint16_t token, uint32_t descriptors, uint16_t last, uint64_t writable) {
   Entry& entry = entries_[token];
   assert(!entry.busy);
-  if (!order_.empty()) order_[added_ % order_.size()] = token;
+  if (!order_.empty()) {
+    order_[order_end_] = token;
+    step(order_end_);
+  }
   entry = {.sequence = added_++,
            .writable = writable,
            .descriptors = static_cast<uint16_t>(descriptors),
@@ -29,7 +32,8 @@ Result<> Tokens::accept(uint32_t id, uint32_t written) {
 
 Used Tokens::take() {
   const bool is_named = --accepted_ == 0;
-  Used used{.token = is_named ? token_ : order_[taken_ % order_.size()]};
+  Used used{.token = is_named ? token_ : order_[order_begin_]};
+  if (!order_.empty()) step(order_begin_);
   ++taken_;
   Entry& entry = entries_[used.token];
   entry.busy = false;

@@ -45,8 +45,13 @@ class Tokens {
   [[nodiscard]] const Entry& last_of(uint16_t token) const { return entries_[token]; }
 
  private:
+  // In the ring of `order_`: no division, for it is done for every chain.
+  void step(uint32_t& position) const { position = position + 1 == order_.size() ? 0 : position + 1; }
+
   std::vector<Entry> entries_;
   std::vector<uint16_t> order_;  // in order: tokens by sequence
+  uint32_t order_begin_ = 0;     // of the oldest that was not taken
+  uint32_t order_end_ = 0;       // where the next is added
   uint64_t added_ = 0;
   uint64_t published_ = 0;
   uint64_t taken_ = 0;

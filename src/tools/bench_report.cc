@@ -6,12 +6,13 @@
 #include <array>
 #include <nlohmann/json.hpp>
 
+#include "ringway/tools/bench_words.h"
+
 namespace ringway::tools {
 namespace {
 
 using nlohmann::ordered_json;
 
-constexpr std::array percentiles{1.0, 10.0, 50.0, 90.0, 95.0, 99.0, 99.9, 99.99};
 constexpr double mib = 1 << 20;
 
 struct Rate {
@@ -26,34 +27,23 @@ Rate rate_of(const BenchResult& result, uint64_t requests) {
   return {.iops = iops, .bandwidth = iops * result.options.front_end.data_bytes};
 }
 
-double micro(uint64_t nanoseconds) { return static_cast<double>(nanoseconds) / 1000; }
-
 std::string ring_words(const BenchResult& result) {
   const BlkFrontEndOptions& front_end = result.options.front_end;
   return fmt::format("{} {} ring{} of {} entries{}{}{}, {} thread{} {}", front_end.queues,
                      front_end.packed ? "packed" : "split", front_end.queues == 1 ? "" : "s",
                      front_end.ring_size, front_end.indirect ? ", indirect" : "",
                      front_end.event_idx ? ", event index" : "", front_end.in_order ? ", in order" : "",
-                     result.options.threads, result.options.threads == 1 ? "" : "s",
-                     result.options.interrupts ? "sleeping" : "polling");
+                     result.options.run.threads, result.options.run.threads == 1 ? "" : "s",
+                     result.options.run.interrupts ? "sleeping" : "polling");
 }
 
 void put_side(std::string& text, std::string_view name, const BenchResult& result, const Tally::Side& side) {
   if (side.done() + side.failed == 0) return;
   const Rate rate = rate_of(result, side.done());
-  const Histogram& latency = side.latency;
   text += fmt::format("{:<9}{:.0f} IOPS, {:.1f} MiB/s, {} requests", name, rate.iops, rate.bandwidth / mib,
                       side.done());
   text += side.failed == 0 ? "\n" : fmt::format(", {} failed\n", side.failed);
-  text += fmt::format("  latency in us: mean {:.2f}, min {:.2f}, max {:.2f}\n  ", latency.mean() / 1000,
-                      micro(latency.min()), micro(latency.max()));
-  for (const double percent : percentiles)
-    text += fmt::format(" {}%: {:.2f}", percent, micro(latency.percentile(percent)));
-  text += '\n';
-}
-
-std::string cores(const std::optional<double>& value) {
-  return value ? fmt::format("{:.1f} %", *value * 100) : "unknown";
+  text += latency_words(side.latency);
 }
 
 void put_account(std::string& text, const Account& account) {
@@ -94,15 +84,11 @@ void put_remarks(std::string& text, const BenchResult& result) {
 
 ordered_json side_json(const BenchResult& result, const Tally::Side& side) {
   const Rate rate = rate_of(result, side.done());
-  ordered_json latency = {
-      {"mean", side.latency.mean()}, {"min", side.latency.min()}, {"max", side.latency.max()}};
-  for (const double percent : percentiles)
-    latency["percentiles"][fmt::format("{}", percent)] = side.latency.percentile(percent);
   return {{"requests", side.done()},
           {"failed", side.failed},
           {"iops", rate.iops},
           {"bytes_per_second", rate.bandwidth},
-          {"latency_ns", latency}};
+          {"latency_ns", latency_json(side.latency)}};
 }
 
 ordered_json options_json(const BenchResult& result) {
@@ -112,13 +98,13 @@ ordered_json options_json(const BenchResult& result) {
           {"bs", front_end.data_bytes},
           {"iodepth", front_end.depth},
           {"queues", front_end.queues},
-          {"threads", options.threads},
+          {"threads", options.run.threads},
           {"ring_size", front_end.ring_size},
           {"packed", front_end.packed},
           {"indirect", front_end.indirect},
           {"event_idx", front_end.event_idx},
           {"in_order", front_end.in_order},
-          {"interrupt", options.interrupts},
+          {"interrupt", options.run.interrupts},
           {"offset", options.offset},
           {"size", options.size},
           {"verify", options.verify},
@@ -147,10 +133,6 @@ ordered_json account_json(const Account& account) {
   return json;
 }
 
-ordered_json or_null(const std::optional<double>& value) {
-  return value ? ordered_json(*value) : ordered_json(nullptr);
-}
-
 }  // namespace
 
 std::string_view pattern_name(Pattern pattern) {
@@ -166,11 +148,18 @@ std::string bench_text(const BenchResult& result) {
   text += fmt::format("{}\n", ring_words(result));
   put_side(text, "reads", result, result.tally.reads);
   put_side(text, "writes", result, result.tally.writes);
-  text += fmt::format("cpu      driver {}, back-end {} ({}, pid {})\n", cores(result.driver_cpu),
-                      cores(result.back_end_cpu), result.program.empty() ? "?" : result.program, result.pid);
+  text += fmt::format("cpu      driver {}, back-end {} ({}, pid {})\n", cores_words(result.cpu.driver),
+                      cores_words(result.cpu.back_end), result.program.empty() ? "?" : result.program,
+                      result.pid);
   text += fmt::format("signals  {} kicks, {} sleeps, {} turns\n", result.tally.kicks, result.tally.sleeps,
                       result.tally.turns);
   if (options.verify) put_account(text, result.account);
+  if (result.dirty_pages) text += fmt::format("log      {} pages of guest memory are marked\n", *result.dirty_pages);
+  if (result.options.reconnect) text += fmt::format("reconnects {}\n", result.reconnects);
+  if (!result.options.witness.empty()) {
+    text += fmt::format("witness  {} writes done, {} of them again after they were acknowledged\n",
+                        result.executed, result.repeated);
+  }
   put_remarks(text, result);
   return text;
 }
@@ -183,7 +172,7 @@ std::string bench_json(const BenchResult& result) {
   json["seconds"] = result.seconds();
   json["read"] = side_json(result, result.tally.reads);
   json["write"] = side_json(result, result.tally.writes);
-  json["cpu"] = {{"driver", or_null(result.driver_cpu)}, {"back_end", or_null(result.back_end_cpu)}};
+  json["cpu"] = {{"driver", or_null(result.cpu.driver)}, {"back_end", or_null(result.cpu.back_end)}};
   json["signals"] = {
       {"kicks", result.tally.kicks}, {"sleeps", result.tally.sleeps}, {"turns", result.tally.turns}};
   json["remarks"] = {{"no_status", result.tally.no_status},
@@ -191,7 +180,12 @@ std::string bench_json(const BenchResult& result) {
                      {"short_used", result.tally.short_used},
                      {"first_bad_status", result.tally.first_bad_status},
                      {"unmeasured_failures", result.unmeasured_failures}};
+  json["dirty_pages"] = result.dirty_pages ? ordered_json(*result.dirty_pages) : ordered_json(nullptr);
   json["verify"] = result.options.verify ? account_json(result.account) : ordered_json(nullptr);
+  json["reconnects"] = result.reconnects;
+  json["witness"] = result.options.witness.empty()
+                        ? ordered_json(nullptr)
+                        : ordered_json{{"executed", result.executed}, {"repeated", result.repeated}};
   json["interrupted"] = result.interrupted;
   json["errors"] = result.errors;
   json["good"] = result.good();

@@ -1,16 +1,13 @@
-// A run of `ringway bench blk`: threads that drive the queues, phases, and what was measured. The thread that
-// calls run_bench() watches the clock, the signals and the back-end; the queues belong to the threads it
-// starts.
+// A run of `ringway bench blk`: its phases and what was measured. The thread that calls run_bench() watches
+// (bench_watch.h); the queues belong to the threads it starts.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <expected>
-#include <functional>
-#include <optional>
 #include <string>
 #include <vector>
 
+#include "ringway/tools/bench_watch.h"
 #include "ringway/tools/blk_front_end.h"
 #include "ringway/tools/blk_job.h"
 #include "ringway/tools/ledger.h"
@@ -21,17 +18,15 @@ enum class Pattern : uint8_t { read, write, randread, randwrite, randrw };
 
 struct BenchOptions {
   BlkFrontEndOptions front_end;
+  RunOptions run;
   Pattern pattern = Pattern::randread;
   unsigned read_percent = 50;  // with randrw
   uint64_t offset = 0;         // bytes: where on the disk
   uint64_t size = 0;           // bytes: how much of it; 0: all, or with `verify` at most a gibibyte
-  double warm_up = 0.5;        // seconds
-  double run_time = 5;         // seconds
-  double patience = 30;        // seconds that a request may take
-  unsigned threads = 0;        // 0: as many as queues, but one CPU is left for the back-end
-  std::vector<int> cpus;       // thread i is pinned to cpus[i % size]
-  bool interrupts = false;     // sleep until the back-end calls, instead of polling
   bool verify = false;
+  bool reconnect = false;  // go on with the next back-end at the socket when one dies
+  std::string
+      witness;        // with `verify`: the file in which the back-end tells what it does (backing/witness.h)
   uint64_t seed = 0;  // 0: any
 };
 
@@ -40,29 +35,25 @@ struct BenchResult {
   uint64_t capacity = 0;  // bytes
   std::string program;    // of the back-end
   pid_t pid = 0;
-  Tally tally;                       // of the measured phase, all queues
-  Account account;                   // with `verify`: of all phases
-  uint64_t unmeasured_failures = 0;  // failed requests while filling and checking
-  std::optional<double> driver_cpu;  // cores in use while measuring
-  std::optional<double> back_end_cpu;
+  Tally tally;                          // of the measured phase, all queues
+  Account account;                      // with `verify`: of all phases
+  std::optional<uint64_t> dirty_pages;  // with a dirty log: marked in the end
+  uint64_t unmeasured_failures = 0;     // failed requests while filling and checking
+  CpuUse cpu;
+  uint64_t reconnects = 0;
+  uint64_t executed = 0;  // writes that the back-end witnessed
+  uint64_t repeated = 0;  // of these, after they were acknowledged
   bool interrupted = false;
   std::vector<std::string> errors;  // sentences; what is above is what was known then
 
   [[nodiscard]] double seconds() const { return static_cast<double>(tally.nanoseconds) / 1e9; }
   [[nodiscard]] bool good() const {
-    return errors.empty() && tally.failed() == 0 && unmeasured_failures == 0 && account.wrong() == 0;
+    return errors.empty() && tally.failed() == 0 && unmeasured_failures == 0 && account.wrong() == 0 &&
+           repeated == 0;
   }
 };
 
-// About once a second while it runs.
-struct Progress {
-  std::string_view phase;
-  double seconds = 0;  // since it began
-  double rate = 0;     // requests per second, since the last call
-};
-
 // The error is a sentence: nothing could be measured.
-std::expected<BenchResult, std::string> run_bench(BenchOptions options,
-                                                  const std::function<void(const Progress&)>& show);
+std::expected<BenchResult, std::string> run_bench(BenchOptions options, const BenchWatch::Show& show);
 
 }  // namespace ringway::tools

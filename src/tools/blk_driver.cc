@@ -11,8 +11,6 @@
 namespace ringway::tools {
 namespace {
 
-constexpr uint64_t page_bytes = 4096;
-
 struct Header {
   le32 type;
   le32 reserved;
@@ -27,8 +25,6 @@ struct WireRange {
 };
 static_assert(sizeof(WireRange) == sizeof(virtio_blk_discard_write_zeroes));
 
-uint64_t round_up(uint64_t bytes) { return (bytes + page_bytes - 1) / page_bytes * page_bytes; }
-
 }  // namespace
 
 uint32_t BlkDriver::Options::descriptors() const {
@@ -38,9 +34,8 @@ uint32_t BlkDriver::Options::descriptors() const {
 
 uint64_t BlkDriver::Options::memory_bytes() const {
   const uint32_t table = format.indirect ? descriptors() : 0;
-  const uint64_t ring_bytes = ring::DriverLayout::of(ring_size, format, table).bytes;
-  return round_up(ring_bytes) + round_up(slots * header_stride) + round_up(slots * status_stride) +
-         slots * round_up(data_bytes);
+  return DriverRing::memory_bytes(ring_size, format, table) + round_up_to_page(slots * header_stride) +
+         round_up_to_page(slots * status_stride) + slots * round_up_to_page(data_bytes);
 }
 
 Result<BlkDriver> BlkDriver::make(const Options& options, GuestMemory& memory) {
@@ -50,27 +45,25 @@ Result<BlkDriver> BlkDriver::make(const Options& options, GuestMemory& memory) {
   if (table == 0 && options.descriptors() > options.ring_size) {
     return refused("a request needs more descriptors than the ring has", options.descriptors());
   }
-  const ring::DriverLayout layout = ring::DriverLayout::of(options.ring_size, options.format, table);
-  const GuestBlock area = TRY(memory.take(layout.bytes, page_bytes));
-  BlkDriver driver(options, TRY(ring::make_driver({.size = options.ring_size,
-                                                   .format = options.format,
-                                                   .base = {},
-                                                   .table_entries = table,
-                                                   .area = area.bytes.data(),
-                                                   .address = area.address})));
-  driver.addresses_ = {.desc = {area.address.value + layout.desc},
-                       .driver = {area.address.value + layout.driver},
-                       .device = {area.address.value + layout.device}};
-  driver.headers_ = TRY(memory.take(options.slots * header_stride, page_bytes));
-  driver.statuses_ = TRY(memory.take(options.slots * status_stride, page_bytes));
-  driver.data_stride_ = round_up(options.data_bytes);
-  driver.data_ = TRY(memory.take(options.slots * driver.data_stride_, page_bytes));
+  BlkDriver driver(options, TRY(DriverRing::make(options.ring_size, options.format, table, memory)));
+  driver.headers_ = TRY(memory.take(options.slots * header_stride, guest_page_bytes));
+  driver.statuses_ = TRY(memory.take(options.slots * status_stride, guest_page_bytes));
+  driver.data_stride_ = round_up_to_page(options.data_bytes);
+  driver.data_ = TRY(memory.take(options.slots * driver.data_stride_, guest_page_bytes));
   return driver;
 }
 
-BlkDriver::BlkDriver(const Options& options, ring::Driver driver)
+ring::RingBase BlkDriver::restart_base() const {
+  if (options_.format.packed) return {};
+  const auto used = memory::load<uint16_t>(device_area_ + ring::index_at, std::memory_order_acquire);
+  return {.avail = used, .used = used};
+}
+
+BlkDriver::BlkDriver(const Options& options, DriverRing ring)
     : options_(options),
-      driver_(std::move(driver)),
+      driver_(std::move(ring.driver)),
+      addresses_(ring.addresses),
+      device_area_(ring.device_area),
       slot_of_token_(options.ring_size),
       least_written_(options.slots) {
   buffers_.reserve(options.descriptors());

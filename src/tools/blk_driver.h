@@ -18,8 +18,8 @@
 
 #include "ringway/base/notifier.h"
 #include "ringway/base/result.h"
-#include "ringway/ring/driver.h"
 #include "ringway/tools/blk_disk.h"
+#include "ringway/tools/driver_ring.h"
 #include "ringway/tools/guest_memory.h"
 
 namespace ringway::tools {
@@ -52,13 +52,10 @@ class BlkDriver {
   // Refuses a ring that has no room for one request.
   static Result<BlkDriver> make(const Options& options, GuestMemory& memory);
 
-  // Where the device finds the ring's parts.
-  struct Addresses {
-    memory::GuestAddress desc;
-    memory::GuestAddress driver;
-    memory::GuestAddress device;
-  };
-  [[nodiscard]] const Addresses& addresses() const { return addresses_; }
+  [[nodiscard]] const RingAddresses& addresses() const { return addresses_; }
+  // Where a back-end begins that comes after one that has died: for split rings at the used index, for packed
+  // ones where the first began, since nothing in the ring tells. Any thread.
+  [[nodiscard]] ring::RingBase restart_base() const;
   // Without one the device is not kicked.
   void set_kick(Notifier kick) { kick_ = std::move(kick); }
 
@@ -122,7 +119,7 @@ class BlkDriver {
   [[nodiscard]] uint64_t kicks() const { return kicks_; }
 
  private:
-  BlkDriver(const Options& options, ring::Driver driver);
+  BlkDriver(const Options& options, DriverRing ring);
   bool start_ranges(uint16_t slot, uint32_t type, std::span<const Range> ranges);
   void push_pieces(uint16_t slot, uint32_t bytes);
   // Headers are read by the device and statuses written by it, so they lie apart; and close together, so that
@@ -138,7 +135,8 @@ class BlkDriver {
 
   Options options_;
   ring::Driver driver_;
-  Addresses addresses_;
+  RingAddresses addresses_;
+  const std::byte* device_area_ = nullptr;
   Notifier kick_;
   GuestBlock headers_;
   GuestBlock statuses_;

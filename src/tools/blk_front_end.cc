@@ -3,11 +3,15 @@
 #include <fmt/format.h>
 #include <linux/virtio_blk.h>
 #include <linux/virtio_config.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <bit>
+#include <string>
 #include <utility>
 
+#include "ringway/memory/dirty_log.h"
 #include "ringway/vhost/features.h"
 
 namespace ringway::tools {
@@ -27,29 +31,41 @@ constexpr uint64_t blk_features =
 
 std::expected<std::unique_ptr<BlkFrontEnd>, std::string> BlkFrontEnd::open(
     const BlkFrontEndOptions& options) {
-  auto peer = reach(options.socket);
-  if (!peer) return std::unexpected(std::move(peer).error());
+  auto front_end = FrontEnd::connect(options.socket, options.patience);
+  if (!front_end) return std::unexpected(std::move(front_end).error());
   std::unique_ptr<BlkFrontEnd> self(new BlkFrontEnd(options));
-  self->peer_ = *std::move(peer);
-  Result<> done = self->connect();
-  if (done) done = self->negotiate();
+  self->front_end_ = *std::move(front_end);
+  Result<> done = self->negotiate();
+  if (done) done = self->make_queues();
   if (done) done = self->share_memory();
-  for (uint16_t index = 0; done && index < options.queues; ++index) done = self->start_queue(index);
-  if (!done) return std::unexpected(fmt::format("{}: {}", options.socket, done.error().to_string()));
+  if (done) done = self->prepare_inflight();
+  for (uint16_t index = 0; done && index < options.queues; ++index) done = self->start_queue(index, {});
+  // One that dies while its queues start has a successor, if the caller cares: reconnect().
+  const bool may_go_on = !done && done.error().fault == Fault::gone && self->inflight_;
+  if (!done && !may_go_on) return std::unexpected(self->front_end_->explain(done.error()));
   return self;
 }
 
-Result<> BlkFrontEnd::connect() {
-  connection_ = TRY(user::Connection::adopt(
-      std::move(peer_.fd),
-      {.name = options_.socket, .stop = nullptr, .message_time_out = options_.patience, .observer = {}}));
-  device_ = std::make_unique<user::RemoteDevice>(connection_, options_.patience);
-  session_ = std::make_unique<vhost::Session>(*device_);
+std::expected<void, std::string> BlkFrontEnd::reconnect() {
+  if (!inflight_) return std::unexpected("the back-end has kept no account of what is in flight");
+  if (auto reached = front_end_->reconnect(); !reached) return reached;
+  if (auto done = go_on(); !done) return std::unexpected(front_end_->explain(done.error()));
+  return {};
+}
+
+Result<> BlkFrontEnd::go_on() {
+  TRY(negotiate());
+  TRY(share_memory());
+  TRY(front_end_->session().use_inflight(*inflight_));
+  for (uint16_t index = 0; index < options_.queues; ++index) {
+    TRY(start_queue(index, drivers_[index]->restart_base()));
+  }
   return {};
 }
 
 Result<> BlkFrontEnd::negotiate() {
-  const vhost::Agreement agreed = TRY(session_->negotiate(wanted()));
+  vhost::Session& session = front_end_->session();
+  const vhost::Agreement agreed = TRY(session.negotiate(wanted()));
   if (!agreed.has_capability(vhost::VHOST_USER_PROTOCOL_F_CONFIG)) {
     return refused("the back-end cannot tell its configuration: it is not a disk");
   }
@@ -57,10 +73,16 @@ Result<> BlkFrontEnd::negotiate() {
     return refused("the back-end has no packed rings");
   if (options_.in_order && !agreed.has_feature(VIRTIO_F_IN_ORDER))
     return refused("the back-end is not in order");
+  if (features_ != 0 && features_ != agreed.features)
+    return refused("the back-end has other features than the one before it", agreed.features);
+  if (options_.dirty_log && !(agreed.has_feature(VHOST_F_LOG_ALL) &&
+                              agreed.has_capability(vhost::VHOST_USER_PROTOCOL_F_LOG_SHMFD))) {
+    return refused("the back-end has no dirty log");
+  }
+  features_ = agreed.features;
   format_ = ring::Format::of(agreed.features, false);
-  disk_ =
-      TRY(BlkDisk::from(agreed.features, TRY(session_->read_config(0, blk_config_bytes(agreed.features)))));
-  const uint32_t queues = std::min<uint32_t>(TRY(session_->queue_count()), disk_.queues);
+  disk_ = TRY(BlkDisk::from(agreed.features, TRY(session.read_config(0, blk_config_bytes(agreed.features)))));
+  const uint32_t queues = std::min<uint32_t>(TRY(session.queue_count()), disk_.queues);
   if (options_.queues > queues) return refused("the back-end has fewer queues than asked for", queues);
   return {};
 }
@@ -71,11 +93,16 @@ vhost::Agreement BlkFrontEnd::wanted() const {
   if (options_.in_order) features |= bit(VIRTIO_F_IN_ORDER);
   if (options_.indirect) features |= bit(VIRTIO_RING_F_INDIRECT_DESC);
   if (options_.event_idx) features |= bit(VIRTIO_RING_F_EVENT_IDX);
-  return {.features = features,
-          .capabilities = bit(vhost::VHOST_USER_PROTOCOL_F_CONFIG) | bit(vhost::VHOST_USER_PROTOCOL_F_MQ)};
+  uint64_t capabilities = bit(vhost::VHOST_USER_PROTOCOL_F_CONFIG) | bit(vhost::VHOST_USER_PROTOCOL_F_MQ);
+  if (options_.inflight) capabilities |= bit(vhost::VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD);
+  if (options_.dirty_log) {
+    features |= bit(VHOST_F_LOG_ALL);
+    capabilities |= bit(vhost::VHOST_USER_PROTOCOL_F_LOG_SHMFD);
+  }
+  return {.features = features, .capabilities = capabilities};
 }
 
-Result<> BlkFrontEnd::share_memory() {
+Result<> BlkFrontEnd::make_queues() {
   BlkDriver::Options queue{.ring_size = options_.ring_size,
                            .format = format_,
                            .slots = options_.depth,
@@ -90,52 +117,45 @@ Result<> BlkFrontEnd::share_memory() {
     queue.ring_size = std::clamp(std::bit_ceil(entries), least_ring, ring::max_size);
     options_.ring_size = queue.ring_size;
   }
-  memory_ = std::make_unique<GuestMemory>(
-      TRY(GuestMemory::make(options_.queues * queue.memory_bytes(), options_.huge_pages)));
+  TRY(front_end_->make_memory(options_.queues * queue.memory_bytes(), options_.huge_pages));
   for (uint16_t index = 0; index < options_.queues; ++index) {
-    queues_.emplace_back().driver = std::make_unique<BlkDriver>(TRY(BlkDriver::make(queue, *memory_)));
-  }
-  const UniqueFd file = TRY(memory_->file());
-  const vhost::SharedRegion region{.layout = memory_->layout(), .fd = file.get()};
-  return session_->map_memory({&region, 1});
-}
-
-Result<> BlkFrontEnd::start_queue(uint16_t index) {
-  Queue& queue = queues_[index];
-  BlkDriver& driver = *queue.driver;
-  const memory::RegionLayout layout = memory_->layout();
-  const auto user_address = [&](memory::GuestAddress guest) {
-    return layout.front_end.value + (guest.value - layout.guest.value);
-  };
-  vhost::QueueSetup setup{.ring = index,
-                          .size = options_.ring_size,
-                          .base = ring::RingBase{}.to_wire(format_.packed),
-                          .desc = user_address(driver.addresses().desc),
-                          .driver = user_address(driver.addresses().driver),
-                          .device = user_address(driver.addresses().device),
-                          .kick = TRY(make_eventfd()),
-                          .call = TRY(make_eventfd()),
-                          .err = TRY(make_eventfd())};
-  driver.set_kick(TRY(Notifier::adopt(TRY(setup.kick.duplicate()))));
-  queue.call = TRY(Signal::adopt(TRY(setup.call.duplicate())));
-  queue.err = TRY(Signal::adopt(TRY(setup.err.duplicate())));
-  return session_->start_queue(std::move(setup));
-}
-
-std::optional<std::string> BlkFrontEnd::trouble() const {
-  if (connection_->hung_up()) return "the back-end has closed the connection";
-  for (size_t index = 0; index < queues_.size(); ++index) {
-    if (queues_[index].err.take()) return fmt::format("the back-end says that ring {} is broken", index);
-  }
-  return std::nullopt;
-}
-
-std::expected<void, std::string> BlkFrontEnd::stop() {
-  for (uint32_t index = 0; index < queues_.size(); ++index) {
-    const auto stopped = session_->stop_queue(index);
-    if (!stopped) return std::unexpected(fmt::format("{}: {}", options_.socket, stopped.error().to_string()));
+    BlkDriver& driver = *drivers_.emplace_back(
+        std::make_unique<BlkDriver>(TRY(BlkDriver::make(queue, front_end_->memory()))));
+    driver.set_kick(TRY(front_end_->add_ring(options_.ring_size, format_, driver.addresses())));
   }
   return {};
+}
+
+Result<> BlkFrontEnd::share_memory() {
+  TRY(front_end_->share_memory());
+  return options_.dirty_log ? share_log() : Result<>();
+}
+
+Result<> BlkFrontEnd::share_log() {
+  const memory::RegionLayout layout = front_end_->memory().layout();
+  const uint64_t bytes = (layout.guest.value + layout.size) / memory::DirtyLog::page_bytes / 8 + 1;
+  UniqueFd file(::memfd_create("ringway-log", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!file) return os_failure("cannot create a dirty log");
+  if (::ftruncate(file.get(), static_cast<off_t>(bytes)) != 0) return os_failure("cannot size a dirty log");
+  log_ = TRY(Mapping::of_file(file.get(), bytes, 0));
+  return front_end_->session().log_writes(std::move(file), bytes);
+}
+
+uint64_t BlkFrontEnd::dirty_pages() const {
+  uint64_t pages = 0;
+  for (size_t at = 0; at < log_.size(); ++at) pages += std::popcount(memory::load<uint8_t>(log_.data() + at));
+  return pages;
+}
+
+Result<> BlkFrontEnd::prepare_inflight() {
+  vhost::Session& session = front_end_->session();
+  if (!session.agreed().has_capability(vhost::VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD)) return {};
+  inflight_ = TRY(session.new_inflight(options_.queues, static_cast<uint16_t>(options_.ring_size)));
+  return session.use_inflight(*inflight_);
+}
+
+Result<> BlkFrontEnd::start_queue(uint16_t index, const ring::RingBase& base) {
+  return front_end_->start_ring(index, {.base = base, .logged = options_.dirty_log});
 }
 
 }  // namespace ringway::tools

@@ -11,13 +11,10 @@
 #include <string>
 #include <vector>
 
-#include "ringway/base/notifier.h"
-#include "ringway/tools/back_end.h"
+#include "ringway/base/mapping.h"
 #include "ringway/tools/blk_disk.h"
 #include "ringway/tools/blk_driver.h"
-#include "ringway/tools/guest_memory.h"
-#include "ringway/user/remote.h"
-#include "ringway/vhost/session.h"
+#include "ringway/tools/front_end.h"
 
 namespace ringway::tools {
 
@@ -32,6 +29,8 @@ struct BlkFrontEndOptions {
   bool event_idx = true;
   bool in_order = false;
   bool huge_pages = false;
+  bool dirty_log = false;  // what the device writes is logged, as while a machine moves
+  bool inflight = false;   // have the back-end note what is in flight, where it can; needed for reconnect()
   std::chrono::milliseconds patience{30'000};  // for each answer
 };
 
@@ -45,39 +44,41 @@ class BlkFrontEnd {
     return options_;
   }  // with ring_size as it was chosen
   [[nodiscard]] ring::Format format() const { return format_; }
-  [[nodiscard]] pid_t pid() const { return peer_.pid; }
-  [[nodiscard]] const std::string& program() const { return peer_.program; }
-  [[nodiscard]] BlkDriver& driver(uint16_t queue) { return *queues_[queue].driver; }
-  [[nodiscard]] const Signal& call_signal(uint16_t queue) const { return queues_[queue].call; }
+  [[nodiscard]] pid_t pid() const { return front_end_->pid(); }
+  [[nodiscard]] const std::string& program() const { return front_end_->program(); }
+  [[nodiscard]] BlkDriver& driver(uint16_t queue) { return *drivers_[queue]; }
+  [[nodiscard]] const Signal& call_signal(uint16_t queue) const { return front_end_->call_signal(queue); }
 
+  // Pages of guest memory that the device has marked as written so far; with dirty_log.
+  [[nodiscard]] uint64_t dirty_pages() const;
   // What has gone wrong beside the rings, if anything: the back-end left, or says that a ring is broken.
-  [[nodiscard]] std::optional<std::string> trouble() const;
+  [[nodiscard]] std::optional<std::string> trouble() const { return front_end_->trouble(); }
+  // The back-end has gone: what was started goes on with the one that is at the socket now. One try. The
+  // drivers may be in use meanwhile.
+  std::expected<void, std::string> reconnect();
+  [[nodiscard]] bool gone() const { return front_end_->gone(); }
   // Waits until the back-end has ended what it accepted, and stops all queues. An error is a sentence.
-  std::expected<void, std::string> stop();
+  std::expected<void, std::string> stop() { return front_end_->stop(); }
 
  private:
-  struct Queue {
-    std::unique_ptr<BlkDriver> driver;
-    Signal call;
-    Signal err;
-  };
-
   explicit BlkFrontEnd(const BlkFrontEndOptions& options) : options_(options) {}
-  Result<> connect();
   Result<> negotiate();
   [[nodiscard]] vhost::Agreement wanted() const;
+  Result<> make_queues();
   Result<> share_memory();
-  Result<> start_queue(uint16_t index);
+  Result<> share_log();
+  Result<> prepare_inflight();
+  Result<> start_queue(uint16_t index, const ring::RingBase& base);
+  Result<> go_on();
 
   BlkFrontEndOptions options_;
-  Peer peer_;
-  std::shared_ptr<user::Connection> connection_;
-  std::unique_ptr<user::RemoteDevice> device_;
-  std::unique_ptr<vhost::Session> session_;
+  std::unique_ptr<FrontEnd> front_end_;
+  uint64_t features_ = 0;  // agreed upon at first
   ring::Format format_;
+  std::optional<vhost::InflightArea> inflight_;
   BlkDisk disk_;
-  std::unique_ptr<GuestMemory> memory_;
-  std::vector<Queue> queues_;
+  Mapping log_;  // empty without dirty_log
+  std::vector<std::unique_ptr<BlkDriver>> drivers_;
 };
 
 }  // namespace ringway::tools

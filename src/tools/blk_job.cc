@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cassert>
-#include <ctime>
 #include <utility>
 
 #include "ringway/memory/shared_bytes.h"
@@ -17,12 +16,6 @@ uint64_t scale(uint64_t number, uint64_t limit) {
 }
 
 }  // namespace
-
-int64_t now_ns() {
-  timespec now{};
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec * int64_t{1'000'000'000} + now.tv_nsec;
-}
 
 void Tally::clear() {
   for (Side* side : {&reads, &writes}) {
@@ -73,11 +66,10 @@ void BlkJob::clear(int64_t now) {
   kicks_before_ = driver_.kicks();
 }
 
-Tally BlkJob::tally(int64_t now) const {
-  Tally tally = tally_;
-  tally.kicks = driver_.kicks() - kicks_before_;
-  tally.nanoseconds = now - begin_;
-  return tally;
+void BlkJob::count(int64_t now) {
+  counted_ = tally_;
+  counted_.kicks = driver_.kicks() - kicks_before_;
+  counted_.nanoseconds = now - begin_;
 }
 
 Result<bool> BlkJob::turn(bool stop) {

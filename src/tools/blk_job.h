@@ -11,6 +11,7 @@
 #include "ringway/base/result.h"
 #include "ringway/tools/blk_driver.h"
 #include "ringway/tools/histogram.h"
+#include "ringway/tools/job.h"
 #include "ringway/tools/ledger.h"
 
 namespace ringway::tools {
@@ -23,12 +24,6 @@ struct Work {
   uint64_t offset = 0;  // bytes: the part of the disk that is used
   uint64_t blocks = 0;
   uint64_t seed = 0;
-};
-
-enum class Phase : uint8_t {
-  fill,     // every block is written once
-  measure,  // the work itself, until it is stopped
-  check,    // every block that was written is read once
 };
 
 // What was counted since it was cleared.
@@ -54,26 +49,26 @@ struct Tally {
   void clear();
 };
 
-class BlkJob {
+class BlkJob final : public Job {
  public:
   // `ledger`: null without verification; else the blocks are those of `work`. All slots of `driver` are kept
   // in flight.
   BlkJob(BlkDriver& driver, const Work& work, Ledger* ledger);
 
-  void begin(Phase phase, int64_t now);
-  // What was counted so far is forgotten.
-  void clear(int64_t now);
-  // One turn. True: something had come back or was started. `stop`: start nothing new.
-  Result<bool> turn(bool stop);
-  // Nothing is in flight, and nothing more will be started.
-  [[nodiscard]] bool at_rest(bool stop) const { return driver_.in_flight() == 0 && (stop || exhausted_); }
-  // Before sleeping; true: do not sleep.
-  [[nodiscard]] bool prepare_to_sleep();
-  void wake_up() { driver_.disable_calls(); }
+  void begin(Phase phase, int64_t now) override;
+  void clear(int64_t now) override;
+  void count(int64_t now) override;
+  Result<bool> turn(bool stop) override;
+  [[nodiscard]] bool at_rest(bool stop) const override {
+    return driver_.in_flight() == 0 && (stop || exhausted_);
+  }
+  [[nodiscard]] bool prepare_to_sleep() override;
+  void wake_up() override { driver_.disable_calls(); }
+  [[nodiscard]] uint64_t in_flight() const override { return driver_.in_flight(); }
+  [[nodiscard]] uint64_t finished() const override { return finished_.load(std::memory_order_relaxed); }
 
-  // Requests that came back since the beginning. Any thread.
-  [[nodiscard]] uint64_t finished() const { return finished_.load(std::memory_order_relaxed); }
-  [[nodiscard]] Tally tally(int64_t now) const;
+  // As count() has left it.
+  [[nodiscard]] const Tally& counted() const { return counted_; }
   [[nodiscard]] BlkDriver& driver() { return driver_; }
 
  private:
@@ -109,12 +104,10 @@ class BlkJob {
   bool exhausted_ = false;
   uint64_t state_;  // of the random numbers
   Tally tally_;
+  Tally counted_;
   int64_t begin_ = 0;
   uint64_t kicks_before_ = 0;
   std::atomic<uint64_t> finished_ = 0;
 };
-
-// Nanoseconds of the monotonic clock.
-[[nodiscard]] int64_t now_ns();
 
 }  // namespace ringway::tools

@@ -42,7 +42,7 @@ int check_back_end(const BackEndArguments& arguments) {
   const auto rows = check::check_back_end(target, options, arguments.json ? check::Tell{} : print_row);
   if (!rows) {
     fmt::print(stderr, "ringway check: {}: {}\n", arguments.socket,
-               why_not_checked(arguments.socket, rows.error()));
+               why_not_checked(arguments.socket, rows.error(), arguments.timeout));
     return 2;
   }
   std::vector<check::HostileRow> attacks;

@@ -1,4 +1,10 @@
-// Our own device, put to the whole suite in every composition: the same suite, unchanged.
+// Our own devices, put to the whole suite in every composition: the same suite, unchanged.
+#include <fcntl.h>
+#include <sys/socket.h>
+
+#include "ringway/kernel/kernel_device.h"
+#include "ringway/preload/devices.h"
+#include "ringway/preload/served_file_test.h"
 #include "ringway/tools/check_rig_test.h"
 #include "ringway/vhost/fault.h"
 #include "ringway/vhost/mask.h"
@@ -24,10 +30,34 @@ class Decorated final : public vhost::Device {
   vhost::Trace<vhost::DeviceRequest> trace_;
 };
 
+// Both ends of the kernel's interface: a network device behind ioctls, and the kernel's client in front.
+class BehindIoctls final : public user::SessionOwner {
+ public:
+  Result<vhost::Device*> connected() override {
+    UniqueFd backend(::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0));
+    device_ = TRY(kernel::KernelDevice::open(std::make_unique<preload::ServedFile>(*workers_),
+                                             TRY(kernel::net_endpoint(std::move(backend)))));
+    const kernel::Shape& shape = device_->shape();
+    contract_.emplace(*device_, vhost::Contract::Limits{.queues = shape.rings, .ring_size = shape.ring_size});
+    return &*contract_;
+  }
+  void disconnected() override {
+    contract_.reset();
+    device_.reset();
+  }
+
+ private:
+  std::unique_ptr<engine::Workers> workers_ =
+      engine::Workers::start({.count = 2, .use_io_uring = false}).value();
+  std::unique_ptr<kernel::KernelDevice> device_;
+  std::optional<vhost::Contract> contract_;
+};
+
 struct Composition {
   const char* name;
   std::unique_ptr<check::Target> (*make)();
   size_t passes;  // at least
+  std::string_view kind = "blk";
 };
 
 const Composition compositions[] = {
@@ -68,13 +98,24 @@ const Composition compositions[] = {
            [](user::Direction, user::Frame frame) { return check::just(std::move(frame)); }));
      },
      55},
+    {"behind_ioctls_in_this_process",
+     [] {
+       return std::unique_ptr<check::Target>(std::make_unique<LocalTarget>(std::make_unique<BehindIoctls>()));
+     },
+     30, "net"},
+    {"behind_ioctls_and_a_bridge",
+     [] {
+       return std::unique_ptr<check::Target>(
+           std::make_unique<ListeningTarget>(std::make_unique<BehindIoctls>()));
+     },
+     45, "net"},
 };
 
 class CheckOfOurOwn : public testing::TestWithParam<Composition> {};
 
 TEST_P(CheckOfOurOwn, meets_every_requirement_that_can_be_seen) {
   const std::unique_ptr<check::Target> target = GetParam().make();
-  const auto rows = check::check_back_end(*target, options_for());
+  const auto rows = check::check_back_end(*target, options_for({}, GetParam().kind));
   ASSERT_TRUE(rows) << rows.error().to_string();
   EXPECT_EQ(rows->size(), check::requirement_count);
   size_t passes = 0;

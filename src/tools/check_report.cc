@@ -16,20 +16,6 @@ namespace {
 using check::Row;
 using check::Verdict;
 
-std::string_view name_of(Verdict verdict) {
-  switch (verdict) {
-    case Verdict::pass:
-      return "pass";
-    case Verdict::fail:
-      return "fail";
-    case Verdict::not_offered:
-      return "not offered";
-    case Verdict::not_testable:
-      return "not testable here";
-  }
-  return "";
-}
-
 std::string_view name_of(check::Level level) {
   switch (level) {
     case check::Level::must:
@@ -202,7 +188,7 @@ int report(const std::vector<Row>& rows, const std::vector<check::HostileRow>& a
   return faults(rows) + successes(attacks) > 0 ? 1 : 0;
 }
 
-std::string why_not_checked(const std::string& path, const Error& error) {
+std::string why_not_checked(const std::string& path, const Error& error, double seconds) {
   struct stat status{};
   if (::stat(path.c_str(), &status) == 0 && !S_ISSOCK(status.st_mode)) return "this is not a socket";
   if (error.fault == Fault::os && error.os_error == ENOENT) return "there is nothing: does the back-end run?";
@@ -210,8 +196,9 @@ std::string why_not_checked(const std::string& path, const Error& error) {
     return "nobody listens: a back-end that has ended left it behind";
   if (error.fault == Fault::violation || error.fault == Fault::gone) {
     return fmt::format(
-        "{}: it does not answer as a vhost-user back-end does, or is busy with another front-end",
-        error.to_string());
+        "{}: it does not answer as a vhost-user back-end does, or is busy with another front-end (an answer "
+        "may take {} s)",
+        error.to_string(), seconds);
   }
   return error.to_string();
 }

@@ -23,6 +23,6 @@ void print_attack(const check::HostileRow& row);
 int report(const std::vector<check::Row>& rows, const std::vector<check::HostileRow>& attacks,
            const ReportOptions& options);
 // A sentence for the user: nothing there, or no back-end.
-[[nodiscard]] std::string why_not_checked(const std::string& path, const Error& error);
+[[nodiscard]] std::string why_not_checked(const std::string& path, const Error& error, double seconds);
 
 }  // namespace ringway::tools

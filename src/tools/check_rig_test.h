@@ -57,28 +57,32 @@ class TestDisk final : public user::SessionOwner {
 // In this process: no messages.
 class LocalTarget final : public check::Target {
  public:
-  explicit LocalTarget(Decorate decorate = {}) : disk_(std::move(decorate)) {}
-  Result<std::unique_ptr<check::Lease>> connect() override { return std::make_unique<Session>(disk_); }
+  explicit LocalTarget(Decorate decorate = {})
+      : LocalTarget(std::make_unique<TestDisk>(std::move(decorate))) {}
+  explicit LocalTarget(std::unique_ptr<user::SessionOwner> served) : served_(std::move(served)) {}
+  Result<std::unique_ptr<check::Lease>> connect() override { return std::make_unique<Session>(*served_); }
 
  private:
   class Session final : public check::Lease {
    public:
-    explicit Session(TestDisk& disk) : disk_(disk), device_(*disk.connected().value()) {}
-    ~Session() override { disk_.disconnected(); }
+    explicit Session(user::SessionOwner& served) : served_(served), device_(*served.connected().value()) {}
+    ~Session() override { served_.disconnected(); }
     vhost::Device& device() override { return device_; }
 
    private:
-    TestDisk& disk_;
+    user::SessionOwner& served_;
     vhost::Device& device_;
   };
-  TestDisk disk_;
+  const std::unique_ptr<user::SessionOwner> served_;
 };
 
 // Served at a path by a listener.
 class ListeningTarget final : public check::Target {
  public:
-  explicit ListeningTarget(Decorate decorate = {}) : disk_(std::move(decorate)) {
-    EXPECT_TRUE(listener_->listen(path_, disk_));
+  explicit ListeningTarget(Decorate decorate = {})
+      : ListeningTarget(std::make_unique<TestDisk>(std::move(decorate))) {}
+  explicit ListeningTarget(std::unique_ptr<user::SessionOwner> served) : served_(std::move(served)) {
+    EXPECT_TRUE(listener_->listen(path_, *served_));
   }
   ~ListeningTarget() override {
     listener_->stop();
@@ -97,7 +101,7 @@ class ListeningTarget final : public check::Target {
     return name;
   }();
   const std::string path_ = folder_ + "/socket";
-  TestDisk disk_;
+  const std::unique_ptr<user::SessionOwner> served_;
   std::unique_ptr<user::Listener> listener_ = user::Listener::start().value();
   check::SocketTarget socket_{path_, std::chrono::seconds(5)};
 };
@@ -183,8 +187,8 @@ class MeddledTarget final : public check::Target {
   std::vector<std::unique_ptr<Session>> sessions_;  // of frames: the wire ends before the next begins
 };
 
-inline check::Options options_for(std::set<unsigned> only = {}) {
-  return {.kind = check::find_kind("blk"),
+inline check::Options options_for(std::set<unsigned> only = {}, std::string_view kind = "blk") {
+  return {.kind = check::find_kind(kind),
           .only = std::move(only),
           .patience = {.answer = std::chrono::milliseconds(2'000), .quiet = std::chrono::milliseconds(60)}};
 }

@@ -31,7 +31,7 @@ int fail(std::string_view sentence) {
 int cuse(const Options& options) {
   if (options.verbose) log::set_level(log::Level::debug);
   if (!preload::is_device_name(options.device)) {
-    return fail(fmt::format("there is no device '{}'; there is: loopback", options.device));
+    return fail(fmt::format("there is no device '{}'; there are: loopback, tap", options.device));
   }
   if (options.name.empty() || options.name.find('/') != std::string::npos) {
     return fail(fmt::format("'{}' cannot be a name in /dev", options.name));
@@ -58,7 +58,7 @@ void add_cuse(CLI::App& app, Run& run) {
   CLI::App* cuse_app =
       app.add_subcommand("cuse", "make a device of the kernel's vhost, served by this program");
   cuse_app->add_option("--name", options->name, "the device is /dev/NAME");
-  cuse_app->add_option("--device", options->device, "what is behind it: loopback");
+  cuse_app->add_option("--device", options->device, "what is behind it: loopback, or tap");
   cuse_app->add_option("--workers", options->workers, "threads that serve queues")
       ->check(CLI::Range(1, 1024));
   cuse_app->add_option("--poll", options->polling, "adaptive, always or never")

@@ -11,22 +11,16 @@ std::string place_of(const DeviceOptions& device) {
   return device.connect.empty() ? fmt::format("fd {}", device.fd) : device.connect;
 }
 
-std::span<const Option<DeviceOptions>> device_option_table() {
+std::span<const Option<DeviceOptions>> common_option_table() {
   using D = DeviceOptions;
   static const auto table = std::to_array<Option<D>>({
       {"socket-path", "listen on the unix socket PATH", &D::socket_path},
       {"fd", "use the inherited socket FD, listening or connected", &D::fd},
       {"connect", "connect to the front-end that listens on PATH, again whenever it goes", &D::connect},
-      {"blk-file", "serve the file or block device PATH, which is taken as raw", &D::blk_file},
-      {"memory", "serve SIZE bytes of memory, gone when the program ends", &D::memory, true},
-      {"shared-memory", "with memory: an upgrade can hand it over", &D::shared_memory},
-      {"null", "serve SIZE bytes that forget what is written", &D::null, true},
-      {"read-only", "refuse whatever would change the disk", &D::read_only},
-      {"direct", "bypass the page cache of this machine (O_DIRECT)", &D::direct},
-      {"queues", "offer N queues, 1 to 256", &D::queues},
-      {"serial", "the identity that the driver is told, at most 20 bytes", &D::serial},
+      {"queues", "offer N queues, of a network device N pairs", &D::queues},
       {"inband-notifications", "offer kicks and calls as messages, for front-ends without eventfds",
        &D::inband_notifications},
+      {"postcopy", "offer migration by postcopy, in place of memory slots", &D::postcopy},
   });
   return table;
 }
@@ -38,6 +32,7 @@ std::span<const Option<ProcessOptions>> process_option_table() {
       {"cpus", "pin workers to the CPUs of LIST, for example 0,2-3", &P::cpus},
       {"poll", "adaptive, always or never", &P::poll},
       {"no-io-uring", "use epoll and a thread pool", &P::no_io_uring},
+      {"restart-on-failure", "when it crashes, start it again; its sockets stay", &P::restart_on_failure},
       {"verbose", "log what front-ends do", &P::verbose},
   });
   return table;

@@ -1,5 +1,5 @@
 // What a served device is, as its command line or its table in a configuration file says. Plain data, and the
-// one table of names from which both are read.
+// tables of names from which both are read; those of one kind of device are in device_kinds.h.
 #pragma once
 
 #include <cstdint>
@@ -16,16 +16,23 @@ struct DeviceOptions {
   std::string socket_path;
   std::string connect;
   int64_t fd = -1;
-  // What the disk is: exactly one of these.
+  uint64_t queues = 1;  // of a network device: pairs
+  bool inband_notifications = false;
+  bool postcopy = false;
+  // blk: what the disk is, exactly one of these.
   std::string blk_file;
   uint64_t memory = 0;  // bytes
-  uint64_t null = 0;    // bytes
+  bool shared_memory = false;
+  uint64_t null = 0;  // bytes
   bool read_only = false;
   bool direct = false;
-  uint64_t queues = 1;
+  bool lock_while_running = false;
   std::string serial;
-  bool inband_notifications = false;
-  bool shared_memory = false;
+  std::string witness;
+  // net
+  std::string port;  // "tap:name=tap0": see port_kinds.h
+  std::string mac;
+  uint64_t mtu = 0;  // bytes
   // Live upgrade: what the process before has given for it, owned by who opens the device; -1: nothing.
   int inherited = -1;
   bool takes_over = false;  // it goes on where the process before stops
@@ -41,6 +48,7 @@ struct ProcessOptions {
   std::string poll = "adaptive";
   bool no_io_uring = false;
   bool verbose = false;
+  bool restart_on_failure = false;
 };
 
 template <class Options>
@@ -53,7 +61,8 @@ struct Option {
   bool is_size = false;  // a number of bytes that may carry a suffix: 512K, 1G
 };
 
-std::span<const Option<DeviceOptions>> device_option_table();
+// What every kind of device has.
+std::span<const Option<DeviceOptions>> common_option_table();
 std::span<const Option<ProcessOptions>> process_option_table();
 
 }  // namespace ringway::tools

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <ctime>
 
 namespace ringway::tools {
 namespace {
@@ -22,11 +23,17 @@ bool pin(int cpu) {
 
 }  // namespace
 
+int64_t now_ns() {
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * int64_t{1'000'000'000} + now.tv_nsec;
+}
+
 Drive::Drive(std::vector<Part> parts, DriveOptions options)
     : options_(std::move(options)), threads_(options_.threads) {
-  for (size_t i = 0; i < parts.size(); ++i) threads_[i % threads_.size()].parts.push_back(parts[i]);
+  for (size_t i = 0; i < parts.size(); ++i)
+    threads_[i % threads_.size()].parts.push_back(std::move(parts[i]));
   for (size_t i = 0; i < threads_.size(); ++i) {
-    threads_[i].tallies.resize(threads_[i].parts.size());
     if (!options_.cpus.empty()) threads_[i].cpu = options_.cpus[i % options_.cpus.size()];
   }
 }
@@ -45,11 +52,7 @@ void Drive::start(Phase phase) {
 }
 
 Result<> Drive::finish() {
-  tally_.clear();
   for (Thread& each : threads_) each.thread.join();
-  for (const Thread& each : threads_) {
-    for (const Tally& tally : each.tallies) tally_.add(tally);
-  }
   for (const Thread& each : threads_) {
     if (each.error) return std::unexpected(*each.error);
   }
@@ -96,19 +99,23 @@ Result<> Drive::turn_all(Thread& self) {
 }
 
 void Drive::count(Thread& self) {
-  for (size_t i = 0; i < self.parts.size(); ++i) self.tallies[i] = self.parts[i].job->tally(now_ns());
+  for (const Part& part : self.parts) part.job->count(now_ns());
 }
 
 // Until one of the queues has something, or for a while.
 void Drive::sleep(std::span<const Part> parts) {
-  std::array<pollfd, 256> waits;
-  const size_t watched = std::min(parts.size(), waits.size());
+  std::array<pollfd, 512> waits;
+  size_t watched = 0;
   bool ready = false;
-  for (const Part& part : parts) ready |= part.job->prepare_to_sleep();
-  for (size_t i = 0; i < watched; ++i) waits[i] = {.fd = parts[i].call->fd(), .events = POLLIN, .revents = 0};
+  for (const Part& part : parts) {
+    ready |= part.job->prepare_to_sleep();
+    for (const Signal* call : part.calls) {
+      if (watched < waits.size()) waits[watched++] = {.fd = call->fd(), .events = POLLIN, .revents = 0};
+    }
+  }
   if (!ready) ::poll(waits.data(), watched, longest_sleep_ms);
   for (const Part& part : parts) {
-    part.call->take();
+    for (const Signal* call : part.calls) call->take();
     part.job->wake_up();
   }
 }
@@ -124,7 +131,7 @@ uint64_t Drive::finished() const {
 uint64_t Drive::in_flight() const {
   uint64_t sum = 0;
   for (const Thread& each : threads_) {
-    for (const Part& part : each.parts) sum += part.job->driver().in_flight();
+    for (const Part& part : each.parts) sum += part.job->in_flight();
   }
   return sum;
 }

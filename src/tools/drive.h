@@ -12,7 +12,7 @@
 
 #include "ringway/base/notifier.h"
 #include "ringway/base/result.h"
-#include "ringway/tools/blk_job.h"
+#include "ringway/tools/job.h"
 
 namespace ringway::tools {
 
@@ -25,8 +25,8 @@ struct DriveOptions {
 class Drive {
  public:
   struct Part {
-    BlkJob* job = nullptr;
-    const Signal* call = nullptr;
+    Job* job = nullptr;
+    std::vector<const Signal*> calls;  // by which the back-end says that something has come back
   };
   Drive(std::vector<Part> parts, DriveOptions options);
   ~Drive();
@@ -34,7 +34,7 @@ class Drive {
   void start(Phase phase);
   // Everything counted so far in this phase is forgotten.
   void count_anew() { epoch_.fetch_add(1, std::memory_order_relaxed); }
-  // Starts nothing new; what was counted until now is what tally() has.
+  // Starts nothing new; what was counted until now is what the jobs keep.
   void stop() { stop_.store(true, std::memory_order_relaxed); }
   // Does not wait for what is in flight either.
   void abandon() { abandon_.store(true, std::memory_order_relaxed); }
@@ -42,9 +42,8 @@ class Drive {
   // Joins the threads; an error if a ring broke.
   Result<> finish();
 
-  [[nodiscard]] uint64_t finished() const;                     // requests since the first start
-  [[nodiscard]] uint64_t in_flight() const;                    // after finish()
-  [[nodiscard]] const Tally& tally() const { return tally_; }  // after finish(), of all jobs
+  [[nodiscard]] uint64_t finished() const;   // requests since the first start
+  [[nodiscard]] uint64_t in_flight() const;  // after finish()
   // A CPU that could not be had.
   [[nodiscard]] std::optional<int> unavailable_cpu() const;
 
@@ -54,7 +53,6 @@ class Drive {
     std::optional<int> cpu;
     bool pinned = true;
     std::optional<Error> error;
-    std::vector<Tally> tallies;  // by part, when counting stopped
     std::jthread thread;
   };
 
@@ -65,7 +63,6 @@ class Drive {
 
   const DriveOptions options_;
   std::vector<Thread> threads_;
-  Tally tally_;
   std::atomic<bool> stop_ = false;
   std::atomic<bool> abandon_ = false;
   std::atomic<unsigned> epoch_ = 0;

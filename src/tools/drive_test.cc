@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "ringway/tools/blk_front_end.h"
+#include "ringway/tools/blk_job.h"
 #include "ringway/tools/served_device.h"
 
 namespace ringway::tools {
@@ -27,7 +28,7 @@ TEST(Drive, H353_calls_without_pause_keep_no_request_from_ending_and_the_drive_f
   auto front_end = BlkFrontEnd::open({.socket = path, .depth = 4}).value();
 
   BlkJob job(front_end->driver(0), {.blocks = 256}, nullptr);
-  Drive drive({{.job = &job, .call = &front_end->call_signal(0)}}, {.interrupts = true});
+  Drive drive({{.job = &job, .calls = {&front_end->call_signal(0)}}}, {.interrupts = true});
   std::atomic<bool> over = false;
   std::thread storm([&] {
     const uint64_t one = 1;
@@ -41,7 +42,7 @@ TEST(Drive, H353_calls_without_pause_keep_no_request_from_ending_and_the_drive_f
   while (!drive.at_rest() && std::chrono::steady_clock::now() < end) std::this_thread::sleep_for(1ms);
   EXPECT_TRUE(drive.at_rest());
   EXPECT_TRUE(drive.finish());
-  EXPECT_EQ(drive.tally().failed(), 0U);
+  EXPECT_EQ(job.counted().failed(), 0U);
   over = true;
   storm.join();
   EXPECT_TRUE(front_end->stop());

@@ -8,7 +8,6 @@
 namespace ringway::tools {
 namespace {
 
-constexpr uint64_t page_bytes = 4096;
 constexpr uint64_t huge_page_bytes = 2 << 20;
 // Not 0, so that an address that a device forgot to translate is wrong.
 constexpr memory::GuestAddress first_address{uint64_t{1} << 30};
@@ -18,7 +17,7 @@ uint64_t round_up(uint64_t value, uint64_t unit) { return (value + unit - 1) & ~
 }  // namespace
 
 Result<GuestMemory> GuestMemory::make(uint64_t bytes, bool huge_pages) {
-  const uint64_t size = round_up(bytes, huge_pages ? huge_page_bytes : page_bytes);
+  const uint64_t size = round_up(bytes, huge_pages ? huge_page_bytes : guest_page_bytes);
   const unsigned flags = MFD_CLOEXEC | (huge_pages ? MFD_HUGETLB | MFD_HUGE_2MB : MFD_ALLOW_SEALING);
   UniqueFd file(::memfd_create("ringway-guest", flags));
   if (!file) return os_failure("cannot create guest memory");

@@ -15,6 +15,11 @@
 
 namespace ringway::tools {
 
+inline constexpr uint64_t guest_page_bytes = 4096;
+[[nodiscard]] constexpr uint64_t round_up_to_page(uint64_t bytes) {
+  return (bytes + guest_page_bytes - 1) & ~(guest_page_bytes - 1);
+}
+
 // A piece of it, as we and as devices see it.
 struct GuestBlock {
   std::span<std::byte> bytes;

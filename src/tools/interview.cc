@@ -121,7 +121,12 @@ class Interviewer {
     } else if (error.fault == Fault::violation) {
       why = "it does not answer as a vhost-user back-end does; it may be busy with another front-end";
     }
-    return fmt::format("{}: {}{}{}", options_.socket, error.to_string(), *why == '\0' ? "" : ": ", why);
+    const std::string limit = error.fault == Fault::violation
+                                  ? fmt::format(" (an answer may take {} s)",
+                                                std::chrono::duration<double>(options_.patience).count())
+                                  : "";
+    return fmt::format("{}: {}{}{}{}", options_.socket, error.to_string(), *why == '\0' ? "" : ": ", why,
+                       limit);
   }
 
   void guess_type() {

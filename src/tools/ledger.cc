@@ -37,7 +37,9 @@ void Ledger::wrote(uint64_t block, bool success) {
   entry.unsure = !success;
   // A failed write may have written all, part or nothing; the next one must not look like it.
   ++entry.generation;
-  if (success) ++account_.written;
+  if (!success) return;
+  ++account_.written;
+  if (testimony_ != nullptr) testimony_->acknowledge(offset_ + block * block_bytes_, entry.generation);
 }
 
 void Ledger::check(uint64_t block, std::span<const std::byte> bytes) {

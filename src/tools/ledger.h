@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "ringway/device/backing/witness.h"
 #include "ringway/tools/pattern.h"
 
 namespace ringway::tools {
@@ -36,6 +37,9 @@ class Ledger {
  public:
   // `blocks` of `block_bytes` each, from byte `offset` of the disk; `queue` is told in mismatches.
   Ledger(uint64_t seed, uint64_t queue, uint64_t offset, uint32_t block_bytes, uint64_t blocks);
+
+  // Acknowledged writes are told to it from now on. It outlives the ledger.
+  void set_testimony(backing::Testimony* testimony) { testimony_ = testimony; }
 
   // False if a request for it is in flight.
   bool claim(uint64_t block);
@@ -66,6 +70,7 @@ class Ledger {
   const uint32_t block_bytes_;
   std::vector<Block> blocks_;
   Account account_;
+  backing::Testimony* testimony_ = nullptr;
 };
 
 }  // namespace ringway::tools

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "ringway/base/failpoint.h"
 #include "ringway/tools/command.h"
 #include "ringway/tools/serve.h"
 
@@ -54,6 +55,10 @@ int run(std::vector<std::string> words) {
 
 int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
+  if (const auto armed = ringway::arm_failpoint(); !armed) {
+    std::fprintf(stderr, "ringway: %s\n", armed.error().what);
+    return 2;
+  }
   try {
     return run(arguments(argc, argv));
   } catch (const std::exception& error) {

@@ -55,4 +55,20 @@ Parsed<std::vector<int>> parse_cpu_list(std::string_view text) {
   return cpus;
 }
 
+Parsed<std::array<std::byte, 6>> parse_mac(std::string_view text) {
+  const auto mistake = std::unexpected(fmt::format("'{}' is not an address like 52:54:00:12:34:56", text));
+  std::array<std::byte, 6> mac{};
+  if (text.size() != 17) return mistake;
+  for (size_t i = 0; i < mac.size(); ++i) {
+    const char* const digits = text.data() + 3 * i;
+    uint8_t value = 0;
+    const auto [end, error] = std::from_chars(digits, digits + 2, value, 16);
+    if (error != std::errc{} || end != digits + 2 || (i < 5 && *end != ':')) return mistake;
+    mac[i] = std::byte{value};
+  }
+  if ((mac[0] & std::byte{1}) != std::byte{0})
+    return std::unexpected(fmt::format("'{}' is the address of a group", text));
+  return mac;
+}
+
 }  // namespace ringway::tools

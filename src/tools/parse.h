@@ -1,6 +1,8 @@
 // Parsing of what users write: sizes, CPU lists. Any thread.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <expected>
 #include <string>
@@ -16,5 +18,7 @@ using Parsed = std::expected<T, std::string>;  // the error is a sentence for th
 Parsed<uint64_t> parse_size(std::string_view text);
 // "0,2-3" is 0, 2, 3. Empty text is an empty list.
 Parsed<std::vector<int>> parse_cpu_list(std::string_view text);
+// "52:54:00:12:34:56": an address of one station, not of a group.
+Parsed<std::array<std::byte, 6>> parse_mac(std::string_view text);
 
 }  // namespace ringway::tools

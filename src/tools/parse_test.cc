@@ -27,5 +27,21 @@ TEST(Parse, cpu_lists) {
     EXPECT_FALSE(parse_cpu_list(text)) << text;
 }
 
+TEST(ParseMac, an_address_of_one_station_is_read) {
+  const auto mac = parse_mac("52:54:00:aB:cd:0f");
+  ASSERT_TRUE(mac) << mac.error();
+  EXPECT_EQ((*mac)[0], std::byte{0x52});
+  EXPECT_EQ((*mac)[3], std::byte{0xab});
+  EXPECT_EQ((*mac)[5], std::byte{0x0f});
+}
+
+TEST(ParseMac, anything_else_is_refused) {
+  for (const auto* const text :
+       {"", "52:54:00:ab:cd", "52:54:00:ab:cd:0", "52-54-00-ab-cd-0f", "52:54:00:ab:cd:0g",
+        "52:54:00:ab:cd:0f:", "+2:54:00:ab:cd:0f", "ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01"}) {
+    EXPECT_FALSE(parse_mac(text)) << text;
+  }
+}
+
 }  // namespace
 }  // namespace ringway::tools

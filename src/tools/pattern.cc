@@ -11,7 +11,7 @@ namespace {
 constexpr size_t sector_bytes = 512;
 constexpr size_t header_words = 4;
 using Sector = std::array<uint64_t, sector_bytes / 8>;
-constexpr uint64_t magic = 0x5941'5747'4e49'5221;  // "!RINGWAY"
+constexpr uint64_t magic = pattern_magic;
 
 constexpr uint8_t scrubbed_byte = 0xdb;
 constexpr uint64_t scrubbed = uint64_t{0x0101'0101'0101'0101} * scrubbed_byte;

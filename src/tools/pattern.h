@@ -30,6 +30,9 @@ enum class Verdict : uint8_t {
 };
 inline constexpr size_t verdict_count = 8;
 
+// What every sector begins with; seed, offset and generation follow.
+inline constexpr uint64_t pattern_magic = 0x5941'5747'4e49'5221;  // "!RINGWAY"
+
 // "stale: an earlier write to the same place"
 [[nodiscard]] std::string_view describe(Verdict verdict);
 

@@ -38,6 +38,21 @@ class Owner final : public user::SessionOwner {
   int left_ = 0;
 };
 
+// A front-end that knows whether its answer is wanted.
+class Answering final : public FrontEnd, public OneWay<FrontEndRequest> {
+ public:
+  Result<FrontEndReply> handle(FrontEndRequest) override {
+    ++asked;
+    return Done{};
+  }
+  Result<> tell(FrontEndRequest) override {
+    ++told;
+    return {};
+  }
+  std::atomic<int> asked = 0;
+  std::atomic<int> told = 0;
+};
+
 class ProxyTest : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -214,6 +229,27 @@ TEST_F(ProxyTest, the_back_end_reaches_its_front_end) {
   EXPECT_FALSE(call(*reached, ConfigChange{}));
   EXPECT_TRUE(ours->saw("BACKEND_CONFIG_CHANGE_MSG"));
   EXPECT_TRUE(ours->saw("BACKEND_SHMEM_MAP"));
+  reached.reset();
+  back_end.device.hook = nullptr;
+}
+
+// A front-end that never answers what it was not asked to answer held up the back-end's next message.
+TEST_F(ProxyTest, what_the_back_end_only_tells_is_only_told) {
+  start_proxy();
+  connect();
+  agree();
+  std::shared_ptr<FrontEnd> reached;
+  back_end.device.hook = [&](DeviceRequest& request) {
+    if (auto* set = std::get_if<SetFrontEnd>(&request)) reached = set->front_end;
+  };
+  auto ours = std::make_shared<Answering>();
+  ASSERT_TRUE(call(*front_end, SetFrontEnd{ours}));
+  ASSERT_NE(reached, nullptr);
+  EXPECT_TRUE(tell<FrontEndRequest>(*reached, ConfigChange{}));
+  EXPECT_TRUE(tell<FrontEndRequest>(*reached, VringErr{0}));
+  EXPECT_TRUE(call(*reached, ConfigChange{})) << "and this is answered, behind them";
+  EXPECT_EQ(ours->told, 2);
+  EXPECT_EQ(ours->asked, 1);
   reached.reset();
   back_end.device.hook = nullptr;
 }

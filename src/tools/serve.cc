@@ -5,19 +5,28 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <atomic>
+#include <condition_variable>
 #include <csignal>
 #include <cstdlib>
 #include <memory>
+#include <mutex>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <thread>
 
 #include "ringway/base/log.h"
-#include "ringway/tools/manager.h"
+#include "ringway/tools/device_kinds.h"
+#include "ringway/tools/file_limit.h"
 #include "ringway/tools/serve_config.h"
 #include "ringway/tools/served_device.h"
+#include "ringway/tools/service.h"
+#include "ringway/tools/supervisor.h"
 #include "ringway/tools/termination.h"
 #include "ringway/tools/upgrade_giver.h"
 #include "ringway/tools/upgrade_request.h"
 #include "ringway/tools/upgrade_taker.h"
+#include "ringway/user/sockets.h"
 
 namespace ringway::tools {
 namespace {
@@ -30,6 +39,10 @@ struct Arguments {
   std::vector<std::string> words;  // after "serve"
   ProcessOptions process;
   DeviceOptions device;
+  // serve switch
+  std::vector<std::string> sockets;
+  std::vector<std::string> uplinks;
+  SwitchOptions fabric{.name = "switch"};
 };
 
 template <class Options>
@@ -80,22 +93,41 @@ int fail(std::string_view sentence) {
   return 1;
 }
 
-// What the user calls the disk.
-std::string disk_of(const DeviceOptions& device) {
-  if (!device.blk_file.empty()) return device.blk_file;
-  return device.memory > 0 ? "memory" : "null";
-}
-
 void refresh(std::span<const std::unique_ptr<ServedDevice>> devices) {
   for (const auto& device : devices) {
     if (auto looked = device->refresh(); !looked) log::warning("{}", looked.error().to_string());
   }
 }
 
+// Whether all workers have done something since it was asked last. They are never waited for.
+class Pulse {
+ public:
+  explicit Pulse(engine::Workers& workers) : workers_(workers) { ask(); }
+  bool beats() {
+    if (answers_->load() < workers_.count()) return false;
+    ask();
+    return true;
+  }
+
+ private:
+  void ask() {
+    answers_ = std::make_shared<std::atomic<size_t>>(0);
+    for (size_t i = 0; i < workers_.count(); ++i) {
+      workers_.worker(i).post([answers = answers_] { answers->fetch_add(1); });
+    }
+  }
+  engine::Workers& workers_;
+  std::shared_ptr<std::atomic<size_t>> answers_;
+};
+
 // The devices that there are, and how they come to be served: here, or where another process has served them.
 class Served {
  public:
-  Served(engine::Workers& workers, user::Listener& listener) : workers_(workers), listener_(listener) {}
+  Served(engine::Workers& workers, user::Listener& listener, Service& service)
+      : workers_(workers), listener_(listener), service_(service) {}
+  ~Served() { listener_.stop(); }  // before the devices end
+  Served(const Served&) = delete;
+  Served& operator=(const Served&) = delete;
   [[nodiscard]] std::span<const std::unique_ptr<ServedDevice>> devices() const { return devices_; }
 
   Parsed<void> open(std::span<const DeviceOptions> all) {
@@ -122,38 +154,82 @@ class Served {
  private:
   Parsed<ServedDevice*> open(const DeviceOptions& one) {
     auto device = ServedDevice::open(one, workers_);
-    if (!device) return std::unexpected(fmt::format("{}: {}", disk_of(one), device.error().to_string()));
+    if (!device) return std::unexpected(device.error());
     devices_.push_back(*std::move(device));
     return devices_.back().get();
   }
   Parsed<void> attach(ServedDevice& device) {
-    if (auto reachable = device.attach(listener_); !reachable)
+    if (auto reachable = device.attach(listener_, &service_); !reachable)
       return std::unexpected(fmt::format("{}: {}", device.place(), reachable.error().to_string()));
     return {};
   }
 
   engine::Workers& workers_;
   user::Listener& listener_;
+  Service& service_;
   std::vector<std::unique_ptr<ServedDevice>> devices_;
 };
 
+// Tells the watchdog of a manager, if there is one, as long as the workers work.
+class Heart {
+ public:
+  Heart(engine::Workers& workers, const Service& service) : service_(service), pulse_(workers) {}
+  // Nothing: nobody wants to know.
+  [[nodiscard]] std::optional<std::chrono::milliseconds> interval() const {
+    const auto watchdog = service_.watchdog();
+    if (!watchdog) return std::nullopt;
+    return std::chrono::duration_cast<std::chrono::milliseconds>(*watchdog / 3);
+  }
+  void beat() {
+    if (pulse_.beats()) service_.alive();
+  }
+  // For a main thread that is at something else.
+  template <class Work>
+  auto beat_during(Work&& work) {
+    if (!interval()) return work();
+    std::mutex mutex;
+    std::condition_variable_any wait;
+    const std::jthread beating([&](const std::stop_token& stop) {
+      std::unique_lock lock(mutex);
+      while (!stop.stop_requested()) {
+        wait.wait_for(lock, stop, *interval(), [] { return false; });
+        if (!stop.stop_requested()) beat();
+      }
+    });
+    return work();
+  }
+
+ private:
+  const Service& service_;
+  Pulse pulse_;
+};
+
 // Does not return if the devices have moved.
-void upgrade(const Serving& serving, const std::string& own_binary, const signalfd_siginfo& signal) {
+void upgrade(const Serving& serving, const std::string& own_binary, const Service& service, Heart& heart,
+             const signalfd_siginfo& signal) {
   const UpgradeRequest request = UpgradeRequest::of(signal);
   if (!request.mistake().empty()) return log::warning("{}", request.mistake());
-  const HandedOver handed =
-      hand_over(serving, {.binary = request.binary().empty() ? own_binary : request.binary(),
-                          .time_to_open = request.time_to_open()});
+  const UpgradeWish wish{.binary = request.binary().empty() ? own_binary : request.binary(),
+                         .time_to_open = request.time_to_open()};
+  const HandedOver handed = heart.beat_during([&] { return hand_over(serving, wish); });
   const bool moved = handed.outcome == HandedOver::Outcome::moved;
   request.answer(moved, handed.sentence);
   if (moved) {
     log::info("{}", handed.sentence);
-    tell_manager(fmt::format("MAINPID={}", handed.successor));
+    service.moved_to(handed.successor);
   } else {
     log::error("not upgraded: {}", handed.sentence);
   }
   // No destructor may run: they would hang up what is the other process's.
   if (handed.outcome != HandedOver::Outcome::stayed) std::_Exit(moved ? 0 : 1);
+}
+
+// Empty, or why these devices cannot move to another process.
+std::string obstacle_in(const ServeConfig& config) {
+  if (config.process.restart_on_failure) return std::string(no_upgrade_when_supervised);
+  if (!config.switches.empty())
+    return fmt::format("{}: a switch cannot move to another process yet", config.switches.front().name);
+  return {};
 }
 
 // Nothing that has been inherited may be touched.
@@ -162,20 +238,34 @@ void upgrade(const Serving& serving, const std::string& own_binary, const signal
   std::_Exit(fail(why));
 }
 
-int serve(const ServeConfig& config, const Arguments& arguments) {
+Parsed<std::vector<std::unique_ptr<ServedSwitch>>> open_switches(const ServeConfig& config,
+                                                                 engine::Workers& workers) {
+  std::vector<std::unique_ptr<ServedSwitch>> switches;
+  for (const SwitchOptions& one : config.switches) {
+    auto fabric = ServedSwitch::open(one, workers);
+    if (!fabric) return std::unexpected(fmt::format("{}: {}", one.name, fabric.error()));
+    switches.push_back(*std::move(fabric));
+  }
+  return switches;
+}
+
+int serve(const ServeConfig& config, const Arguments& arguments, Service& service) {
   const auto options = worker_options(config.process);
   if (!options) return fail(options.error());
   if (config.process.verbose) log::set_level(log::Level::debug);
+  allow_many_fds();
   const std::string binary = own_binary();
   const auto termination = Termination::make({SIGUSR2});
   if (!termination) return fail(termination.error().to_string());
   auto workers = engine::Workers::start(*options);
   if (!workers) return fail(workers.error().to_string());
+  const auto switches = open_switches(config, **workers);
+  if (!switches) return fail(switches.error());
   // When a connection from --fd has ended there is nothing left to serve.
   auto listener =
       user::Listener::start({.finished = [] { ::kill(::getpid(), SIGTERM); }, .can_hand_over = true});
   if (!listener) return fail(listener.error().to_string());
-  Served served(**workers, **listener);
+  Served served(**workers, **listener, service);
   if (arguments.take_over >= 0) {
     auto taker = UpgradeTaker::meet(UniqueFd(arguments.take_over));
     if (!taker) return fail(taker.error());
@@ -185,18 +275,88 @@ int serve(const ServeConfig& config, const Arguments& arguments) {
   }
   const size_t count = served.devices().size();
   log::info("serving {} {}", count, count == 1 ? "device" : "devices");
-  const Serving serving{.devices = served.devices(), .listener = **listener, .words = arguments.words};
-  termination->wait([&] { refresh(served.devices()); },
-                    [&](const signalfd_siginfo& signal) { upgrade(serving, binary, signal); });
+  service.ready();
+  Heart heart(**workers, service);
+  const Serving serving{.devices = served.devices(),
+                        .listener = **listener,
+                        .words = arguments.words,
+                        .environment = service.environment_of_successor(),
+                        .obstacle = obstacle_in(config)};
+  termination->wait(
+      {.on_hangup = [&] { refresh(served.devices()); },
+       .on_upgrade =
+           [&](const signalfd_siginfo& signal) { upgrade(serving, binary, service, heart, signal); },
+       .interval = heart.interval(),
+       .on_interval = [&] { heart.beat(); }});
+  service.stopping();
   (*listener)->stop();
   return 0;
 }
 
-Parsed<ServeConfig> config_of(const Arguments& arguments, bool is_device) {
-  if (!is_device) return read_serve_config(arguments.config);
-  auto device = checked(arguments.device, "blk");
+// The supervisor has the sockets, so that they outlive the servers.
+int serve_supervised(const ServeConfig& config, const Arguments& arguments, Service& service) {
+  std::vector<std::string> made;
+  for (const DeviceOptions& one : config.devices) {
+    if (one.socket_path.empty()) continue;
+    auto socket = service.listening_at(one.socket_path);
+    if (!socket) return fail(fmt::format("{}: {}", one.socket_path, socket.error().to_string()));
+    if (*socket) {
+      service.give(one.socket_path, **std::move(socket));
+      continue;
+    }
+    auto listening = user::listen_at(one.socket_path);
+    if (!listening) return fail(fmt::format("{}: {}", one.socket_path, listening.error().to_string()));
+    service.give(one.socket_path, *std::move(listening));
+    made.push_back(one.socket_path);
+  }
+  const int status = supervise([&] { return serve(config, arguments, service); });
+  for (const std::string& path : made) ::unlink(path.c_str());
+  return status;
+}
+
+int serve(const ServeConfig& config, const Arguments& arguments) {
+  Service service = Service::from_environment();
+  return config.process.restart_on_failure ? serve_supervised(config, arguments, service)
+                                           : serve(config, arguments, service);
+}
+
+Parsed<ServeConfig> config_of(const Arguments& arguments) {
+  if (!arguments.config.empty()) return read_serve_config(arguments.config);
+  auto device = checked(arguments.device, arguments.device.type);
   if (!device) return std::unexpected(device.error());
   return ServeConfig{.process = arguments.process, .devices = {*std::move(device)}};
+}
+
+// A network device for each socket, all on one switch.
+Parsed<ServeConfig> config_of_switch(const Arguments& arguments) {
+  ServeConfig config{.process = arguments.process, .switches = {arguments.fabric}, .devices = {}};
+  for (const std::string& uplink : arguments.uplinks)
+    config.switches.front().uplinks.push_back({.port = uplink, .settings = {}});
+  if (const std::string wrong = mistake_in(config.switches.front()); !wrong.empty())
+    return std::unexpected("switch: " + wrong);
+  for (const std::string& socket : arguments.sockets) {
+    DeviceOptions options = arguments.device;
+    options.type = "net";
+    options.socket_path = socket;
+    options.port = "switch:name=" + arguments.fabric.name;
+    auto device = checked(std::move(options), socket);
+    if (!device) return std::unexpected(device.error());
+    config.devices.push_back(*std::move(device));
+  }
+  return config;
+}
+
+CLI::App* add_serve_switch(CLI::App& serve_app, Arguments& arguments) {
+  CLI::App* app = serve_app.add_subcommand("switch", "serve network devices that one switch connects");
+  app->add_option("--socket-path", arguments.sockets, "where a device is reached; once for each")->required();
+  app->add_option("--uplink", arguments.uplinks,
+                  "a port that is on the switch too: tap:name=tap0; any number");
+  app->add_option("--queues", arguments.device.queues, "pairs of queues of each device");
+  app->add_option("--mtu", arguments.device.mtu, "the MTU that drivers are told, 68 to 65535");
+  app->add_option("--macs", arguments.fabric.macs, "addresses that are learned at most");
+  app->add_option("--ageing", arguments.fabric.ageing, "seconds after which a silent address is forgotten");
+  add_options(*app, arguments.process, process_option_table());
+  return app;
 }
 
 }  // namespace
@@ -209,27 +369,34 @@ void add_serve(CLI::App& app, Run& run, const std::vector<std::string>& words) {
   serve_app->require_subcommand(0, 1);
   serve_app->add_option("--config", arguments->config, "serve the devices that FILE (TOML) describes");
   serve_app->add_option(take_over_option, arguments->take_over, "")->group("");  // for upgrades only
-  CLI::App* blk = serve_app->add_subcommand("blk", "serve a disk");
-  add_options(*blk, arguments->device, device_option_table());
-  add_options(*blk, arguments->process, process_option_table());
-  blk->add_flag("--print-capabilities")->description("say as JSON what this back-end can do, and end");
-  serve_app->final_callback([arguments, serve_app, blk, &run] {
-    const bool is_device = blk->parsed();
-    if (is_device == !arguments->config.empty()) {
+  for (const DeviceKind& kind : device_kinds()) {
+    CLI::App* device = serve_app->add_subcommand(kind.name, kind.help);
+    add_options(*device, arguments->device, common_option_table());
+    add_options(*device, arguments->device, kind.options());
+    add_options(*device, arguments->process, process_option_table());
+    device->add_flag("--print-capabilities")->description("say as JSON what this back-end can do, and end");
+  }
+  const CLI::App* switch_app = add_serve_switch(*serve_app, *arguments);
+  serve_app->final_callback([arguments, serve_app, switch_app, &run] {
+    const auto devices = serve_app->get_subcommands();
+    if (devices.empty() == arguments->config.empty()) {
       throw CLI::ValidationError("serve",
                                  "either a device (ringway serve blk ...) or --config=FILE is needed");
     }
-    run = [arguments, is_device] {
-      const auto config = config_of(*arguments, is_device);
+    if (!devices.empty()) arguments->device.type = devices.front()->get_name();
+    const bool is_switch = switch_app->parsed();
+    run = [arguments, is_switch] {
+      const auto config = is_switch ? config_of_switch(*arguments) : config_of(*arguments);
       return config ? serve(*config, *arguments) : fail(config.error());
     };
   });
 }
 
 std::optional<int> print_capabilities(const std::vector<std::string>& words) {
-  const bool of_blk = words.size() >= 2 && words[0] == "serve" && words[1] == "blk";
-  if (!of_blk || std::ranges::find(words, "--print-capabilities") == words.end()) return std::nullopt;
-  const nlohmann::ordered_json capabilities = {{"type", "block"}, {"features", {"blk-file", "read-only"}}};
+  const DeviceKind* kind = words.size() >= 2 && words[0] == "serve" ? find_device_kind(words[1]) : nullptr;
+  if (kind == nullptr || std::ranges::find(words, "--print-capabilities") == words.end()) return std::nullopt;
+  nlohmann::ordered_json capabilities = {{"type", kind->type}};
+  if (!kind->features.empty()) capabilities["features"] = kind->features;
   fmt::print("{}\n", capabilities.dump(2));
   return 0;
 }

@@ -1,15 +1,25 @@
 #include "ringway/tools/serve_config.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <toml++/toml.h>
 
 #include <algorithm>
+#include <array>
+
+#include "ringway/tools/device_kinds.h"
 
 namespace ringway::tools {
 namespace {
 
 std::string at(const std::string& path, const toml::source_region& source, std::string_view what) {
   return fmt::format("{}:{}: {}", path, source.begin.line, what);
+}
+
+std::string no_such_device(const std::string& name) {
+  std::vector<std::string_view> names;
+  for (const DeviceKind& kind : device_kinds()) names.emplace_back(kind.name);
+  return fmt::format("type: there is no device '{}'; there are {}", name, fmt::join(names, ", "));
 }
 
 struct Assign {
@@ -57,23 +67,93 @@ std::string assign(Options& options, std::span<const Option<Options>> table, std
                     option->member);
 }
 
+std::string assign(DeviceOptions& options, const DeviceKind& kind, std::string_view key,
+                   const toml::node& node) {
+  for (const auto& table : {common_option_table(), kind.options()}) {
+    const auto has_key = [&](const auto& option) { return std::string_view(option.name) == key; };
+    if (std::ranges::any_of(table, has_key)) return assign(options, table, key, node);
+  }
+  return "unknown key";
+}
+
 Parsed<DeviceOptions> read_device(const std::string& path, const toml::node& node) {
   const toml::table* table = node.as_table();
   if (table == nullptr)
     return std::unexpected(at(path, node.source(), "device: must be a table, [[device]]"));
   DeviceOptions device;
+  const DeviceKind* kind = find_device_kind(device.type);
+  if (const toml::node* type = table->get("type")) {
+    const std::string mistake = Assign{*type, false}(device.type);
+    if (!mistake.empty()) return std::unexpected(at(path, type->source(), "type: " + mistake));
+    kind = find_device_kind(device.type);
+    if (kind == nullptr) return std::unexpected(at(path, type->source(), no_such_device(device.type)));
+  }
   for (const auto& [key, value] : *table) {
     const std::string_view name = key.str();
     std::string mistake;
-    if (name == "type") {
-      mistake = Assign{value, false}(device.type);
-    } else {
-      mistake = assign(device, device_option_table(), name, value);
-    }
+    if (name != "type") mistake = assign(device, *kind, name, value);
     if (!mistake.empty())
       return std::unexpected(at(path, key.source(), fmt::format("{}: {}", name, mistake)));
   }
   return checked(std::move(device), fmt::format("{}:{}", path, table->source().begin.line));
+}
+
+Parsed<SwitchOptions::Uplink> read_uplink(const std::string& path, const toml::node& node) {
+  static constexpr auto table = std::to_array<Option<SwitchOptions::Uplink>>({
+      {"port", "", &SwitchOptions::Uplink::port},
+      {"settings", "", &SwitchOptions::Uplink::settings},
+  });
+  const toml::table* keys = node.as_table();
+  if (keys == nullptr) return std::unexpected(at(path, node.source(), "uplink: must be a table"));
+  SwitchOptions::Uplink uplink;
+  for (const auto& [key, value] : *keys) {
+    const std::string mistake = assign<SwitchOptions::Uplink>(uplink, table, key.str(), value);
+    if (!mistake.empty())
+      return std::unexpected(at(path, key.source(), fmt::format("{}: {}", key.str(), mistake)));
+  }
+  return uplink;
+}
+
+Parsed<SwitchOptions> read_switch(const std::string& path, const toml::node& node) {
+  static constexpr auto table = std::to_array<Option<SwitchOptions>>({
+      {"name", "", &SwitchOptions::name},
+      {"macs", "", &SwitchOptions::macs},
+      {"ageing", "", &SwitchOptions::ageing},
+  });
+  const toml::table* keys = node.as_table();
+  if (keys == nullptr) return std::unexpected(at(path, node.source(), "switch: must be a table, [[switch]]"));
+  SwitchOptions options;
+  for (const auto& [key, value] : *keys) {
+    if (key.str() == "uplink" && value.is_array()) {
+      for (const toml::node& one : *value.as_array()) {
+        auto uplink = read_uplink(path, one);
+        if (!uplink) return std::unexpected(uplink.error());
+        options.uplinks.push_back(*std::move(uplink));
+      }
+      continue;
+    }
+    const std::string mistake = assign<SwitchOptions>(options, table, key.str(), value);
+    if (!mistake.empty())
+      return std::unexpected(at(path, key.source(), fmt::format("{}: {}", key.str(), mistake)));
+  }
+  if (const std::string wrong = mistake_in(options); !wrong.empty())
+    return std::unexpected(at(path, keys->source(), "switch: " + wrong));
+  return options;
+}
+
+// An array of tables: [[NAME]]. Empty, or what is wrong.
+template <class Item>
+std::string read_all(const std::string& path, std::string_view name, const toml::node& node,
+                     Parsed<Item> (*read)(const std::string&, const toml::node&), std::vector<Item>& items) {
+  const toml::array* tables = node.as_array();
+  if (tables == nullptr)
+    return at(path, node.source(), fmt::format("{0}: must be an array of tables, [[{0}]]", name));
+  for (const toml::node& table : *tables) {
+    auto item = read(path, table);
+    if (!item) return item.error();
+    items.push_back(*std::move(item));
+  }
+  return {};
 }
 
 }  // namespace
@@ -82,17 +162,12 @@ Parsed<DeviceOptions> checked(DeviceOptions options, const std::string& where) {
   const auto mistake = [&](std::string_view text) {
     return std::unexpected(fmt::format("{}: {}", where, text));
   };
-  if (options.type != "blk")
-    return mistake(fmt::format("type: there is no device '{}'; there is blk", options.type));
+  const DeviceKind* kind = find_device_kind(options.type);
+  if (kind == nullptr) return mistake(no_such_device(options.type));
   const int ends = int{!options.socket_path.empty()} + int{!options.connect.empty()} + int{options.fd >= 0};
   if (ends != 1) return mistake("exactly one of socket-path, fd and connect is needed");
-  const int disks = int{!options.blk_file.empty()} + int{options.memory > 0} + int{options.null > 0};
-  if (disks != 1) return mistake("exactly one of blk-file, memory and null is needed");
-  if (options.queues < 1 || options.queues > 256) return mistake("queues: must be 1 to 256");
-  if (options.serial.size() > 20) return mistake("serial: must be at most 20 bytes");
-  if (options.direct && options.blk_file.empty()) return mistake("direct: goes with blk-file only");
-  if (options.shared_memory && options.memory == 0) return mistake("shared-memory: goes with memory only");
   if (options.fd > INT32_MAX) return mistake("fd: is not a file descriptor");
+  if (const std::string wrong = kind->mistake(options); !wrong.empty()) return mistake(wrong);
   return options;
 }
 
@@ -105,20 +180,17 @@ Parsed<ServeConfig> read_serve_config(const std::string& path) {
   }
   ServeConfig config;
   for (const auto& [key, value] : root) {
-    if (key.str() != "device") {
-      const std::string mistake = assign(config.process, process_option_table(), key.str(), value);
-      if (!mistake.empty())
-        return std::unexpected(at(path, key.source(), fmt::format("{}: {}", key.str(), mistake)));
-      continue;
+    const std::string_view name = key.str();
+    std::string mistake;
+    if (name == "device") {
+      mistake = read_all(path, name, value, read_device, config.devices);
+    } else if (name == "switch") {
+      mistake = read_all(path, name, value, read_switch, config.switches);
+    } else if (const std::string wrong = assign(config.process, process_option_table(), name, value);
+               !wrong.empty()) {
+      mistake = at(path, key.source(), fmt::format("{}: {}", name, wrong));
     }
-    const toml::array* tables = value.as_array();
-    if (tables == nullptr)
-      return std::unexpected(at(path, key.source(), "device: must be an array of tables, [[device]]"));
-    for (const toml::node& table : *tables) {
-      auto device = read_device(path, table);
-      if (!device) return std::unexpected(device.error());
-      config.devices.push_back(*std::move(device));
-    }
+    if (!mistake.empty()) return std::unexpected(mistake);
   }
   if (config.devices.empty()) return std::unexpected(fmt::format("{}: there is no [[device]]", path));
   return config;

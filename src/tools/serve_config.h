@@ -1,5 +1,5 @@
 // The configuration file of `ringway serve --config`: TOML, process options at the top, one [[device]] table
-// each.
+// each, and one [[switch]] table for each switch.
 #pragma once
 
 #include <string>
@@ -7,11 +7,13 @@
 
 #include "ringway/tools/device_options.h"
 #include "ringway/tools/parse.h"
+#include "ringway/tools/switches.h"
 
 namespace ringway::tools {
 
 struct ServeConfig {
   ProcessOptions process;
+  std::vector<SwitchOptions> switches;
   std::vector<DeviceOptions> devices;
 };
 

@@ -92,6 +92,23 @@ TEST_F(ServeConfigFile, options_that_do_not_go_together_are_refused) {
   EXPECT_THAT(mistake(""), HasSubstr("there is no [[device]]"));
 }
 
+TEST_F(ServeConfigFile, a_network_device_is_read_and_its_mistakes_are_told) {
+  const std::string device = "[[device]]\ntype = \"net\"\nsocket-path = \"s\"\n";
+  const auto config =
+      read(device + "port = \"tap:name=tap0\"\nmac = \"52:54:00:12:34:56\"\nmtu = 9000\nqueues = 4\n");
+  ASSERT_TRUE(config) << config.error();
+  EXPECT_EQ(config->devices[0].port, "tap:name=tap0");
+  EXPECT_EQ(config->devices[0].mtu, 9000U);
+  EXPECT_THAT(mistake(device), HasSubstr(":1: port is needed"));
+  EXPECT_THAT(mistake(device + "port = \"cable\"\n"), HasSubstr("port: there is no port 'cable'"));
+  EXPECT_THAT(mistake(device + "port = \"null\"\nmac = \"52:54\"\n"),
+              HasSubstr("mac: '52:54' is not an address"));
+  EXPECT_THAT(mistake(device + "port = \"null\"\nmtu = 67\n"), HasSubstr("mtu: must be 68 to 65535"));
+  EXPECT_THAT(mistake(device + "port = \"null\"\nqueues = 129\n"), HasSubstr("queues: must be 1 to 128"));
+  EXPECT_THAT(mistake(device + "port = \"null\"\nblk-file = \"disk\"\n"),
+              HasSubstr(":5: blk-file: unknown key"));
+}
+
 TEST_F(ServeConfigFile, a_file_that_is_not_there_is_named) {
   const auto config = read_serve_config("/nonexistent/ringway.toml");
   ASSERT_FALSE(config);

@@ -1,61 +1,45 @@
 #include "ringway/tools/served_device.h"
 
-#include "ringway/device/backing/file.h"
-#include "ringway/device/backing/memory.h"
-#include "ringway/device/backing/null.h"
-
 namespace ringway::tools {
-namespace {
 
-Result<std::unique_ptr<backing::Backing>> open_backing(const DeviceOptions& options) {
-  UniqueFd inherited(options.inherited);
-  if (options.memory > 0 && options.shared_memory)
-    return backing::open_shared_memory(options.memory, options.read_only, std::move(inherited));
-  if (options.memory > 0) return backing::open_memory(options.memory, options.read_only);
-  if (options.null > 0) return backing::open_null(options.null, options.read_only);
-  return backing::open_file(options.blk_file, {.read_only = options.read_only, .direct = options.direct},
-                            std::move(inherited));
-}
-
-// Without one of its own a disk is known by the name of its file.
-std::string serial_of(const DeviceOptions& options) {
-  if (!options.serial.empty()) return options.serial;
-  const std::string name = options.blk_file.substr(options.blk_file.rfind('/') + 1);
-  return name.empty() ? "ringway" : name.substr(0, 20);
-}
-
-}  // namespace
-
-Result<std::unique_ptr<ServedDevice>> ServedDevice::open(const DeviceOptions& options,
+Parsed<std::unique_ptr<ServedDevice>> ServedDevice::open(const DeviceOptions& options,
                                                          engine::Workers& workers) {
-  auto blk = std::make_unique<blk::Blk>(
-      TRY(open_backing(options)),
-      blk::Blk::Options{.queues = static_cast<uint16_t>(options.queues), .serial = serial_of(options)});
-  return std::unique_ptr<ServedDevice>(new ServedDevice(options, std::move(blk), workers));
+  auto opened = find_device_kind(options.type)->open(options);
+  if (!opened) return std::unexpected(opened.error());
+  return std::unique_ptr<ServedDevice>(new ServedDevice(options, *std::move(opened), workers));
 }
 
-ServedDevice::ServedDevice(DeviceOptions options, std::unique_ptr<blk::Blk> blk, engine::Workers& workers)
+ServedDevice::ServedDevice(DeviceOptions options, OpenedDevice opened, engine::Workers& workers)
     : options_(std::move(options)),
-      blk_(std::move(blk)),
-      engine_(*blk_, workers, {.offer_inband_notifications = options_.inband_notifications}) {
+      opened_(std::move(opened)),
+      engine_(*opened_.model, workers,
+              {.offer_inband_notifications = options_.inband_notifications,
+               .offer_postcopy = options_.postcopy}) {
   if (options_.takes_over) engine_.stand_still_from_the_start();
 }
 
-Result<> ServedDevice::attach(user::Listener& listener) {
+Result<> ServedDevice::attach(user::Listener& listener, Service* service) {
+  if (!options_.socket_path.empty() && service != nullptr) {
+    auto given = TRY(service->listening_at(options_.socket_path));
+    if (given) return listener.adopt(*std::move(given), *this, place());
+  }
   if (!options_.socket_path.empty()) return listener.listen(options_.socket_path, *this);
   if (!options_.connect.empty()) return listener.connect(options_.connect, *this);
-  return listener.adopt(UniqueFd(static_cast<int>(options_.fd)), *this);
+  return listener.adopt(UniqueFd(static_cast<int>(options_.fd)), *this, place());
 }
 
-std::string ServedDevice::place() const { return place_of(options_); }
+Result<UniqueFd> ServedDevice::hand_over() const {
+  if (!opened_.hand_over) return refused("a device of this kind cannot move to another process yet");
+  return opened_.hand_over();
+}
 
 std::unique_ptr<engine::LocalDevice::Standstill> ServedDevice::stand_still() {
   return std::make_unique<engine::LocalDevice::Standstill>(engine_);
 }
 
 Result<vhost::Device*> ServedDevice::connected() {
-  contract_.emplace(
-      engine_, vhost::Contract::Limits{.queues = blk_->queue_count(), .ring_size = blk_->max_queue_size()});
+  contract_.emplace(engine_, vhost::Contract::Limits{.queues = opened_.model->queue_count(),
+                                                     .ring_size = opened_.model->max_queue_size()});
   return &*contract_;
 }
 

@@ -5,11 +5,11 @@
 #include <memory>
 #include <optional>
 
-#include "ringway/device/blk/blk.h"
 #include "ringway/engine/local_device.h"
 #include "ringway/engine/standstill.h"
 #include "ringway/engine/workers.h"
-#include "ringway/tools/device_options.h"
+#include "ringway/tools/device_kinds.h"
+#include "ringway/tools/service.h"
 #include "ringway/user/listener.h"
 #include "ringway/vhost/contract.h"
 
@@ -17,28 +17,31 @@ namespace ringway::tools {
 
 class ServedDevice final : public user::SessionOwner {
  public:
-  static Result<std::unique_ptr<ServedDevice>> open(const DeviceOptions& options, engine::Workers& workers);
+  static Parsed<std::unique_ptr<ServedDevice>> open(const DeviceOptions& options, engine::Workers& workers);
 
   // Makes it reachable where its options say. The listener must have stopped before the device ends.
-  Result<> attach(user::Listener& listener);
+  // Through `service`, if given, where that has the socket.
+  Result<> attach(user::Listener& listener, Service* service = nullptr);
   // Live upgrade. Where it is served, as Listener calls it, and what it is.
-  [[nodiscard]] std::string place() const;
+  [[nodiscard]] std::string place() const { return place_of(options_); }
   [[nodiscard]] const std::string& type() const { return options_.type; }
   // What another process needs to open it; may be none.
-  [[nodiscard]] Result<UniqueFd> hand_over() const { return blk_->hand_over(); }
+  [[nodiscard]] Result<UniqueFd> hand_over() const;
   [[nodiscard]] std::unique_ptr<engine::LocalDevice::Standstill> stand_still();
-  void go_on() { engine_.go_on(); }  // one that was opened to take over
+  // One that was opened to take over: what Standstill::state() was elsewhere; all is ready, it begins.
+  Result<> take_state(std::span<const std::byte> state) { return engine_.take_state(state); }
+  void go_on() { engine_.go_on(); }
   // Looks at what it serves again: a file may have grown.
-  Result<> refresh() { return blk_->refresh(); }
+  Result<> refresh() { return opened_.refresh ? opened_.refresh() : Result<>(); }
 
   Result<vhost::Device*> connected() override;
   void disconnected() override;
 
  private:
-  ServedDevice(DeviceOptions options, std::unique_ptr<blk::Blk> blk, engine::Workers& workers);
+  ServedDevice(DeviceOptions options, OpenedDevice opened, engine::Workers& workers);
 
   const DeviceOptions options_;
-  const std::unique_ptr<blk::Blk> blk_;
+  const OpenedDevice opened_;
   engine::LocalDevice engine_;
   std::optional<vhost::Contract> contract_;  // of the present session
 };

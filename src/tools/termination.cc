@@ -1,5 +1,6 @@
 #include "ringway/tools/termination.h"
 
+#include <poll.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -18,14 +19,18 @@ Result<Termination> Termination::make(std::initializer_list<int> more) {
   return Termination(std::move(fd));
 }
 
-void Termination::wait(const std::function<void()>& on_hangup, const OnUpgrade& on_upgrade) const {
+void Termination::wait(const Meanwhile& meanwhile) const {
+  const int time_out = meanwhile.interval ? static_cast<int>(meanwhile.interval->count()) : -1;
   signalfd_siginfo info{};
   while (true) {
+    pollfd entry{.fd = fd_.get(), .events = POLLIN, .revents = 0};
+    if (::poll(&entry, 1, time_out) == 0) meanwhile.on_interval();
+    if ((entry.revents & POLLIN) == 0) continue;
     if (::read(fd_.get(), &info, sizeof info) != static_cast<ssize_t>(sizeof info)) continue;
     if (info.ssi_signo == SIGHUP) {
-      on_hangup();
+      meanwhile.on_hangup();
     } else if (info.ssi_signo == SIGUSR2) {
-      on_upgrade(info);
+      meanwhile.on_upgrade(info);
     } else {
       return;
     }

@@ -5,8 +5,10 @@
 
 #include <sys/signalfd.h>
 
+#include <chrono>
 #include <functional>
 #include <initializer_list>
+#include <optional>
 
 #include "ringway/base/result.h"
 #include "ringway/base/unique_fd.h"
@@ -17,10 +19,16 @@ class Termination {
  public:
   // `more`: none, or SIGUSR2; else that ends the program, as it does elsewhere.
   static Result<Termination> make(std::initializer_list<int> more = {});
-  using OnUpgrade = std::function<void(const signalfd_siginfo&)>;
-  // For SIGTERM or SIGINT. `on_hangup` is called at each SIGHUP, `on_upgrade` at each SIGUSR2.
-  void wait(
-      const std::function<void()>& on_hangup = [] {}, const OnUpgrade& on_upgrade = [](const auto&) {}) const;
+  // What is done meanwhile: at each SIGHUP, at each SIGUSR2, and from time to time.
+  struct Meanwhile {
+    std::function<void()> on_hangup = [] {};
+    std::function<void(const signalfd_siginfo&)> on_upgrade = [](const auto&) {};
+    std::optional<std::chrono::milliseconds> interval;
+    std::function<void()> on_interval = [] {};
+  };
+  // For SIGTERM or SIGINT.
+  void wait(const Meanwhile& meanwhile) const;
+  void wait() const { wait(Meanwhile()); }
   [[nodiscard]] int fd() const { return fd_.get(); }  // readable once any of them has come
 
  private:

@@ -1,7 +1,6 @@
 // ringway trace: what passes between a front-end and a back-end.
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -14,6 +13,7 @@
 
 #include "ringway/tools/back_end.h"
 #include "ringway/tools/command.h"
+#include "ringway/tools/file_limit.h"
 #include "ringway/tools/parse.h"
 #include "ringway/tools/termination.h"
 #include "ringway/tools/trace_pcap.h"
@@ -44,14 +44,6 @@ int fail(std::string_view sentence) {
 }
 
 void complain(const std::string& sentence) { fail(sentence); }
-
-// Each message may bring many file descriptors.
-void allow_many_fds() {
-  rlimit limit{};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  ::setrlimit(RLIMIT_NOFILE, &limit);
-}
 
 // The file with its beginning written, so that a place that takes nothing is known before anything passes.
 Parsed<UniqueFd> create_pcap(const std::string& path) {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <utility>
 
 #include "ringway/user/ancillary.h"
@@ -14,7 +15,7 @@ namespace {
 
 constexpr size_t max_read = 16 * 1024;
 constexpr size_t max_at_once = 64 * 1024;
-constexpr int so_passpidfd = 76;        // SO_PASSPIDFD, which older headers lack
+constexpr int so_passpidfd = 76;  // SO_PASSPIDFD, which older headers lack
 constexpr uint32_t set_backend_req_fd = user::id_of<vhost::DeviceRequest, vhost::SetFrontEnd>;
 
 struct Peeked {

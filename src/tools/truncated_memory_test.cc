@@ -58,7 +58,7 @@ class TruncatedMemory : public testing::TestWithParam<Disk> {
       options.memory = disk_size;
     }
     auto device = ServedDevice::open(options, *workers_);
-    EXPECT_TRUE(device) << device.error().to_string();
+    EXPECT_TRUE(device) << device.error();
     return *std::move(device);
   }
   void begin(std::unique_ptr<FrontEnd>& front_end, const std::string& name) {

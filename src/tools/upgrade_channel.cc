@@ -62,6 +62,7 @@ bool Fields::flag(const char* name) { return take<bool>(name, &nlohmann::json::i
 
 UniqueFd Fields::fd(const char* name) {
   const auto names = letter_.body.find("fds");
+  if (names == letter_.body.end() && letter_.fds.empty()) return {};
   if (names == letter_.body.end() || !names->is_array() || names->size() != letter_.fds.size()) {
     fail("\"fds\" does not name the file descriptors that came");
     return {};

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -45,7 +46,7 @@ Parsed<T> parsed(Result<T> result) {
 // The new program, until it has proved itself; it ends with this.
 class Successor {
  public:
-  static Parsed<Successor> start(const std::string& binary, const std::vector<std::string>& words);
+  static Parsed<Successor> start(const std::string& binary, const Serving& serving);
   Successor(Successor&& other) noexcept
       : pid_(std::exchange(other.pid_, 0)), channel_(std::move(other.channel_)) {}
   Successor& operator=(Successor&&) = delete;
@@ -63,15 +64,22 @@ class Successor {
   UpgradeChannel channel_;
 };
 
+// As a program takes its arguments.
+std::vector<char*> pointers_to(std::vector<std::string>& texts) {
+  std::vector<char*> pointers;
+  for (std::string& text : texts) pointers.push_back(text.data());
+  pointers.push_back(nullptr);
+  return pointers;
+}
+
 // Without fork(): copying the tables of much memory would hold up the workers.
-Parsed<Successor> Successor::start(const std::string& binary, const std::vector<std::string>& words) {
+Parsed<Successor> Successor::start(const std::string& binary, const Serving& serving) {
   auto ends = user::socket_pair();
   if (!ends) return std::unexpected(sentence_of(ends.error()));
   std::vector<std::string> all{"ringway", "serve", fmt::format("--take-over={}", successors_fd)};
-  all.insert(all.end(), words.begin(), words.end());
-  std::vector<char*> arguments;
-  for (std::string& word : all) arguments.push_back(word.data());
-  arguments.push_back(nullptr);
+  all.insert(all.end(), serving.words.begin(), serving.words.end());
+  std::vector<std::string> variables = serving.environment;
+  for (char** one = environ; *one != nullptr; ++one) variables.emplace_back(*one);
 
   posix_spawn_file_actions_t files;
   posix_spawnattr_t attributes;
@@ -87,7 +95,8 @@ Parsed<Successor> Successor::start(const std::string& binary, const std::vector<
   ::posix_spawnattr_setsigdefault(&attributes, &all_signals);
   ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
   pid_t pid = 0;
-  const int error = ::posix_spawn(&pid, binary.c_str(), &files, &attributes, arguments.data(), environ);
+  const int error = ::posix_spawn(&pid, binary.c_str(), &files, &attributes, pointers_to(all).data(),
+                                  pointers_to(variables).data());
   ::posix_spawn_file_actions_destroy(&files);
   ::posix_spawnattr_destroy(&attributes);
   if (error != 0)
@@ -125,6 +134,19 @@ std::string Successor::end() {
 
 // ---- the steps
 
+Parsed<UniqueFd> backing_of(const ServedDevice& device) {
+  auto backing = device.hand_over();
+  if (!backing) return std::unexpected(fmt::format("{}: {}", device.place(), sentence_of(backing.error())));
+  return *std::move(backing);
+}
+
+Result<UniqueFd> file_with(std::span<const std::byte> bytes) {
+  UniqueFd file(::memfd_create("state", MFD_CLOEXEC));
+  if (!file || ::pwrite(file.get(), bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size()))
+    return os_failure("cannot write the state of a device down");
+  return file;
+}
+
 Parsed<void> tell_devices(const Serving& serving, const UpgradeWish& wish, UpgradeChannel& channel) {
   TRY(channel.send(
       {.kind = LetterKind::begin,
@@ -133,12 +155,10 @@ Parsed<void> tell_devices(const Serving& serving, const UpgradeWish& wish, Upgra
   for (const auto& device : serving.devices) {
     Letter letter{.kind = LetterKind::device};
     letter.body = {{"place", device->place()}, {"type", device->type()}, {"fds", nlohmann::json::array()}};
-    auto backing = device->hand_over();
-    if (!backing)
-      return std::unexpected(fmt::format("{}: {}", device->place(), sentence_of(backing.error())));
-    if (*backing) {
+    auto backing = TRY(backing_of(*device));
+    if (backing) {
       letter.body["fds"].push_back("backing");
-      letter.fds.push_back(*std::move(backing));
+      letter.fds.push_back(std::move(backing));
     }
     TRY(channel.send(std::move(letter)));
   }
@@ -208,11 +228,14 @@ class Pause {
                                          serving_.devices[i]->place(),
                                          std::chrono::milliseconds(drain_time_out).count()));
     }
+    // Something may have failed since the other process heard of it.
+    for (const auto& device : serving_.devices) TRY(backing_of(*device));
     return {};
   }
   Parsed<std::vector<user::Frame>> start_of(size_t device) {
     return parsed(serving_.listener.start_of(*serving_.devices[device], still_[device]->bases()));
   }
+  Parsed<UniqueFd> state_of(size_t device) { return parsed(file_with(still_[device]->state())); }
   void make_final() { is_final_ = true; }
   [[nodiscard]] std::chrono::microseconds so_far() const {
     return std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - began_);
@@ -239,7 +262,10 @@ Parsed<void> tell_starts(const Serving& serving, std::span<const std::string> se
     const std::string& place = serving.devices[i]->place();
     if (std::ranges::find(served, place) == served.end()) continue;
     const std::vector<user::Frame> frames = TRY(pause.start_of(i));
-    TRY(channel.send({.kind = LetterKind::start, .body = {{"place", place}, {"messages", frames.size()}}}));
+    Letter letter{.kind = LetterKind::start};
+    letter.body = {{"place", place}, {"messages", frames.size()}, {"fds", {"state"}}};
+    letter.fds.push_back(TRY(pause.state_of(i)));
+    TRY(channel.send(std::move(letter)));
     TRY(channel.send(frames));
   }
   TRY(channel.send({.kind = LetterKind::arm}));
@@ -278,7 +304,8 @@ HandedOver go(Pause& pause, Successor& successor) {
 }  // namespace
 
 HandedOver hand_over(const Serving& serving, const UpgradeWish& wish) {
-  auto successor = Successor::start(wish.binary, serving.words);
+  if (!serving.obstacle.empty()) return {.sentence = serving.obstacle};
+  auto successor = Successor::start(wish.binary, serving);
   if (!successor) return {.sentence = successor.error()};
   std::optional<Pause> pause(std::in_place, serving);
   auto ready = prepare(serving, wish, *pause, successor->channel());

@@ -19,7 +19,9 @@ namespace ringway::tools {
 struct Serving {
   std::span<const std::unique_ptr<ServedDevice>> devices;
   user::Listener& listener;
-  std::vector<std::string> words;  // of its command line, after "serve"
+  std::vector<std::string> words;        // of its command line, after "serve"
+  std::vector<std::string> environment;  // for the other process, besides its own: "NAME=value"
+  std::string obstacle;                  // why nothing can be handed over; empty: it can
 };
 
 struct HandedOver {

@@ -1,11 +1,13 @@
 #include "ringway/tools/upgrade_taker.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 
 #include "ringway/base/log.h"
+#include "ringway/engine/device_state.h"
 
 namespace ringway::tools {
 namespace {
@@ -33,6 +35,17 @@ Parsed<void> outcome(const std::string& place, std::promise<Result<>>& promise) 
     return std::unexpected(fmt::format("{}: the session does not begin", place));
   const Result<> result = future.get();
   if (!result) return std::unexpected(fmt::format("{}: {}", place, result.error().to_string()));
+  return {};
+}
+
+// Before its queues start.
+Parsed<void> take_state(ServedDevice& device, int file) {
+  std::vector<std::byte> state(engine::max_state + 1);
+  const ssize_t got = ::pread(file, state.data(), state.size(), 0);
+  if (got < 0) return std::unexpected(fmt::format("{}: its state cannot be read", device.place()));
+  state.resize(static_cast<size_t>(got));
+  if (auto taken = device.take_state(state); !taken)
+    return std::unexpected(fmt::format("{}: {}", device.place(), taken.error().to_string()));
   return {};
 }
 
@@ -96,7 +109,7 @@ Parsed<void> UpgradeTaker::take_over(std::span<const std::unique_ptr<ServedDevic
   TRY(hear_places(devices, listener));
   for (const Coming& one : coming_) TRY(outcome(one.place, one.inheritance->prepared));
   TRY(channel_.send({.kind = LetterKind::prepared}));
-  TRY(hear_starts());
+  TRY(hear_starts(devices));
   for (const Coming& one : coming_) TRY(outcome(one.place, one.inheritance->armed));
   TRY(channel_.send({.kind = LetterKind::armed}));
   TRY(channel_.receive(LetterKind::go, later()));
@@ -140,11 +153,11 @@ Parsed<void> UpgradeTaker::hear_place(Letter letter, std::span<const std::unique
   return {};
 }
 
-Parsed<void> UpgradeTaker::hear_starts() {
+Parsed<void> UpgradeTaker::hear_starts(std::span<const std::unique_ptr<ServedDevice>> devices) {
   while (true) {
     Letter letter = TRY(channel_.receive_any({LetterKind::start, LetterKind::arm}, later()));
     if (letter.kind == LetterKind::start) {
-      TRY(hear_start(std::move(letter)));
+      TRY(hear_start(std::move(letter), devices));
       continue;
     }
     TRY(Fields(std::move(letter)).finish());
@@ -154,15 +167,19 @@ Parsed<void> UpgradeTaker::hear_starts() {
   }
 }
 
-Parsed<void> UpgradeTaker::hear_start(Letter letter) {
+Parsed<void> UpgradeTaker::hear_start(Letter letter, std::span<const std::unique_ptr<ServedDevice>> devices) {
   Fields fields(std::move(letter));
   const std::string place = fields.text("place");
   const uint64_t messages = fields.number("messages");
+  const UniqueFd state = fields.fd("state");
   TRY(fields.finish());
   const auto one = std::ranges::find(coming_, place, &Coming::place);
   if (one == coming_.end() || one->started)
     return std::unexpected(fmt::format("{}: has no session that could start", place));
   one->started = true;
+  const auto device =
+      std::ranges::find_if(devices, [&](const auto& other) { return other->place() == place; });
+  if (state && device != devices.end()) TRY(take_state(**device, state.get()));
   one->inheritance->start.set_value(TRY(channel_.receive_frames(messages, later())));
   return {};
 }

@@ -44,8 +44,8 @@ class UpgradeTaker {
   Parsed<void> hear_places(std::span<const std::unique_ptr<ServedDevice>> devices, user::Listener& listener);
   Parsed<void> hear_place(Letter letter, std::span<const std::unique_ptr<ServedDevice>> devices,
                           user::Listener& listener);
-  Parsed<void> hear_starts();
-  Parsed<void> hear_start(Letter letter);
+  Parsed<void> hear_starts(std::span<const std::unique_ptr<ServedDevice>> devices);
+  Parsed<void> hear_start(Letter letter, std::span<const std::unique_ptr<ServedDevice>> devices);
 
   UpgradeChannel channel_;
   std::map<std::string, Given> given_;

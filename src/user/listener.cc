@@ -338,11 +338,12 @@ Result<> Listener::listen(const std::string& path, SessionOwner& owner) {
   return impl_->add(std::move(place));
 }
 
-Result<> Listener::adopt(UniqueFd fd, SessionOwner& owner) {
+Result<> Listener::adopt(UniqueFd fd, SessionOwner& owner, std::string name) {
+  if (name.empty()) name = fmt::format("fd {}", fd.get());
   const bool listens = TRY(is_listening(fd.get()));
   ::fcntl(fd.get(), F_SETFD, FD_CLOEXEC);
   const auto kind = listens ? Place::Kind::listens : Place::Kind::was_connected;
-  auto place = std::make_unique<Place>(kind, fmt::format("fd {}", fd.get()), owner, impl_->options());
+  auto place = std::make_unique<Place>(kind, std::move(name), owner, impl_->options());
   if (!listens) return impl_->add(std::move(place), std::move(fd));
   const int flags = ::fcntl(fd.get(), F_GETFL);
   if (flags < 0 || ::fcntl(fd.get(), F_SETFL, flags | O_NONBLOCK) != 0)

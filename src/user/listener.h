@@ -59,8 +59,9 @@ class Listener {
 
   // Owners last until stop() has returned. Any thread.
   Result<> listen(const std::string& path, SessionOwner& owner);
-  // A socket from --fd, listening or connected. A connected one is served once.
-  Result<> adopt(UniqueFd fd, SessionOwner& owner);
+  // A socket from --fd or a manager, listening or connected. A connected one is served once. `name`: of the
+  // place; empty: "fd N".
+  Result<> adopt(UniqueFd fd, SessionOwner& owner, std::string name = {});
   // Connects to a front-end that listens at `path`, and again whenever the connection has ended.
   Result<> connect(const std::string& path, SessionOwner& owner);
 

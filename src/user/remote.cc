@@ -2,6 +2,7 @@
 
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <system_error>
 #include <utility>
@@ -17,13 +18,32 @@ using vhost::Done;
 using vhost::FrontEndRequest;
 using vhost::ReplyOf;
 
+namespace {
+
+// The specification does not say what the reply to SET_LOG_BASE carries where one is always due, and peers
+// answer with a status, the size of the log, or nothing. So it says only that the message was handled.
+void forget_log_value(Frame& reply) { std::ranges::fill(reply.payload, std::byte{0}); }
+
+}  // namespace
+
 template <class Request>
 Result<ReplyOf<Request>> Remote<Request>::handle(Request request) {
+  return carry(std::move(request), Answer::wanted);
+}
+
+template <class Request>
+Result<> Remote<Request>::tell(Request request) {
+  TRY(carry(std::move(request), Answer::unwanted));
+  return {};
+}
+
+template <class Request>
+Result<ReplyOf<Request>> Remote<Request>::carry(Request request, Answer answer) {
   const std::scoped_lock lock(mutex_);
   if (broken_) return gone("the connection was closed after an error");
   TRY(allow(request));
   const Message& message = messages<Request>[request.index()];
-  Result<ReplyOf<Request>> reply = converse(message, std::move(request));
+  Result<ReplyOf<Request>> reply = converse(message, std::move(request), answer);
   if (reply) note(message);
   if (!reply && reply.error().fault != Fault::refused) {
     broken_ = true;
@@ -40,9 +60,10 @@ Result<> Remote<Request>::allow(const Request& request) const {
 }
 
 template <class Request>
-Result<ReplyOf<Request>> Remote<Request>::converse(const Message& message, Request request) {
+Result<ReplyOf<Request>> Remote<Request>::converse(const Message& message, Request request, Answer answer) {
   const Asked what = asked(request);
-  const bool due = reply_due(message);
+  const bool asks_for_ack = answer == Answer::wanted && can_acknowledge(message);
+  const bool due = asks_for_ack || reply_due(message);
   if (due && !connection_->can_receive()) return refused("a reply cannot come over a pipe");
   Frame frame = TRY(encode(std::move(request), back_channel_));
   constexpr bool back_end_sends = std::is_same_v<Request, FrontEndRequest>;
@@ -50,11 +71,13 @@ Result<ReplyOf<Request>> Remote<Request>::converse(const Message& message, Reque
       !negotiated_->get().has_capability(vhost::VHOST_USER_PROTOCOL_F_BACKEND_SEND_FD)) {
     return refused("BACKEND_SEND_FD was not negotiated");
   }
-  if (asks_for_ack(message)) frame.header.flags |= need_reply_flag;
+  if (asks_for_ack) frame.header.flags |= need_reply_flag;
   const Connection::Deadline deadline = Connection::Clock::now() + reply_time_out_;
   TRY(connection_->send(frame, deadline));
   if (!due) return ReplyOf<Request>(Done{});
-  return decode_reply<Request>(message, what, TRY(receive_reply(message, deadline)));
+  Frame reply = TRY(receive_reply(message, deadline));
+  if (message.reply == Reply::log_status && shares_log()) forget_log_value(reply);
+  return decode_reply<Request>(message, what, std::move(reply));
 }
 
 template <class Request>
@@ -68,23 +91,27 @@ Result<Frame> Remote<Request>::receive_reply(const Message& message, Connection:
 }
 
 template <class Request>
-bool Remote<Request>::asks_for_ack(const Message& message) const {
+bool Remote<Request>::can_acknowledge(const Message& message) const {
   if (!connection_->can_receive()) return false;
   if (!negotiated_->get().has_capability(vhost::VHOST_USER_PROTOCOL_F_REPLY_ACK)) return false;
-  return message.reply == Reply::ack || message.reply == Reply::log_status ||
+  return message.reply == Reply::ack || (message.reply == Reply::log_status && !shares_log()) ||
          (message.reply == Reply::memory && !postcopy_);
+}
+
+template <class Request>
+bool Remote<Request>::shares_log() const {
+  return negotiated_->get().has_capability(vhost::VHOST_USER_PROTOCOL_F_LOG_SHMFD);
 }
 
 template <class Request>
 bool Remote<Request>::reply_due(const Message& message) const {
   switch (message.reply) {
     case Reply::ack:
-      return asks_for_ack(message);
+      return false;
     case Reply::memory:
-      return postcopy_ || asks_for_ack(message);
+      return postcopy_;
     case Reply::log_status:
-      return asks_for_ack(message) ||
-             negotiated_->get().has_capability(vhost::VHOST_USER_PROTOCOL_F_LOG_SHMFD);
+      return shares_log();
     case Reply::status:
     case Reply::value:
     case Reply::value_or_refusal:

@@ -13,6 +13,7 @@
 #include "ringway/user/codec.h"
 #include "ringway/user/connection.h"
 #include "ringway/user/negotiation.h"
+#include "ringway/vhost/one_way.h"
 
 namespace ringway::user {
 
@@ -24,7 +25,7 @@ inline constexpr std::chrono::milliseconds default_reply_time_out{60'000};
 // negotiated is refused unsent. A reply that is wrong in any way, or late, closes the connection: every later
 // request then fails as `gone`.
 template <class Request>
-class Remote final : public vhost::Handler<Request> {
+class Remote final : public vhost::Handler<Request>, public vhost::OneWay<Request> {
  public:
   // `back_channel` may be null; it outlives the remote.
   Remote(std::shared_ptr<Connection> connection, std::shared_ptr<const Negotiated> negotiated,
@@ -36,15 +37,20 @@ class Remote final : public vhost::Handler<Request> {
         reply_time_out_(reply_time_out) {}
 
   Result<vhost::ReplyOf<Request>> handle(Request request) override;
+  // Asks for no acknowledgement. Returns when it is sent, if no reply is due anyway.
+  Result<> tell(Request request) override;
   // Ends a request under way. Any thread.
   void close() { connection_->close(); }
 
  private:
+  enum class Answer : uint8_t { wanted, unwanted };
+  Result<vhost::ReplyOf<Request>> carry(Request request, Answer answer);
   Result<> allow(const Request& request) const;
-  Result<vhost::ReplyOf<Request>> converse(const Message& message, Request request);
+  Result<vhost::ReplyOf<Request>> converse(const Message& message, Request request, Answer answer);
   Result<Frame> receive_reply(const Message& message, Connection::Deadline deadline);
-  [[nodiscard]] bool asks_for_ack(const Message& message) const;
+  [[nodiscard]] bool can_acknowledge(const Message& message) const;
   [[nodiscard]] bool reply_due(const Message& message) const;
+  [[nodiscard]] bool shares_log() const;
   void note(const Message& message);
 
   std::mutex mutex_;

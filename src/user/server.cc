@@ -3,6 +3,8 @@
 #include <utility>
 #include <variant>
 
+#include "ringway/vhost/one_way.h"
+
 namespace ringway::user {
 
 using vhost::DeviceRequest;
@@ -37,7 +39,11 @@ template <class Request>
 Result<ReplyOf<Request>> Server<Request>::ask(const Message& message, Frame frame) {
   if (!negotiated_.get().allows(vhost::catalogue<Request>[message.id - 1].need))
     return refused("was not negotiated");
-  return handler_.handle(TRY(decode<Request>(std::move(frame), back_channel_)));
+  const bool wants_answer = message.reply != Reply::ack || frame.header.needs_reply();
+  Request request = TRY(decode<Request>(std::move(frame), back_channel_));
+  if (wants_answer) return handler_.handle(std::move(request));
+  TRY(vhost::tell(handler_, std::move(request)));
+  return ReplyOf<Request>(vhost::Done{});
 }
 
 template <class Request>

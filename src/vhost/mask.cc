@@ -6,6 +6,8 @@
 #include <memory>
 #include <utility>
 
+#include "ringway/vhost/one_way.h"
+
 namespace ringway::vhost {
 namespace {
 
@@ -45,12 +47,16 @@ Result<> allow(const Agreement& taken, const Request& request) {
 }
 
 // What the device may still tell of a front-end that has been masked from it.
-class MaskedFrontEnd final : public FrontEnd {
+class MaskedFrontEnd final : public FrontEnd, public OneWay<FrontEndRequest> {
  public:
   MaskedFrontEnd(std::shared_ptr<FrontEnd> next, Agreement taken) : next_(std::move(next)), taken_(taken) {}
   Result<FrontEndReply> handle(FrontEndRequest request) override {
     TRY(allow(taken_, request));
     return next_->handle(std::move(request));
+  }
+  Result<> tell(FrontEndRequest request) override {
+    TRY(allow(taken_, request));
+    return vhost::tell(*next_, std::move(request));
   }
 
  private:

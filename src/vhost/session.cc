@@ -1,6 +1,7 @@
 #include "ringway/vhost/session.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <utility>
@@ -150,19 +151,49 @@ Result<> Session::unmap_iotlb(GuestAddress iova, uint64_t size) {
 
 // ---- queues
 
+Result<> Session::log_writes(UniqueFd log, uint64_t bytes) {
+  TRY(call(device_, SetLogBase{.size = bytes, .offset = 0, .fd = std::move(log)}));
+  return {};
+}
+
 Result<> Session::start_queue(QueueSetup setup) {
   const RingIndex ring = setup.ring;
   UniqueFd kick;
   if (setup.kick) kick = TRY(setup.kick.duplicate());
   TRY(call(device_, SetVringNum{.ring = ring, .size = setup.size}));
   TRY(call(device_, SetVringBase{.ring = ring, .base = setup.base}));
-  TRY(call(device_,
-           SetVringAddr{.ring = ring, .desc = setup.desc, .used = setup.device, .avail = setup.driver}));
+  TRY(call(device_, SetVringAddr{.ring = ring,
+                                 .flags = setup.log ? 1U << VHOST_VRING_F_LOG : 0,
+                                 .desc = setup.desc,
+                                 .used = setup.device,
+                                 .avail = setup.driver,
+                                 .log = setup.log.value_or(0)}));
   TRY(call(device_, SetVringCall{.ring = ring, .fd = std::move(setup.call)}));
   if (setup.err) TRY(call(device_, SetVringErr{.ring = ring, .fd = std::move(setup.err)}));
   TRY(call(device_, SetVringKick{.ring = ring, .fd = std::move(setup.kick)}));
   TRY(call(device_, SetVringEnable{.ring = ring, .enable = 1}));
   if (kick) kick_once(kick);
+  return {};
+}
+
+Result<InflightArea> Session::new_inflight(uint16_t queues, uint16_t queue_size) {
+  InflightArea area = TRY(call(device_, GetInflightFd{.queues = queues, .queue_size = queue_size}));
+  struct stat status{};
+  if (!area.fd || ::fstat(area.fd.get(), &status) != 0) return refused("the device gave no in-flight area");
+  const auto file = static_cast<uint64_t>(status.st_size);
+  if (area.size == 0 || area.offset > file || area.size > file - area.offset)
+    return refused("the device gave an in-flight area that its file does not hold", area.size);
+  if (area.queues != queues || area.queue_size != queue_size)
+    return refused("the device gave an in-flight area for other queues", area.queues);
+  return area;
+}
+
+Result<> Session::use_inflight(const InflightArea& area) {
+  TRY(call(device_, SetInflightFd{{.size = area.size,
+                                   .offset = area.offset,
+                                   .queues = area.queues,
+                                   .queue_size = area.queue_size,
+                                   .fd = TRY(area.fd.duplicate())}}));
   return {};
 }
 

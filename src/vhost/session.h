@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -27,6 +28,7 @@ struct QueueSetup {
   uint64_t desc = 0;    // user addresses of the three areas; I/O virtual with ACCESS_PLATFORM
   uint64_t driver = 0;  // avail ring, or driver event suppression
   uint64_t device = 0;  // used ring, or device event suppression
+  std::optional<uint64_t> log = std::nullopt;  // guest-physical, of `device`: writes to it are logged there
   UniqueFd kick;        // none: the device polls
   UniqueFd call;        // none: no notifications
   UniqueFd err;         // none: no errors are told
@@ -63,6 +65,16 @@ class Session {
   Result<> map_iotlb(const IotlbMessage& entry);
   Result<> unmap_iotlb(GuestAddress iova, uint64_t size);
 
+  // An in-flight area for so many queues, to be given to use_inflight() before they start: now, and again to
+  // whoever serves them when this back-end is gone. What the device gives is checked. INFLIGHT_SHMFD must
+  // have been agreed upon.
+  Result<InflightArea> new_inflight(uint16_t queues, uint16_t queue_size);
+  // The area stays the caller's.
+  Result<> use_inflight(const InflightArea& area);
+
+  // From here on the device marks in `log` what it writes, one bit for each page of 4 KiB. LOG_ALL and LOG_SHMFD must
+  // have been agreed upon. After map_memory(): `bytes` must cover it.
+  Result<> log_writes(UniqueFd log, uint64_t bytes);
   Result<> start_queue(QueueSetup setup);
   // Returns when all requests of the queue are complete, with the base for the next start.
   Result<uint32_t> stop_queue(RingIndex ring);

@@ -1,6 +1,9 @@
 #include "ringway/vhost/session.h"
 
 #include <gmock/gmock.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "ringway/vhost/recorder_test.h"
 
@@ -228,6 +231,63 @@ TEST_F(SessionTest, IOTLB_entries_come_and_go) {
   EXPECT_EQ(given[0].type, IotlbType::update);
   EXPECT_EQ(given[1].type, IotlbType::invalidate);
   EXPECT_EQ(given[1].size, 0x2000U);
+}
+
+// Gives whatever in-flight area the test wants.
+class AreaGiver final : public Device {
+ public:
+  Result<DeviceReply> handle(DeviceRequest request) override {
+    if (std::holds_alternative<GetInflightFd>(request)) {
+      InflightArea area{.size = size, .offset = offset, .queues = queues, .queue_size = 128};
+      if (file_size) {
+        area.fd = UniqueFd(::memfd_create("area", MFD_CLOEXEC));
+        EXPECT_EQ(::ftruncate(area.fd.get(), static_cast<off_t>(*file_size)), 0);
+      }
+      return area;
+    }
+    if (auto* set = std::get_if<SetInflightFd>(&request)) given.push_back(std::move(set->area));
+    return Done{};
+  }
+  uint64_t size = 4096;
+  uint64_t offset = 0;
+  uint16_t queues = 2;
+  std::optional<uint64_t> file_size = 4096;
+  std::vector<InflightArea> given;
+};
+
+TEST(SessionInflight, H337_an_area_that_cannot_be_right_is_not_used) {
+  AreaGiver device;
+  Session session(device);
+  EXPECT_TRUE(session.new_inflight(2, 128));
+  device.size = 0;
+  EXPECT_FALSE(session.new_inflight(2, 128));
+  device.size = 4097;
+  EXPECT_FALSE(session.new_inflight(2, 128));
+  device.size = 4096;
+  device.offset = UINT64_MAX - 4095;
+  EXPECT_FALSE(session.new_inflight(2, 128));
+  device.offset = 0;
+  device.file_size.reset();
+  EXPECT_FALSE(session.new_inflight(2, 128));
+  device.file_size = 4096;
+  device.queues = 3;
+  EXPECT_FALSE(session.new_inflight(2, 128));
+}
+
+TEST(SessionInflight, N115_the_same_area_is_given_to_one_back_end_after_another) {
+  AreaGiver first;
+  AreaGiver second;
+  const auto area = Session(first).new_inflight(2, 128);
+  ASSERT_TRUE(area);
+  ASSERT_TRUE(Session(first).use_inflight(*area));
+  ASSERT_TRUE(Session(second).use_inflight(*area));
+  struct stat one{};
+  struct stat other{};
+  ASSERT_EQ(::fstat(area->fd.get(), &one), 0);
+  ASSERT_EQ(::fstat(second.given.at(0).fd.get(), &other), 0);
+  EXPECT_EQ(one.st_ino, other.st_ino);
+  EXPECT_EQ(second.given[0].queues, 2);
+  EXPECT_EQ(second.given[0].queue_size, 128);
 }
 
 }  // namespace

@@ -198,7 +198,6 @@ void Transcript::reset() {
   status_.reset();
   config_.clear();
   too_much_config_ = false;
-  state_came_ = false;
 }
 
 Transcript::Change Transcript::change(const SetInflightFd& request) {
@@ -219,12 +218,8 @@ Transcript::Change Transcript::change(const PostcopyEnd&) {
   return [this](const DeviceReply&) { postcopy_ = false; };
 }
 
-Transcript::Change Transcript::change(const SetDeviceStateFd& request) {
-  const bool loads = request.direction == 1;
-  return [this, loads](const DeviceReply&) {
-    state_moves_ = true;
-    state_came_ = state_came_ || loads;
-  };
+Transcript::Change Transcript::change(const SetDeviceStateFd&) {
+  return [this](const DeviceReply&) { state_moves_ = true; };
 }
 
 Transcript::Change Transcript::change(const CheckDeviceState&) {
@@ -257,8 +252,6 @@ Transcript::Given Transcript::given(const UniqueFd& fd) { return {.came = true, 
 Result<> Transcript::check_obstacles() const {
   if (postcopy_) return refused("a postcopy migration is under way");
   if (state_moves_) return refused("the state of the device is being migrated");
-  if (state_came_)
-    return refused("the state of the device came by migration, and its driver has not reset it");
   if (crypto_sessions_ > 0) return refused("crypto sessions cannot be told again", crypto_sessions_);
   if (has_gpu_socket_) return refused("the socket of a display cannot be told again");
   if (too_much_config_) return refused("too many fields of the configuration space were written");
@@ -327,7 +320,8 @@ Result<> Transcript::tell_ring(RingIndex index, const Ring& ring, std::vector<De
 
 Result<std::vector<DeviceRequest>> Transcript::start(std::span<const RingState> bases) const {
   std::vector<DeviceRequest> told;
-  if (status_) told.emplace_back(SetStatus{*status_});
+  // A fresh device has status 0, and to write it would reset what it was given besides.
+  if (status_.value_or(0) != 0) told.emplace_back(SetStatus{*status_});
   for (const auto& [index, ring] : rings_) {
     const auto stands = std::ranges::find(bases, index, &RingState::ring);
     const uint32_t base = stands == bases.end() ? ring.base : stands->value;

@@ -1,7 +1,7 @@
 // Transcript: a decorator that can tell, at any time, the shortest conversation which brings a fresh device
-// to where the one behind it is: how a device moves to another process. It keeps a second file descriptor of
-// everything that the front-end has given. Thread rule: as the device behind it; retold while no request is
-// under way.
+// to where the one behind it is: how a device moves to another process. What the driver has told the model
+// itself is not in it (engine::Model::save_state). It keeps a second file descriptor of everything that the
+// front-end has given. Thread rule: as the device behind it; retold while no request is under way.
 #pragma once
 
 #include <cstdint>
@@ -86,7 +86,7 @@ class Transcript final : public Device {
   Change change(const SetInflightFd& request);
   Change change(const PostcopyAdvise&);
   Change change(const PostcopyEnd&);
-  Change change(const SetDeviceStateFd& request);
+  Change change(const SetDeviceStateFd&);
   Change change(const CheckDeviceState&);
   Change change(const CreateCryptoSession&);
   Change change(const CloseCryptoSession&);
@@ -120,7 +120,6 @@ class Transcript final : public Device {
   // What cannot be told again.
   bool postcopy_ = false;
   bool state_moves_ = false;
-  bool state_came_ = false;
   unsigned crypto_sessions_ = 0;
   bool has_gpu_socket_ = false;
   bool too_much_config_ = false;

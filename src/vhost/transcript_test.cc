@@ -130,6 +130,20 @@ TEST_F(TranscriptTest, the_last_write_to_a_field_of_the_configuration_counts) {
   EXPECT_EQ(find<SetConfig>(*told)->config.bytes[0], std::byte{1});
 }
 
+TEST_F(TranscriptTest, status_0_is_not_told_for_it_would_reset_what_a_fresh_device_is_given_besides) {
+  ask(SetStatus{0});
+  EXPECT_EQ(find<SetStatus>(*transcript.start({})), nullptr);
+  ask(SetStatus{4});
+  ASSERT_NE(find<SetStatus>(*transcript.start({})), nullptr);
+}
+
+TEST_F(TranscriptTest, while_the_state_of_the_device_moves_nothing_is_told) {
+  ask(SetDeviceStateFd{.direction = 1});
+  EXPECT_FALSE(transcript.setting());
+  ask(CheckDeviceState{});
+  EXPECT_TRUE(transcript.setting());
+}
+
 TEST_F(TranscriptTest, while_a_migration_is_under_way_nothing_is_told) {
   ask(PostcopyAdvise{});
   EXPECT_FALSE(transcript.setting());

@@ -92,6 +92,44 @@ class CheckQemu(Case):
         self.assertEqual(found["hostile"][-1]["verdict"], "pass")
 
 
+# Answers what it must, and gives up at a message that it does not know.
+QUITTER = """
+import os, socket, struct, sys
+path = sys.argv[1]
+if os.path.exists(path):
+    os.unlink(path)
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(path)
+listener.listen()
+while True:
+    connection, _ = listener.accept()
+    while len(header := connection.recv(12, socket.MSG_WAITALL)) == 12:
+        request, flags, size = struct.unpack("III", header)
+        if not 0 < request < 64:
+            sys.exit(3)
+        if len(connection.recv(min(size, 4096), socket.MSG_WAITALL)) < size:
+            break
+        if request not in (1, 2, 3, 15, 16):
+            break
+        if request in (1, 15):
+            connection.sendall(struct.pack("=IIIQ", request, 5, 8, 1 << 32 | 1 << 30 if request == 1 else 0))
+    connection.close()
+"""
+
+
+class CheckThoseThatEnd(Case):
+
+    def test_one_that_exits_is_as_bad_as_one_that_dies(self):
+        program = self.directory / "quitter.py"
+        program.write_text(QUITTER)
+        found = self.check_json("back-end", "--device=any", "--only=1", "--hostile", "--timeout=1", "--quiet=0.05",
+                                f"--restart={self.command('python3', program, self.socket)}", self.socket, status=1)
+        failed = [row for row in found["hostile"] if row["verdict"] == "fail"]
+        self.assertGreater(len(failed), 2)
+        for row in failed:
+            self.assertIn("it exited with status 3", row["detail"], row["input"])
+
+
 class CheckFrontEnds(Case):
 
     def test_qemu(self):
@@ -134,7 +172,7 @@ class CheckErrors(Case):
     def test_a_back_end_that_never_answers(self):
         self.start_fake(lambda connection: time.sleep(2))
         begin = time.monotonic()
-        self.fails("it does not answer as a vhost-user back-end does")
+        self.fails("it does not answer as a vhost-user back-end does, or is busy with another front-end (an answer may take 0.3 s)")
         self.assertLess(time.monotonic() - begin, 2)
 
     def test_a_back_end_that_hangs_up(self):

@@ -29,11 +29,12 @@ KERNEL = "linux-image-amd64"
 MODULES = {"order": ["virtio_pci", "virtio_blk", "crc32c_generic", "ext4"],
            "vhost": ["configfs", "crc32c_generic", "tun", "vhost_net", "vhost_vsock", "vhost_scsi"],
            "vdpa": ["vhost", "irqbypass"],
+           "guest_net": ["virtio_pci", "virtio_net", "8021q"],
            "net": ["virtio_pci", "virtio_net", "cuse", "tun", "vhost_net"]}
 MODULE_FOLDERS = ("/drivers/virtio/", "/drivers/block/", "/fs/", "/lib/", "/crypto/", "/block/", "/drivers/vhost/",
                   "/drivers/net/tun.ko", "/drivers/net/tap.ko", "/drivers/target/target_core_mod", "/drivers/scsi/scsi_",
                   "/net/vmw_vsock/", "/virt/lib/", "/drivers/net/virtio_net.ko", "/drivers/net/net_failover.ko",
-                  "/net/core/")
+                  "/net/core/", "/net/8021q/", "/net/802/", "/net/llc/")
 TOOLS = ["mke2fs", "e2fsck", "resize2fs", "blkdiscard", "lsblk"]
 SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

@@ -11,6 +11,7 @@ import ctypes
 import hashlib
 import json
 import os
+import platform
 import re
 import selectors
 import shutil
@@ -117,12 +118,13 @@ class Qmp:
 
 
 class Backend:
-    """A vhost-user-blk back-end process that serves lab.disk at lab.socket."""
+    """A vhost-user-blk back-end process that serves lab.disk at a socket, as a rule lab.socket."""
 
     name = ""
 
-    def __init__(self, lab, queues=1, read_only=False, options=()):
+    def __init__(self, lab, queues=1, read_only=False, options=(), socket=None):
         self.lab, self.queues, self.read_only, self.options = lab, queues, read_only, options
+        self.own_socket = socket
         self.process = None
 
     def program(self):
@@ -136,22 +138,30 @@ class Backend:
         raise NotImplementedError
 
     @property
+    def socket(self):
+        return self.own_socket or self.lab.socket
+
+    @property
     def log(self):
-        return self.lab.folder / "backend.log"
+        return self.lab.folder / f"{self.socket.stem}.log"
 
     def start(self):
         with open(self.log, "ab") as log:
             self.process = spawn(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        wait_until(lambda: self.ended() or listening(self.lab.socket), START_LIMIT, f"{self.name} to listen")
+        wait_until(lambda: self.ended() or listening(self.socket), START_LIMIT, f"{self.name} to listen")
         if self.ended():
             raise LabError(f"{self.name} ended with status {self.process.returncode} instead of listening")
 
     def ended(self):
         return self.process.poll() is not None
 
+    def check(self):
+        if self.ended():
+            raise LabError(f"{self.name} ended with status {self.process.returncode} under the guest")
+
     def stop(self):
         """The convention for back-end programs: SIGTERM ends it soon, with status 0."""
-        self.lab.check_backend()
+        self.check()
         self.process.send_signal(signal.SIGTERM)
         try:
             status = self.process.wait(STOP_LIMIT)
@@ -208,7 +218,7 @@ class Ringway(Backend):
     def command(self):
         flags = ["--read-only"] if self.read_only else []
         queues = [f"--queues={self.queues}"] if self.queues > 1 else []
-        return [self.program(), "serve", "blk", f"--socket-path={self.lab.socket}", f"--blk-file={self.lab.disk}",
+        return [self.program(), "serve", "blk", f"--socket-path={self.socket}", f"--blk-file={self.lab.disk}",
                 *flags, *queues, *self.options, *self.lab.serve_options]
 
     def grow(self, size):
@@ -335,15 +345,16 @@ class Machine:
     """A QEMU machine on the image's kernel whose /dev/vda is the back-end's disk."""
 
     def __init__(self, lab, script, *, disk_options="", append="", processors=1, memory="512M", extra=(), reboots=False,
-                 expected=None):
+                 expected=None, front=None, control=None):
         self.lab, self.expected = lab, expected
+        self.control_path = control or lab.control
         self.told = {}
         self.control = None
         command = [lab.qemu, "-nodefaults", "-no-user-config", "-display", "none", *lab.acceleration(),
                    "-machine", "q35,memory-backend=ram", "-m", memory, "-smp", str(processors),
                    "-object", f"memory-backend-memfd,id=ram,size={memory.split(',')[0]},share=on",
                    "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
-                   "-qmp", f"unix:{lab.control},server=on,wait=off",
+                   "-qmp", f"unix:{self.control_path},server=on,wait=off",
                    "-kernel", lab.image.vmlinux, "-initrd", lab.initramfs(script),
                    "-append", f"console=ttyS0 loglevel=5 nokaslr mitigations=off tsc=reliable no_timer_check panic=-1 {append}",
                    *([] if reboots else ["-no-reboot"]), *extra,
@@ -351,29 +362,36 @@ class Machine:
                    "-device", f"vhost-user-blk-pci,chardev=disk,bus=rootport"
                               + disk_options + "".join(f",{option}" for option in lab.device_options)]
         if not any("id=disk" in word for word in extra):
-            command += ["-chardev", f"socket,id=disk,path={lab.front}"]
+            command += ["-chardev", f"socket,id=disk,path={front or lab.front}"]
         self.process = spawn(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         self.console = Console(self.process, lab.show, lab.check_backend)
         self.deadline = time.monotonic() + GUEST_LIMIT
 
     def qmp(self, command, **arguments):
         if not self.control:
-            self.control = Qmp(self.lab.control)
+            wait_until(lambda: self.process.poll() is not None or listening(self.control_path), START_LIMIT,
+                       "QEMU's control socket")
+            self.control = Qmp(self.control_path)
         return self.control.run(command, **arguments)
 
     def run(self, **answers):
-        """Follows the guest until it says PASS. answers: what to call for each `ask`; it returns the answer."""
-        while (line := self.console.line(self.deadline)) is not None:
+        """Follows the guest until it says PASS. answers: what to call for each `ask`; it returns the answer, or the
+        machine to which the guest has moved, with the answer. Returns where the guest is in the end."""
+        at = self
+        while (line := at.console.line(self.deadline)) is not None:
             if line.startswith(MARK):
                 verb, _, text = line.removeprefix(MARK).partition(" ")
                 if verb == "PASS":
-                    return
+                    return at
                 if verb == "FAIL":
                     raise LabError(f"the guest failed: {text}")
                 if verb == "tell":
                     name, _, self.told[name] = text.partition(" ")
                 if verb == "ask":
-                    self.console.send(answers[text]())
+                    answer = answers[text]()
+                    if isinstance(answer, tuple):
+                        at, answer = answer
+                    at.console.send(answer)
             elif TROUBLE.search(line) and not (self.expected and re.search(self.expected, line)):
                 raise LabError(f"the console says: {line.strip()}")
         raise LabError("the machine ended before the guest was done")
@@ -469,8 +487,7 @@ class Lab:
         return machine
 
     def check_backend(self):
-        if self.backend.ended():
-            raise LabError(f"{self.backend.name} ended with status {self.backend.process.returncode} under the guest")
+        self.backend.check()
 
     def initramfs(self, script):
         """The image, and after it a second archive with the init and this boot's script."""
@@ -526,10 +543,19 @@ _kvm = {}
 
 def kvm_works(qemu):
     """Whether QEMU really runs a processor by KVM here: a ROM of one instruction must make it end with 33 at once.
-    A /dev/kvm that opens is not enough; some clouds have one that fails, or emulates slower than TCG does."""
+    A /dev/kvm that opens is not enough; some clouds have one that fails, emulates slower than TCG does, or does
+    without the processor's virtualization and breaks on what a whole kernel does."""
     if qemu not in _kvm:
-        _kvm[qemu] = os.access("/dev/kvm", os.R_OK | os.W_OK) and try_kvm(qemu)
+        _kvm[qemu] = virtualizes() and os.access("/dev/kvm", os.R_OK | os.W_OK) and try_kvm(qemu)
     return _kvm[qemu]
+
+
+def virtualizes():
+    """Whether the processor has VT-x or AMD-V; other architectures do not tell it so."""
+    if platform.machine() != "x86_64":
+        return True
+    with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+        return re.search(r"^flags\s*:.*\b(vmx|svm)\b", file.read(), re.MULTILINE) is not None
 
 
 def try_kvm(qemu):

@@ -1,8 +1,11 @@
 """What is tested with a real guest. A scenario is a function on a Lab; its first line says what it shows."""
 
 import json
+import random
+import time
 
 from lab import MIB
+from migration import Journey
 
 SCENARIOS = {}
 
@@ -338,7 +341,89 @@ def upgraded_packed(lab):
         "disk_options": IOMMU["disk_options"] + ",packed=on"})
 
 
+def killed_under_guest(lab, words, **options):
+    """Boots a guest that writes and checks files while the back-end is killed 20 times."""
+    lab.serve()
+    machine = lab.boot("killed.sh", expected="ring restore failed", append=words,
+                       extra=("-chardev", f"socket,id=disk,path={lab.socket},reconnect=1"), **options)
+
+    def kills():
+        for _ in range(20):
+            time.sleep(random.uniform(0.1, 0.8))
+            lab.backend.kill()
+            lab.serve()
+            machine.wait_for_backend()
+        return "yes"
+
+    machine.run(kills=kills)
+    machine.wait_for_end()
+    lab.check_disk()
+    lab.require(int(machine.told["rounds"]) > 1, "the guest has written nothing meanwhile")
+    lab.backend.stop()
+
+
+@scenario
+def killed(lab):
+    """the back-end is killed 20 times under a guest that writes and checks files, split rings"""
+    lab.only_ringway("is not expected to survive this")
+    killed_under_guest(lab, "lab.split")
+
+
+@scenario
+def killed_packed(lab):
+    """the same with packed rings"""
+    lab.only_ringway("has no packed rings")
+    killed_under_guest(lab, "lab.packed", disk_options=",packed=on")
+
+
 def counter():
     """A function that returns 1, then 2, ..."""
     numbers = iter(range(1, 1000))
     return lambda: next(numbers)
+
+
+# ---- migration: each site has a QEMU and a back-end of its own; the disk is one file
+
+
+def journey(lab, moves, *, queues=1, words="", serve_options=(), **options):
+    """Boots a guest that writes all the time, moves it as `moves` say, and checks what it wrote."""
+    lab.only_ringway("does not leave its disk to another process")
+    trip = Journey(lab, queues=queues, serve_options=serve_options, append=words, **options)
+    trip.go(moves)
+    lab.check_disk("live")
+    lab.check_disk()
+
+
+def precopy(trip):
+    trip.move()
+
+
+@scenario
+def migrate(lab):
+    """precopy from one host to another, the guest writing all the time"""
+    journey(lab, [precopy], words="lab.split")
+
+
+@scenario
+def migrate_packed(lab):
+    """the same with packed rings and two queues"""
+    journey(lab, [precopy], queues=2, words="lab.packed", disk_options=",packed=on")
+
+
+@scenario
+def migrate_there_and_back(lab):
+    """from A to B, and back to the first back-end, which has waited"""
+    journey(lab, [precopy, precopy], words="lab.split")
+
+
+@scenario
+def migrate_aborted(lab):
+    """given up half way, the guest goes on where it was; then it moves after all"""
+    journey(lab, [lambda trip: trip.give_up(), precopy], words="lab.split")
+
+
+@scenario
+def migrate_postcopy(lab):
+    """the guest moves first and its memory follows"""
+    journey(lab, [lambda trip: trip.move(postcopy=True)], words="lab.split", serve_options=["--postcopy"])
+

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstdint>
 #include <cstdio>
@@ -431,6 +432,31 @@ int vfork_child(int fd) {
   return status;
 }
 
+// Whoever asks a number meanwhile finds a device there, or nothing.
+void closed_and_replaced_meanwhile(const char* path) {
+  constexpr int number = 400;
+  const std::array<int, 2> devices{open_device(path), open_device(path)};
+  std::atomic<bool> done = false;
+  std::thread asker([&] {
+    while (!done) {
+      uint64_t features = 0;
+      const long result = control(number, VHOST_GET_FEATURES, &features);
+      if (result != -EBADF) EXPECT(result, 0);
+    }
+  });
+  for (int i = 0; i < 2000; ++i) {
+    EXPECT(::dup2(devices[0], number), number);
+    EXPECT(::dup2(devices[1], number), number);
+    if (i % 2 == 0)
+      EXPECT(::close(number), 0);
+    else
+      EXPECT(::close_range(number, number, 0), 0);
+  }
+  done = true;
+  asker.join();
+  for (const int one : devices) EXPECT(::close(one), 0);
+}
+
 void sharing(const char* path) {
   std::byte* memory = make_memory();
   const int packets = ::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
@@ -492,6 +518,8 @@ void sharing(const char* path) {
     });
   }
   for (std::thread& thread : threads) thread.join();
+
+  closed_and_replaced_meanwhile(path);
   const int last = open_device(path);  // left open: the process ends with it
   set_up(last, memory);
 }

@@ -20,7 +20,7 @@ import vdpa  # noqa: E402
 
 # Name: the device, whether it is reached through `ringway bridge`, what it shows.
 SCENARIOS = {
-    "net": ("net", False, "vhost-net over a tap: ping, a flood both ways, IOTLB, log"),
+    "net": ("net", False, "vhost-net over a tap: ping, a flood both ways, IOTLB, log; huge pages"),
     "scsi": ("scsi", False, "vhost-scsi on an LIO target: INQUIRY, capacity, write, read back"),
     "vsock": ("vsock", False, "vhost-vsock to a listening socket: connect, echo, reset"),
     "vdpa": ("vdpa", False, "vhost-vdpa on the kernel's simulated disk and network device"),
@@ -30,7 +30,7 @@ SCENARIOS = {
     "bridge_vdpa": ("vdpa", True, "the disk of vdpa through ringway bridge, by tests, probe and bench"),
 }
 # Of all tests: those of a device, directly and through a bridge.
-FILTERS = {"net": ("Net*", "Net.*"), "scsi": ("Scsi*", "Scsi.*"), "vsock": ("Vsock.*", "Vsock.*"),
+FILTERS = {"net": ("Net*:HugePages*", "Net.*"), "scsi": ("Scsi*", "Scsi.*"), "vsock": ("Vsock.*", "Vsock.*"),
            "vdpa": ("Vdpa*", "VdpaBlk.*")}
 LIMIT = 300  # seconds for a scenario
 

@@ -12,6 +12,7 @@ import socket
 import struct
 import subprocess
 import unittest
+import zlib
 
 import peers
 from hand_over import (ARM, ARMED, BEGIN, DEVICE, GO, OPENED, PLACE, PREPARE, PREPARED, REFUSED, RUNNING, START,
@@ -19,6 +20,7 @@ from hand_over import (ARM, ARMED, BEGIN, DEVICE, GO, OPENED, PLACE, PREPARE, PR
 
 RECORDED = pathlib.Path(__file__).parent / "hand_over_format_1.json"
 SET_MEM_TABLE, SET_VRING_ADDR, SET_VRING_BASE, GET_VRING_BASE = 5, 9, 10, 11
+GET_CONFIG, WRITEBACK = 24, 32  # the latter in the configuration space
 ANSWERED = {DEVICE: OPENED, PREPARE: PREPARED, ARM: ARMED, GO: RUNNING}
 
 
@@ -62,6 +64,10 @@ class HandOver(peers.Case):
                 return os.eventfd(0)
             case "connection":
                 return os.dup(self.connection.fileno())
+            case "state":
+                file = os.memfd_create("state")
+                os.pwrite(file, self.state, 0)
+                return file
             case "file":
                 return os.open(self.disk, os.O_RDWR)
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -133,6 +139,31 @@ class HandOver(peers.Case):
         # The front-end's connection is whole, and so is the socket.
         self.front_end.setblocking(False)
         self.assertRaises(BlockingIOError, self.front_end.recv, 1)
+
+    def with_state(self, writeback, disk_bytes=32 << 20):
+        """The hand-over of a disk whose driver has chosen a cache mode."""
+        model = struct.pack("<IIQ", 1, writeback, disk_bytes)
+        whole = b"WAYSTATE" + struct.pack("<IIQ", 1, 2, len(model)) + model
+        self.state = whole + struct.pack("<I", zlib.crc32(whole))
+        messages = self.changed(START, fds=["state"])
+        next(one for one in messages if one["kind"] == START)["fds"] = ["state"]
+        return messages
+
+    def test_the_state_of_the_device_goes_along(self):
+        for writeback in 0, 1:
+            kind, body, _ = self.tell(self.with_state(writeback))
+            self.assertEqual(kind, RUNNING, body)
+            config = self.ask_front_end(GET_CONFIG, struct.pack("=III", WRITEBACK, 1, 0) + b"\0")
+            self.assertEqual(config[12], writeback)
+            self.end(self.successor)
+            self.socket.unlink()
+
+    def test_a_state_that_is_wrong_is_refused(self):
+        messages = self.with_state(0)
+        self.state = self.state[:-1] + bytes([self.state[-1] ^ 1])
+        self.assert_refused(str(self.socket), messages)
+        self.socket.unlink()
+        self.assert_refused("the disk was larger elsewhere", self.with_state(0, disk_bytes=64 << 20))
 
     def test_another_format_is_refused(self):
         self.assert_refused("understands format 1 of the hand-over, not 2", self.changed(BEGIN, format=2))

@@ -43,6 +43,7 @@ class ManPage(peers.Case):
 
     def test_bench(self):
         self.check("bench blk")
+        self.check("bench net")
 
     def test_bridge(self):
         self.check("bridge")

@@ -3,10 +3,12 @@
 import array
 import json
 import os
+import pathlib
 import signal
 import socket
 import struct
 import subprocess
+import sys
 import time
 import unittest
 
@@ -21,7 +23,7 @@ def ask_features(connection):
     return connection.recv(20, socket.MSG_WAITALL)
 
 
-class Serve(peers.Case):
+class ServeCase(peers.Case):
 
     def connect(self):
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -36,6 +38,9 @@ class Serve(peers.Case):
         self.assertEqual(process.wait(10), 0)
         self.assertLess(time.monotonic() - begin, 5)
         self.assertFalse(self.socket.exists(), "the socket stays behind")
+
+
+class Serve(ServeCase):
 
     def test_it_stays_in_the_foreground_and_ends_with_0_when_told(self):
         for number in signal.SIGTERM, signal.SIGINT:
@@ -206,6 +211,115 @@ class ServeJumpingClock(peers.Case):
             self.assertTrue(5 < time.monotonic() - begin < 20)
 
 
+class ServeSupervised(ServeCase):
+    """--restart-on-failure, and what systemd and the like are told."""
+
+    def server_of(self, supervisor):
+        children = pathlib.Path(f"/proc/{supervisor.pid}/task/{supervisor.pid}/children")
+        deadline = time.monotonic() + 10
+        while not (pids := children.read_text().split()):
+            self.assertLess(time.monotonic(), deadline, "there is no server")
+            time.sleep(0.005)
+        return int(pids[0])
+
+    def test_a_server_that_is_killed_is_started_again_behind_the_same_socket(self):
+        supervisor = self.start_ringway("--memory=1M", "--restart-on-failure")
+        inode = self.socket.stat().st_ino
+        for _ in range(5):
+            with self.connect() as before:
+                self.assertEqual(len(ask_features(before)), 20)
+                server = self.server_of(supervisor)
+                os.kill(server, signal.SIGKILL)
+                while server == self.server_of(supervisor):
+                    time.sleep(0.005)
+            # Nobody is refused meanwhile: who connects waits.
+            with self.connect() as after:
+                self.assertEqual(len(ask_features(after)), 20)
+        self.assertEqual(self.socket.stat().st_ino, inode)
+        self.assert_ends(supervisor)
+
+    def test_a_server_goes_with_its_supervisor(self):
+        supervisor = self.start_ringway("--memory=1M", "--restart-on-failure")
+        server = self.server_of(supervisor)
+        supervisor.kill()
+        supervisor.wait()
+        deadline = time.monotonic() + 10
+        while pathlib.Path(f"/proc/{server}").exists():
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.01)
+
+    def test_a_server_that_cannot_start_is_not_started_again_and_again(self):
+        done = subprocess.run([peers.RINGWAY, "serve", "blk", f"--socket-path={self.socket}", "--blk-file=/nowhere",
+                               "--restart-on-failure"], capture_output=True, text=True, timeout=20, check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("/nowhere", done.stderr)
+        self.assertFalse(self.socket.exists())
+
+    def notified(self, variables, *options):
+        """Starts it with NOTIFY_SOCKET, and returns the process and what it says there."""
+        told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        told.settimeout(10)
+        told.bind(str(self.directory / "notify"))
+        self.addCleanup(told.close)
+        os.environ.update({"NOTIFY_SOCKET": str(self.directory / "notify"), **variables})
+        try:
+            process = self.start_ringway("--memory=1M", *options)
+        finally:
+            for name in ("NOTIFY_SOCKET", *variables):
+                del os.environ[name]
+        return process, told
+
+    def test_a_manager_is_told_when_it_is_ready_and_when_it_stops(self):
+        process, told = self.notified({})
+        said, fds, *_ = socket.recv_fds(told, 4096, 4)
+        self.assertEqual(said, f"FDSTORE=1\nFDNAME={self.socket}\n".encode())
+        self.assertEqual(len(fds), 1)
+        kept = socket.socket(fileno=fds[0])
+        self.addCleanup(kept.close)
+        self.assertEqual(told.recv(4096), b"READY=1\n")
+        self.assertEqual(len(ask_features(self.connect())), 20)
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(10), 0)
+        self.assertEqual(told.recv(4096), b"STOPPING=1\n")
+        # It gets it back when it is started again.
+        self.activate(kept, str(self.socket))
+        self.assertEqual(len(ask_features(self.connect())), 20)
+
+    def test_a_watchdog_is_told_while_the_workers_work(self):
+        process, told = self.notified({"WATCHDOG_USEC": "300000"})
+        beats = 0
+        begin = time.monotonic()
+        while time.monotonic() < begin + 2:
+            beats += told.recv(4096) == b"WATCHDOG=1\n"
+        self.assertGreaterEqual(beats, 5)
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(10), 0)
+
+    def activate(self, listening, name="ringway-blk@x.socket"):
+        """Starts it as a manager does that has this socket, and a name for it."""
+        program = ("import os, sys\nos.dup2(int(sys.argv[1]), 3)\nos.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()), "
+                   "LISTEN_FDNAMES=sys.argv[2])\nos.execv(sys.argv[3], sys.argv[3:])")
+        process = subprocess.Popen([sys.executable, "-c", program, str(listening.fileno()), name, peers.RINGWAY, "serve", "blk",
+                                    f"--socket-path={self.socket}", "--memory=1M"], pass_fds=[listening.fileno()],
+                                   stdin=subprocess.DEVNULL)
+        self.addCleanup(self.end, process)
+        return process
+
+    def test_a_socket_that_was_opened_before_is_served(self):
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.addCleanup(listening.close)
+        listening.bind(str(self.socket))
+        listening.listen(8)
+        for _ in range(2):
+            waiting = self.connect()
+            process = self.activate(listening)
+            self.assertEqual(len(ask_features(waiting)), 20)
+            waiting.close()
+            process.send_signal(signal.SIGTERM)
+            self.assertEqual(process.wait(10), 0)
+            self.assertTrue(self.socket.exists(), "it is not ours to remove")
+
+
 class ServeErrors(peers.Case):
 
     def test_a_disk_that_is_not_there(self):
@@ -237,6 +351,16 @@ class ServeErrors(peers.Case):
             self.assertEqual(done.returncode, 0, done.stderr)
             self.assertEqual(json.loads(done.stdout)["type"], "block")
         self.assertFalse(self.socket.exists())
+
+    def test_capabilities_of_a_network_device(self):
+        done = self.run_ringway("serve", "net", "--print-capabilities")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(json.loads(done.stdout)["type"], "net")
+
+    def test_a_port_that_does_not_exist_is_told_in_words(self):
+        done = self.run_ringway("serve", "net", f"--socket-path={self.socket}", "--port=cable")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("there is no port 'cable'", done.stderr)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import subprocess
+import threading
 import time
 import unittest
 
@@ -205,6 +206,57 @@ class Upgrade(Case):
             while b"MAINPID" not in told:
                 told = manager.recv(4096)
             self.assertIn(f"MAINPID={self.pid}", told.decode())
+            # A socket that the manager keeps is served on.
+            self.json_of("bench", "blk", self.socket, "--runtime=0.1", "--warmup=0")
+
+    def watched(self):
+        """A manager with a watchdog, that hears who speaks."""
+        place = self.directory / "notify"
+        manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(manager.close)
+        manager.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        manager.bind(str(place))
+        manager.settimeout(10)
+        for name, value in ("NOTIFY_SOCKET", str(place)), ("WATCHDOG_USEC", "300000"):
+            os.environ[name] = value
+            self.addCleanup(os.environ.pop, name, None)
+        return manager
+
+    def beats_of(self, manager, pid, seconds):
+        beats = 0
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            said, control, *_ = manager.recvmsg(4096, 4096)
+            speakers = [peers.struct.unpack("=iII", data)[0] for _, kind, data in control if kind == socket.SCM_CREDENTIALS]
+            beats += said == b"WATCHDOG=1\n" and speakers == [pid]
+        return beats
+
+    def test_the_watchdog_is_fed_during_an_upgrade_and_afterwards(self):
+        manager = self.watched()
+        self.serve_file()
+        slow = self.program("#!/bin/sh\nexec sleep 1000\n")
+        asking = threading.Thread(target=self.assert_stays, args=("no message came in time", slow, "--time-to-open=3"))
+        asking.start()
+        time.sleep(0.5)
+        self.assertGreaterEqual(self.beats_of(manager, self.pid, 2), 5)
+        asking.join()
+        self.upgrade()
+        self.assertGreaterEqual(self.beats_of(manager, self.pid, 2), 5)
+
+    def test_an_in_flight_area_goes_along(self):
+        """A front-end that tracks what is in flight, an upgrade, and then a crash."""
+        self.serve_file()
+        bench = self.start_bench("--runtime=5", "--reconnect")
+        time.sleep(0.8)
+        self.upgrade()
+        time.sleep(0.3)
+        os.kill(self.pid, signal.SIGKILL)
+        time.sleep(0.1)
+        self.socket.unlink()
+        self.process = self.start_ringway(f"--blk-file={self.directory / 'disk'}")
+        self.pid = self.process.pid
+        result = self.result_of(bench)
+        self.assertTrue(result["good"] and not result["errors"], result)
 
     def test_many_devices_move_together(self):
         count = 100
@@ -221,6 +273,37 @@ class Upgrade(Case):
         self.assertLess(time.monotonic() - begin, 5)
         for i in range(0, count, 10):
             self.json_of("bench", "blk", self.directory / str(i), "--runtime=0.02", "--warmup=0")
+
+
+class UpgradeStays(Case):
+    """What cannot move to another process is served on by the old one, which says why."""
+
+    def serve_words(self, *words):
+        self.process = self.start(peers.RINGWAY, "serve", *words)
+        self.pid = self.process.pid
+        self.addCleanup(self.end_serving)
+
+    def test_a_network_device(self):
+        self.serve_words("net", f"--socket-path={self.socket}", "--port=loop")
+        self.assert_stays("a device of this kind cannot move to another process yet")
+        self.run_ringway("probe", self.socket).check_returncode()
+
+    def test_a_switch(self):
+        self.serve_words("switch", f"--socket-path={self.socket}")
+        self.assert_stays("a switch cannot move to another process yet")
+
+    def test_a_server_with_a_supervisor(self):
+        self.serve("--memory=1M", "--restart-on-failure")
+        self.json_of("bench", "blk", self.socket, "--runtime=0.1", "--warmup=0")  # until it is there
+        supervisor = self.pid
+        children = pathlib.Path(f"/proc/{supervisor}/task/{supervisor}/children")
+        for self.pid in supervisor, int(children.read_text().split()[0]):
+            self.assert_stays("under --restart-on-failure a server cannot be replaced at work")
+        self.pid = supervisor
+        os.kill(supervisor, signal.SIGUSR2)
+        time.sleep(0.2)
+        self.json_of("bench", "blk", self.socket, "--runtime=0.1", "--warmup=0")
+        self.end_well()
 
 
 class UpgradeFails(Case):

@@ -117,6 +117,10 @@ class Backing {
   [[nodiscard]] virtual Result<UniqueFd> hand_over() const { return UniqueFd(); }
   // All writes that have ended are on stable storage when this returns. Blocks: never on a worker's thread.
   virtual Result<> flush_now() { return {}; }
+  // The first queue is about to start, which an error prevents; the last one has stopped, and another process
+  // may go on with the disk (FileOptions::lock_while_running). May block: never on a worker's thread.
+  virtual Result<> resume() { return {}; }
+  virtual void suspend() {}
 
   // 0, or the errno that ends a request which must not get as far as the medium.
   [[nodiscard]] int check(const Request& request) const {

@@ -47,7 +47,7 @@ Result<> lock(int fd, int command, short type, off_t start, off_t length) {
 }
 
 // One writer, or any number of readers.
-Result<> lock(int fd, bool read_only) {
+Result<> lock_for(int fd, bool read_only) {
   if (!read_only) return lock(fd, F_OFD_SETLK, F_WRLCK, 0, 0);
   TRY(lock(fd, F_OFD_SETLK, F_RDLCK, qemu_nobody_else_writes, 1));
   return lock(fd, F_OFD_GETLK, F_WRLCK, qemu_writes, 1);
@@ -177,7 +177,7 @@ Result<DiskFile> DiskFile::open(const std::string& path, FileOptions options, Un
   } else {
     file.fd = TRY(open_for_io(look.get(), file.block_device, options));
   }
-  TRY(lock(file.fd.get(), options.read_only));
+  if (!options.lock_while_running) TRY(file.lock());
   if (file.block_device) {
     int write_protected = 0;
     if (!options.read_only && ::ioctl(file.fd.get(), BLKROGET, &write_protected) == 0 &&
@@ -205,11 +205,49 @@ Result<uint64_t> DiskFile::size() const {
   return static_cast<uint64_t>(status.st_size);
 }
 
+Result<> DiskFile::lock() const { return lock_for(fd.get(), options.read_only); }
+
+void DiskFile::unlock() const {
+  struct flock range{};
+  range.l_type = F_UNLCK;
+  range.l_whence = SEEK_SET;
+  ::fcntl(fd.get(), F_OFD_SETLK, &range);
+}
+
 Result<UniqueFd> DiskFile::reopen(bool direct) const {
   const int flags = O_CLOEXEC | (options.read_only ? O_RDONLY : O_RDWR) | (direct ? O_DIRECT : 0);
   UniqueFd own(::open(own_path(fd.get()).c_str(), flags));
   if (!own) return os_failure("cannot open the disk once more");
   return own;
+}
+
+Result<LaneFiles> LaneFiles::open(const DiskFile& file) {
+  LaneFiles files{.fd = TRY(file.reopen(file.options.direct)), .buffered = {}};
+  if (file.offset_alignment > sector_size) files.buffered = TRY(file.reopen(false));
+  return files;
+}
+
+Result<std::unique_ptr<SharedFile>> SharedFile::open(DiskFile file, size_t lanes) {
+  std::unique_ptr<SharedFile> shared(new SharedFile(std::move(file)));
+  for (size_t i = 0; i < lanes; ++i) shared->give_back(TRY(LaneFiles::open(shared->file)));
+  return shared;
+}
+
+Result<LaneFiles> SharedFile::take() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!spare_.empty()) {
+      LaneFiles files = std::move(spare_.back());
+      spare_.pop_back();
+      return files;
+    }
+  }
+  return LaneFiles::open(file);
+}
+
+void SharedFile::give_back(LaneFiles files) {
+  const std::lock_guard lock(mutex_);
+  spare_.push_back(std::move(files));
 }
 
 }  // namespace ringway::backing

@@ -44,21 +44,16 @@ std::span<const iovec> zeros() {
 
 }  // namespace
 
-FileLane::FileLane(const Backing& backing, const DiskFile& file, std::atomic<bool>& failed, loop::Loop& loop)
-    : backing_(backing), file_(file), failed_(failed), loop_(loop) {
-  const auto open = [&](UniqueFd& fd, bool direct) {
-    Result<UniqueFd> own = file_.reopen(direct);
-    if (own) {
-      fd = *std::move(own);
-    } else {
-      log::error("{}; the requests of this queue will fail", own.error().to_string());
-      open_error_ = -own.error().os_error;
-    }
-  };
-  open(fd_, file_.options.direct);
-  if (file_.offset_alignment > sector_size) open(buffered_, false);
+FileLane::FileLane(const Backing& backing, SharedFile& shared, loop::Loop& loop)
+    : backing_(backing), shared_(shared), file_(shared.file), loop_(loop) {
+  if (Result<LaneFiles> own = shared_.take()) {
+    own_ = *std::move(own);
+  } else {
+    log::error("{}; the requests of this queue will fail", own.error().to_string());
+    open_error_ = -own.error().os_error;
+  }
   sync_.operation = Step::sync;
-  sync_.fd = fd_.get();
+  sync_.fd = own_.fd.get();
   sync_.flags = 1;  // data only; the size is data
   sync_.lane = this;
   sync_.done = [](loop::FileRequest& step, int64_t result) {
@@ -66,12 +61,15 @@ FileLane::FileLane(const Backing& backing, const DiskFile& file, std::atomic<boo
   };
 }
 
-FileLane::~FileLane() { assert(under_way_ == 0); }
+FileLane::~FileLane() {
+  assert(under_way_ == 0);
+  if (open_error_ == 0) shared_.give_back(std::move(own_));
+}
 
 Outcome FileLane::submit(Request& request) {
   if (const int error = backing_.check(request); error != 0) return error;
   if (open_error_ != 0) return open_error_;
-  if (request.operation != Operation::read && failed_.load(std::memory_order_relaxed)) return -EIO;
+  if (request.operation != Operation::read && shared_.failed.load(std::memory_order_relaxed)) return -EIO;
   request.lane = this;
   request.step.request = &request;
   request.finished = 0;
@@ -129,7 +127,7 @@ bool FileLane::pieces_are_aligned(const Request& request) const {
 }
 
 int FileLane::fd_for(const Request& request) const {
-  return is_aligned(request) ? fd_.get() : buffered_.get();
+  return is_aligned(request) ? own_.fd.get() : own_.buffered.get();
 }
 
 Outcome FileLane::begin_transfer(Request& request) {
@@ -138,7 +136,7 @@ Outcome FileLane::begin_transfer(Request& request) {
   request.step.flags = 0;
   request.step.fd = fd_for(request);
   if (file_.in_memory && request.length <= max_transfer_now) return transfer_now(request);
-  if (request.step.fd == fd_.get() && !pieces_are_aligned(request)) return begin_bounced(request);
+  if (request.step.fd == own_.fd.get() && !pieces_are_aligned(request)) return begin_bounced(request);
   continue_transfer(request);
   return std::nullopt;
 }
@@ -361,10 +359,10 @@ void FileLane::start_sync() {
 
 void FileLane::end_sync(int64_t result) {
   if (interrupted(result)) return loop_.submit(sync_);
-  if (result != 0 && !failed_.exchange(true)) {
+  if (result != 0 && !shared_.failed.exchange(true)) {
     log::error("cannot flush a disk (error {}): it takes no writes until it is opened again", -result);
   }
-  if (result == 0 && failed_.load()) result = -EIO;
+  if (result == 0 && shared_.failed.load()) result = -EIO;
   Request* request = std::exchange(in_sync_, nullptr);
   while (request != nullptr) {
     Request* const ended = std::exchange(request, request->next);

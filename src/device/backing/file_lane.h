@@ -1,7 +1,6 @@
 // FileLane: one queue's requests on their way to a file and back. Owned by the thread of its loop.
 #pragma once
 
-#include <atomic>
 #include <memory>
 
 #include "ringway/device/backing/bounce.h"
@@ -14,8 +13,7 @@ namespace ringway::backing {
 // meanwhile shares the next.
 class FileLane final : public Lane {
  public:
-  // `failed` is shared by all lanes of a backing: a sync has failed, and nothing is written any more.
-  FileLane(const Backing& backing, const DiskFile& file, std::atomic<bool>& failed, loop::Loop& loop);
+  FileLane(const Backing& backing, SharedFile& shared, loop::Loop& loop);
   ~FileLane() override;
   Outcome submit(Request& request) override;
 
@@ -60,11 +58,10 @@ class FileLane final : public Lane {
   [[nodiscard]] bool pieces_are_aligned(const Request& request) const;
 
   const Backing& backing_;
+  SharedFile& shared_;
   const DiskFile& file_;
-  std::atomic<bool>& failed_;
   loop::Loop& loop_;
-  UniqueFd fd_;
-  UniqueFd buffered_;   // direct only: for requests smaller than O_DIRECT can do
+  LaneFiles own_;
   int open_error_ = 0;  // negative errno: a description is missing, and every request ends in this
   bool can_discard_ = true;
   bool can_punch_ = true;

@@ -230,6 +230,41 @@ TEST_P(FileTroubleTest, AFullDiskEndsInENOSPCAndLivesOn) {
   EXPECT_EQ(disk->flush(), 0);
 }
 
+// To open a file may take as long as its disk hangs, and a worker serves others too. Here it fails instead.
+TEST_P(FileTroubleTest, H254_AQueueThatStartsOpensNothing) {
+  auto backing = value_of(open_file(directory_.file("disk", 1 << 20), {.lanes = 2}));
+  const auto loop = value_of(loop::Loop::start({.use_io_uring = GetParam()}));
+  for (int round = 0; round < 2; ++round) {
+    std::array<std::unique_ptr<Lane>, 2> lanes;
+    std::array<Waited, 2> writes;
+    rlimit before{};
+    ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+    const rlimit none{.rlim_cur = 0, .rlim_max = before.rlim_max};
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+    loop->run([&] {
+      for (auto& lane : lanes) lane = backing->open_lane(*loop);
+    });
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+    std::string bytes(512, 'x');
+    const iovec piece{bytes.data(), bytes.size()};
+    loop->run([&] {
+      for (size_t i = 0; i < lanes.size(); ++i) {
+        writes[i].operation = Operation::write;
+        writes[i].durable = true;
+        writes[i].pieces = {&piece, 1};
+        writes[i].length = bytes.size();
+        if (const auto ended = lanes[i]->submit(writes[i])) writes[i].finish(*ended);
+      }
+    });
+    EXPECT_TRUE(eventually([&] { return writes[0].ended && writes[1].ended; }));
+    EXPECT_EQ(writes[0].result, 0);
+    EXPECT_EQ(writes[1].result, 0);
+    loop->run([&] {
+      for (auto& lane : lanes) lane.reset();
+    });
+  }
+}
+
 TEST_P(FileTroubleTest, ALimitOfTheProcessEndsInAnErrorAndNotInASignal) {
   const std::string path = directory_.file("disk", uint64_t{1} << 40);
   auto backing = value_of(open_file(path, {}));
@@ -289,8 +324,8 @@ TEST(FileSync, AfterAFailureNothingIsWrittenUntilTheFileIsOpenedAgain) {
   const TemporaryDirectory directory;
   const std::string path = directory.file("disk", 1 << 20);
   auto backing = value_of(open_file(path, {}));
-  Queue healthy(*backing, true);
-  ASSERT_EQ(healthy.write(0, std::string(4096, 'x'), true), 0);
+  auto healthy = std::make_unique<Queue>(*backing, true);
+  ASSERT_EQ(healthy->write(0, std::string(4096, 'x'), true), 0);
   std::jthread([&] {
     make_fail(SYS_fdatasync, EIO);
     Queue failing(*backing, false);
@@ -298,16 +333,16 @@ TEST(FileSync, AfterAFailureNothingIsWrittenUntilTheFileIsOpenedAgain) {
     EXPECT_EQ(failing.flush(), -EIO);
   }).join();
   // The kernel would carry all of these out.
-  EXPECT_EQ(healthy.flush(), -EIO);
-  EXPECT_EQ(healthy.write(0, std::string(512, 'z')), -EIO);
-  EXPECT_EQ(healthy.range(Operation::discard, 0, 4096), -EIO);
-  EXPECT_EQ(healthy.range(Operation::write_zeroes, 0, 4096), -EIO);
-  Queue later(*backing, true);
-  EXPECT_EQ(later.flush(), -EIO);
+  EXPECT_EQ(healthy->flush(), -EIO);
+  EXPECT_EQ(healthy->write(0, std::string(512, 'z')), -EIO);
+  EXPECT_EQ(healthy->range(Operation::discard, 0, 4096), -EIO);
+  EXPECT_EQ(healthy->range(Operation::write_zeroes, 0, 4096), -EIO);
+  EXPECT_EQ(Queue(*backing, true).flush(), -EIO) << "of a queue that starts later";
   std::string bytes(512, '-');
-  EXPECT_EQ(healthy.read(0, bytes), 0);
+  EXPECT_EQ(healthy->read(0, bytes), 0);
   EXPECT_EQ(bytes, std::string(512, 'x'));
-  backing.reset();  // the lanes are used no more
+  healthy.reset();
+  backing.reset();
   auto reopened = value_of(open_file(path, {}));
   Queue again(*reopened, true);
   EXPECT_EQ(again.write(0, std::string(512, 'z'), true), 0);
@@ -486,17 +521,17 @@ TEST_P(FileTroubleTest, ABlockDeviceDiscardsByPunchingHoles) {
 // A block device of which the kernel would say that it does not zero by unmapping.
 class WithoutZeroing final : public Backing {
  public:
-  explicit WithoutZeroing(DiskFile file) : file_(std::move(file)) {
-    file_.punches = false;
-    capacity_ = value_of(file_.size());
+  explicit WithoutZeroing(DiskFile file) {
+    file.punches = false;
+    shared_ = value_of(SharedFile::open(std::move(file), 1));
+    capacity_ = value_of(shared_->file.size());
   }
   std::unique_ptr<Lane> open_lane(loop::Loop& loop) override {
-    return std::make_unique<FileLane>(*this, file_, failed_, loop);
+    return std::make_unique<FileLane>(*this, *shared_, loop);
   }
 
  private:
-  DiskFile file_;
-  std::atomic<bool> failed_ = false;
+  std::unique_ptr<SharedFile> shared_;
 };
 
 TEST_P(FileTroubleTest, ABlockDeviceThatDoesNotZeroByUnmappingDiscardsAllTheSame) {

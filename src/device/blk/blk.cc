@@ -7,6 +7,8 @@
 #include <bit>
 #include <cstring>
 
+#include "ringway/base/endian.h"
+
 namespace ringway::blk {
 namespace {
 
@@ -16,6 +18,15 @@ constexpr uint64_t bit(unsigned number) { return uint64_t{1} << number; }
 
 constexpr uint32_t segment_limit = 126;  // with header and status a chain fits into the usual ring of 128
 constexpr uint32_t segment_bytes = 4U << 20U;  // of one descriptor
+
+// What another back-end must know, in bytes that go there.
+struct State {
+  le32 version;
+  le32 writeback;
+  le64 capacity;  // bytes
+};
+static_assert(sizeof(State) == 16);
+constexpr uint32_t state_version = 1;
 
 uint32_t in_sectors(uint64_t bytes) {
   return static_cast<uint32_t>(std::min<uint64_t>(bytes / sector_size, UINT32_MAX));
@@ -39,6 +50,8 @@ class Blk::RunningQueue final : public engine::Queue {
       request.io.done = io_done;
     }
   }
+
+  [[nodiscard]] bool takes_any_order() const override { return true; }
 
   void process(ring::Chain chain) override {
     if (!has_status(chain)) return loop_.complete(std::move(chain), 0);
@@ -187,6 +200,27 @@ std::unique_ptr<engine::Queue> Blk::start_queue(engine::QueueLoop& loop) {
 }
 
 void Blk::reset() { writeback_ = true; }
+
+std::vector<std::byte> Blk::save_state() const {
+  State state;
+  state.version = state_version;
+  state.writeback = writeback_ ? 1 : 0;
+  state.capacity = backing_->capacity();
+  const auto bytes = std::as_bytes(std::span(&state, 1));
+  return {bytes.begin(), bytes.end()};
+}
+
+// The disk must be the same one, which may have grown since the source looked at it.
+Result<> Blk::load_state(std::span<const std::byte> bytes) {
+  State state;
+  if (bytes.size() != sizeof state) return refused("the state of a disk has another size", bytes.size());
+  std::memcpy(&state, bytes.data(), sizeof state);
+  if (state.version != state_version)
+    return refused("the state of a disk is of another version", state.version);
+  if (state.writeback > 1) return refused("the state of a disk has no such cache mode", state.writeback);
+  if (state.capacity > backing_->capacity()) return refused("the disk was larger elsewhere", state.capacity);
+  return set_writeback(state.writeback != 0);
+}
 
 Result<> Blk::refresh() {
   if (TRY(backing_->refresh())) config_changed();

@@ -37,6 +37,10 @@ class Blk final : public engine::Model {
   Result<> write_config(uint32_t offset, std::span<const std::byte> from, bool restore) override;
   std::unique_ptr<engine::Queue> start_queue(engine::QueueLoop& loop) override;
   void reset() override;
+  Result<> resume() override { return backing_->resume(); }
+  void suspend() override { backing_->suspend(); }
+  [[nodiscard]] std::vector<std::byte> save_state() const override;
+  Result<> load_state(std::span<const std::byte> state) override;
 
  private:
   class RunningQueue;

@@ -10,17 +10,20 @@
 #include <utility>
 #include <vector>
 
-#include "ringway/device/loopback/header.h"
+#include "ringway/device/port/virtio_net.h"
 
 namespace ringway::loopback {
 namespace {
 
-constexpr uint64_t bit(unsigned number) { return uint64_t{1} << number; }
+using port::bit;
+using port::Header;
+using port::plain_header;
+using port::VIRTIO_NET_F_MRG_RXBUF;
 
 // VIRTIO "Device Operation": without either feature a header has no num_buffers.
 size_t header_size(uint64_t features) {
   const bool has_count = (features & (bit(VIRTIO_F_VERSION_1) | bit(VIRTIO_NET_F_MRG_RXBUF))) != 0;
-  return has_count ? sizeof(Header) : short_header;
+  return has_count ? plain_header : port::legacy_header;
 }
 
 class TransmitQueue final : public engine::Queue {
@@ -102,7 +105,7 @@ class ReceiveQueue final : public engine::Queue, private Receiver {
   void write(std::span<const std::byte> frame, size_t chains) {
     Header header;
     std::memcpy(&header, frame.data(), header_);
-    if (header_ == sizeof header) set_count(header, static_cast<uint16_t>(chains));
+    if (header_ == plain_header) set_count(header, static_cast<uint16_t>(chains));
     bool first = true;
     for (; chains > 0; --chains) {
       ring::Chain chain = std::move(waiting_[first_++]);

@@ -34,6 +34,8 @@ make_vdpa() {
   /tools/vdpa dev add mgmtdev vdpasim_net name loop
 }
 
+echo 8 >/proc/sys/vm/nr_hugepages
+
 case $(word device) in
   scsi) make_target ;;
   vdpa) make_vdpa ;;
@@ -74,6 +76,19 @@ if [ "$(word device)" = vdpa ] && [ -n "$(word bridge)" ]; then
 fi
 
 if [ -n "$(word bridge)" ]; then
+  say "the bridge meets every requirement that can be seen"
+  case $(word device) in
+    vdpa) kind=blk ;;
+    *) kind=$(word device) ;;
+  esac
+  status=0
+  /tools/ringway check back-end --device=$kind --timeout=10 $RINGWAY_BRIDGE >/tmp/checked 2>&1 || status=$?
+  if [ $status -ne 0 ] || grep -q "^N[0-9]* *fail" /tmp/checked; then
+    cat /tmp/checked
+    false
+  fi
+  tail -n 1 /tmp/checked
+
   say "the bridge ends when it is told"
   kill -TERM $bridge
   wait $bridge

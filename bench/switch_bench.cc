@@ -1,0 +1,128 @@
+// What the switch costs: one frame from a port to another of the same worker, copied once by the receiver, in
+// batches of 32 that go to ports by turns. Reported per frame. Arguments: ports, bytes of a frame, addresses
+// learned in all, bytes of buffers that each receiver walks through.
+#include <benchmark/benchmark.h>
+
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "ringway/device/port/ethernet.h"
+#include "ringway/device/port/switch.h"
+
+namespace {
+
+using namespace ringway;        // NOLINT(google-build-using-namespace)
+using namespace ringway::port;  // NOLINT(google-build-using-namespace)
+
+constexpr size_t batch = 32;
+
+Mac mac_of(unsigned number) { return 0x02 | uint64_t{std::byteswap(number)} << 16; }
+
+template <class T>
+T must(Result<T> result) {
+  if (!result) std::abort();
+  return *std::move(result);
+}
+
+// A device that copies what it gets into buffers of its own, one after the other.
+class Guest final : public Receiver {
+ public:
+  Guest(Switch& fabric, loop::Loop& loop, size_t buffer_bytes)
+      : port_(must(fabric.plug({}))), buffers_(buffer_bytes), frames_(64 * stride) {
+    outlet_ = port_->open_outlet(loop, 0);
+    inlet_ = port_->open_inlet(loop, 0, *this);
+  }
+  bool deliver(const Frame& frame) override {
+    if (at_ + frame.length > buffers_.size()) at_ = 0;
+    std::byte* to = &buffers_[at_];
+    std::memcpy(to, frame.head.data(), frame.head.size());
+    to += frame.head.size();
+    for (const iovec& piece : frame.pieces) {
+      std::memcpy(to, piece.iov_base, piece.iov_len);
+      to += piece.iov_len;
+    }
+    at_ += (frame.length + 63) / 64 * 64;
+    return true;
+  }
+  std::span<const iovec> reserve(uint32_t) override { return {}; }
+  bool commit(const Offload&, uint32_t, std::span<const std::byte>) override { return false; }
+  [[nodiscard]] uint64_t accepts() const override { return 0; }
+
+  void send(Mac to, Mac from, uint32_t length) {
+    std::byte* const bytes = &frames_[next_++ % 64 * stride];
+    std::memcpy(bytes, &to, 6);
+    std::memcpy(bytes + 6, &from, 6);
+    const size_t head = std::min<size_t>(length, port_->abilities().head);
+    const iovec piece{.iov_base = bytes + head, .iov_len = length - head};
+    Frame frame{
+        .length = length, .head = {bytes, head}, .pieces = {&piece, length > head ? size_t{1} : size_t{0}}};
+    if (outlet_->send(frame) != Outlet::Sent::done) std::abort();
+  }
+
+ private:
+  static constexpr size_t stride = 2048;
+  const std::unique_ptr<Port> port_;
+  std::vector<std::byte> buffers_;
+  std::vector<std::byte> frames_;
+  size_t at_ = 0;
+  size_t next_ = 0;
+  std::unique_ptr<Outlet> outlet_;
+  std::unique_ptr<Inlet> inlet_;
+};
+
+void forward(benchmark::State& state) {
+  const auto ports = static_cast<unsigned>(state.range(0));
+  const auto length = static_cast<uint32_t>(state.range(1));
+  const auto macs = static_cast<unsigned>(state.range(2));
+  const auto loop = must(loop::Loop::start({}));
+  const auto fabric = Switch::make({});
+  loop->run([&] {
+    std::vector<std::unique_ptr<Guest>> guests;
+    for (unsigned i = 0; i < ports; ++i)
+      guests.push_back(std::make_unique<Guest>(*fabric, *loop, static_cast<size_t>(state.range(3))));
+    for (unsigned i = 0; i < macs; ++i) guests[i % ports]->send(mac_of((i + 1) % macs), mac_of(i), length);
+    unsigned sender = 0;
+    unsigned to = 1;
+    for (auto _ : state) {
+      Guest& guest = *guests[sender % ports];
+      for (size_t i = 0; i < batch; ++i, to += 7) {
+        if (to % ports == sender % ports) ++to;  // not to itself
+        guest.send(mac_of(to % macs), mac_of(sender % ports), length);
+      }
+      ++sender;
+    }
+  });
+  state.SetItemsProcessed(static_cast<int64_t>(state.iterations() * batch));
+}
+
+// What a frame costs without a switch: the same copy.
+void copy_only(benchmark::State& state) {
+  const auto length = static_cast<size_t>(state.range(0));
+  std::vector<std::byte> from(64 * 2048);
+  std::vector<std::byte> to(256 * 2048);
+  size_t i = 0;
+  for (auto _ : state) {
+    for (size_t k = 0; k < batch; ++k, ++i) {
+      std::memcpy(&to[i % 256 * 2048], &from[i % 64 * 2048], length);
+      benchmark::ClobberMemory();
+    }
+  }
+  state.SetItemsProcessed(static_cast<int64_t>(state.iterations() * batch));
+}
+
+// 256 buffers of 2048 bytes each, as a receive queue has; and as many for all ports together.
+void all(benchmark::internal::Benchmark* one) {
+  constexpr int64_t all_buffers = int64_t{512} << 10;
+  for (const int64_t length : {64, 1518}) {
+    for (const int64_t ports : {2, 4, 8, 16, 32, 64}) one->Args({ports, length, ports, all_buffers / ports});
+    for (const int64_t ports : {2, 64}) one->Args({ports, length, ports, all_buffers});
+    one->Args({64, length, 4096, all_buffers / 64});
+  }
+}
+BENCHMARK(forward)->Apply(all);
+BENCHMARK(copy_only)->Arg(64)->Arg(1518);
+
+}  // namespace
+
+BENCHMARK_MAIN();

@@ -1,0 +1,334 @@
+#include "ringway/device/net/receive.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <utility>
+
+#include "ringway/device/net/header_size.h"
+#include "ringway/device/net/offload.h"
+#include "ringway/memory/shared_bytes.h"
+
+namespace ringway::net {
+namespace {
+
+// Places that a port is given at most: what one readv takes, with room for a header and a rest of its own.
+constexpr size_t max_places = 1000;
+// What the filter and the hash look at: an Ethernet header, two VLAN tags, an IPv6 header and two ports.
+constexpr size_t look_bytes = 14 + 2 * 4 + 40 + 4;
+
+std::span<const std::byte> bytes_of(const iovec& piece) {
+  return {static_cast<const std::byte*>(piece.iov_base), piece.iov_len};
+}
+
+// To write into. A short frame behind its header lies in two cache lines, and the driver has had them last.
+void prefetch_place(const ring::Chain& chain) {
+  const std::span<const iovec> places = chain.writer().pieces();
+  if (places.empty()) return;
+  __builtin_prefetch(places.front().iov_base, 1);
+  if (places.front().iov_len > 64)
+    __builtin_prefetch(static_cast<std::byte*>(places.front().iov_base) + 64, 1);
+}
+
+// Copies as much as fits; how much that was.
+size_t copy_first(std::span<const iovec> pieces, std::span<std::byte> to) {
+  size_t done = 0;
+  for (const iovec& piece : pieces) {
+    const size_t here = std::min(to.size() - done, piece.iov_len);
+    memory::copy_out(to.data() + done, piece.iov_base, here);
+    done += here;
+  }
+  return done;
+}
+
+}  // namespace
+
+// Writes a frame into waiting chains one after the other; each is used when it is full, the last at the end.
+class ReceiveQueue::Filler {
+ public:
+  explicit Filler(ReceiveQueue& queue) : queue_(queue) { begin(); }
+  ~Filler() { use(); }
+  Filler(const Filler&) = delete;
+  Filler& operator=(const Filler&) = delete;
+
+  void put(std::span<const std::byte> bytes) {
+    each_chain(bytes.size(), [&](size_t length) {
+      writer_.write(bytes.first(length));
+      bytes = bytes.subspan(length);
+    });
+  }
+  // Over bytes that are there already.
+  void pass(size_t bytes) {
+    each_chain(bytes, [&](size_t length) { writer_.skip(length); });
+  }
+
+ private:
+  template <class Step>
+  void each_chain(size_t bytes, Step&& step) {
+    while (bytes > 0) {
+      if (writer_.remaining() == 0) {
+        use();
+        begin();
+      }
+      const size_t here = std::min<uint64_t>(bytes, writer_.remaining());
+      step(here);
+      written_ += static_cast<uint32_t>(here);
+      bytes -= here;
+    }
+  }
+  void begin() {
+    chain_ = std::move(queue_.at(queue_.begin_++));
+    writer_ = chain_.writer();
+    written_ = 0;
+  }
+  void use() { queue_.loop_.complete(std::move(chain_), written_); }
+
+  ReceiveQueue& queue_;
+  ring::Chain chain_;
+  ring::Writer writer_;
+  uint32_t written_ = 0;
+};
+
+ReceiveQueue::ReceiveQueue(engine::QueueLoop& loop, uint16_t pair, const Shared& shared)
+    : loop_(loop),
+      pair_(pair),
+      shared_(shared),
+      header_(header_size(loop.features())),
+      mergeable_((loop.features() & port::bit(port::VIRTIO_NET_F_MRG_RXBUF)) != 0),
+      big_endian_(loop.big_endian()),
+      mask_(std::bit_ceil(loop.ring_size()) - 1),
+      waiting_(std::make_unique<ring::Chain[]>(mask_ + size_t{1})) {
+  reserved_.reserve(max_places);
+  shared_.team.sit(pair, *this, loop.worker(), [this] { take_arrivals(); });
+}
+
+ReceiveQueue::~ReceiveQueue() {
+  inlet_.reset();
+  shared_.team.leave(pair_);
+}
+
+void ReceiveQueue::process(ring::Chain chain) {
+  prefetch_place(chain);
+  at(end_++) = std::move(chain);
+}
+
+void ReceiveQueue::flush() {
+  reserved_.clear();
+  if (std::exchange(starved_, false) && inlet_) inlet_->resume();
+}
+
+void ReceiveQueue::drain() {
+  reserved_.clear();
+  while (end_ != begin_) loop_.give_back(std::move(at(--end_)));
+}
+
+bool ReceiveQueue::starve() {
+  starved_ = true;
+  return false;
+}
+
+// A buffer that holds no frame would be in the way of all others.
+void ReceiveQueue::return_short_buffers() {
+  const size_t least = mergeable_ ? header_ : header_ + port::min_frame;
+  while (waiting() > 0 && room_of(begin_) < least) [[unlikely]] {
+    shared_.drops.count(Drop::short_buffer);
+    loop_.complete(std::move(at(begin_++)), 0);
+  }
+}
+
+ReceiveQueue::Plan ReceiveQueue::plan(uint64_t bytes) const {
+  const uint32_t most = mergeable_ ? waiting() : std::min(waiting(), 1U);
+  uint64_t room = 0;
+  for (uint32_t chains = 1; chains <= most; ++chains) {
+    room += room_of(begin_ + chains - 1);
+    if (room >= bytes) return {Plan::fits, chains};
+  }
+  // Merged, more buffers may come until the whole ring waits.
+  const bool all_are_here = mergeable_ ? waiting() == loop_.ring_size() : most > 0;
+  return {all_are_here ? Plan::never : Plan::not_now};
+}
+
+// What the driver has made available since our last turn counts too: a sender may be faster than our turns.
+ReceiveQueue::Plan ReceiveQueue::plan_with_more(uint64_t bytes) {
+  return_short_buffers();
+  const Plan plan = this->plan(bytes);
+  if (plan.outcome != Plan::not_now || !loop_.take_available()) return plan;
+  return_short_buffers();
+  return this->plan(bytes);
+}
+
+port::Header ReceiveQueue::header_for(const port::Offload& offload, uint32_t chains,
+                                      const HashResult& hash) const {
+  port::Header header = to_driver(offload, big_endian_);
+  const bool may_trust = (accepts() & port::bit(port::VIRTIO_NET_F_GUEST_CSUM)) != 0;
+  header.flags &= port::VIRTIO_NET_HDR_F_NEEDS_CSUM | (may_trust ? port::VIRTIO_NET_HDR_F_DATA_VALID : 0);
+  header.num_buffers = in_driver_order(static_cast<uint16_t>(chains), big_endian_);
+  header.hash_value = hash.value;
+  header.hash_report = hash.report;
+  return header;
+}
+
+const Rules& ReceiveQueue::rules() {
+  if (const uint64_t edition = shared_.rulebook.edition(); edition != edition_) [[unlikely]] {
+    edition_ = edition;
+    rules_ = shared_.rulebook.present();
+    if (!rules_->blind()) scratch_.resize(port::max_frame);
+  }
+  return *rules_;
+}
+
+bool ReceiveQueue::deliver(const port::Frame& frame) {
+  reserved_.clear();
+  return rules().blind() ? take(frame, {.head = frame.head}) : look_and_take(frame);
+}
+
+// The filter and the hash see what the driver will see: what they look at is copied once, and delivered.
+bool ReceiveQueue::look_and_take(const port::Frame& frame) {
+  std::array<std::byte, look_bytes> copy;
+  Looked looked{.head = frame.head};
+  if (frame.head.size() < copy.size()) {
+    std::ranges::copy(frame.head, copy.begin());
+    looked.skip = copy_first(frame.pieces, std::span(copy).subspan(frame.head.size()));
+    looked.head = std::span(copy).first(frame.head.size() + looked.skip);
+  }
+  const Rules& rules = *rules_;
+  if (!rules.filter.passes(looked.head)) return true;
+  HashResult hash;
+  if (rules.spread.hash) hash = hash_of(looked.head, rules.spread.types, *rules.spread.hash);
+  const uint16_t active = rules.pairs > 0 ? rules.pairs : shared_.team.size();
+  const uint16_t pair = rules.spread.pair_for(hash, pair_, active);
+  if (rules.spread.reported) looked.hash = hash;
+  if (pair == pair_) return take(frame, looked);
+  if (!pass_on(pair, frame, looked)) shared_.drops.count(Drop::other_full);
+  return true;
+}
+
+bool ReceiveQueue::pass_on(uint16_t pair, const port::Frame& frame, const Looked& looked) {
+  if (ReceiveQueue* const other = shared_.team.here(pair, loop_.worker())) {
+    other->reserved_.clear();
+    return other->take(frame, looked);
+  }
+  port::Frame with_head = frame;
+  with_head.head = looked.head;
+  return shared_.team.send(pair, with_head, looked.skip, looked.hash);
+}
+
+void ReceiveQueue::take_arrivals() {
+  reserved_.clear();
+  Crossing& crossing = shared_.team.arrivals(pair_);
+  for (auto arrival = crossing.front(); !arrival.bytes.empty(); arrival = crossing.front()) {
+    port::Frame frame{.offload = arrival.offload, .length = static_cast<uint32_t>(arrival.bytes.size())};
+    if (!take(frame, {.head = arrival.bytes, .hash = arrival.hash})) shared_.drops.count(Drop::other_full);
+    crossing.drop_front();
+  }
+}
+
+bool ReceiveQueue::take(const port::Frame& frame, const Looked& looked) {
+  if (!may_take(frame.offload)) [[unlikely]] {
+    shared_.drops.count(Drop::unfinished);
+    return true;
+  }
+  if (take_in_one_piece(frame, looked)) [[likely]]
+    return true;
+  const Plan plan = plan_with_more(header_ + frame.length);
+  if (plan.outcome == Plan::not_now) return starve();
+  if (plan.outcome == Plan::never) {
+    shared_.drops.count(Drop::never_fits);
+    return true;
+  }
+  const port::Header header = header_for(frame.offload, plan.chains, looked.hash);
+  Filler filler(*this);
+  filler.put(std::as_bytes(std::span(&header, 1)).first(header_));
+  filler.put(looked.head);
+  size_t skip = looked.skip;
+  for (const iovec& piece : frame.pieces) {
+    const size_t passed = std::min(skip, piece.iov_len);
+    skip -= passed;
+    filler.put(bytes_of(piece).subspan(passed));
+  }
+  return true;
+}
+
+// The usual case by itself: the next buffer is in one piece and holds the whole frame.
+bool ReceiveQueue::take_in_one_piece(const port::Frame& frame, const Looked& looked) {
+  if (waiting() == 0) return false;
+  const std::span<const iovec> places = at(begin_).writer().pieces();
+  const size_t length = header_ + frame.length;
+  if (places.empty() || places.front().iov_len < length) return false;
+  auto* to = static_cast<std::byte*>(places.front().iov_base);
+  const port::Header header = header_for(frame.offload, 1, looked.hash);
+  const auto append = [&](const void* from, size_t bytes) {
+    memory::copy_in(to, from, bytes);
+    to += bytes;
+  };
+  if (header_ == port::plain_header) [[likely]] {
+    append(&header, port::plain_header);  // of known length: no call
+  } else {
+    append(&header, header_);
+  }
+  if (!looked.head.empty()) append(looked.head.data(), looked.head.size());
+  size_t skip = looked.skip;
+  for (const iovec& piece : frame.pieces) {
+    const size_t passed = std::min(skip, piece.iov_len);
+    skip -= passed;
+    append(static_cast<const std::byte*>(piece.iov_base) + passed, piece.iov_len - passed);
+  }
+  loop_.complete(std::move(at(begin_++)), static_cast<uint32_t>(length));
+  return true;
+}
+
+std::span<const iovec> ReceiveQueue::reserve(uint32_t bytes) {
+  return_short_buffers();
+  if (waiting() == 0 && loop_.take_available()) return_short_buffers();
+  reserved_.clear();
+  scratch_reserved_ = !rules().blind();
+  if (scratch_reserved_) return reserve_scratch();
+  uint64_t skip = header_;
+  uint64_t wanted = bytes;
+  const uint32_t most = mergeable_ ? waiting() : std::min(waiting(), 1U);
+  for (uint32_t i = 0; i < most && wanted > 0; ++i) {
+    for (const iovec& piece : at(begin_ + i).writer().pieces()) {
+      const uint64_t passed = std::min<uint64_t>(skip, piece.iov_len);
+      skip -= passed;
+      const uint64_t here = std::min<uint64_t>(piece.iov_len - passed, wanted);
+      if (here == 0) continue;
+      if (reserved_.size() == max_places) return reserved_;
+      reserved_.push_back({.iov_base = static_cast<std::byte*>(piece.iov_base) + passed, .iov_len = here});
+      wanted -= here;
+    }
+  }
+  if (reserved_.empty()) starve();
+  return reserved_;
+}
+
+std::span<const iovec> ReceiveQueue::reserve_scratch() {
+  if (waiting() == 0) {
+    starve();
+    return {};
+  }
+  reserved_.push_back({.iov_base = scratch_.data(), .iov_len = scratch_.size()});
+  return reserved_;
+}
+
+bool ReceiveQueue::commit(const port::Offload& offload, uint32_t length, std::span<const std::byte> rest) {
+  reserved_.clear();
+  if (scratch_reserved_) {
+    if (!rest.empty()) return false;  // longer than any frame
+    const port::Frame frame{.offload = offload, .length = length, .head = std::span(scratch_).first(length)};
+    return rules().blind() ? take(frame, {.head = frame.head}) : look_and_take(frame);
+  }
+  if (!may_take(offload)) [[unlikely]] {
+    shared_.drops.count(Drop::unfinished);
+    return true;
+  }
+  const Plan plan = this->plan(header_ + length + rest.size());
+  if (plan.outcome != Plan::fits) return false;
+  const port::Header header = header_for(offload, plan.chains, {});
+  Filler filler(*this);
+  filler.put(std::as_bytes(std::span(&header, 1)).first(header_));
+  filler.pass(length);
+  filler.put(rest);
+  return true;
+}
+
+}  // namespace ringway::net

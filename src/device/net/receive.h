@@ -1,0 +1,97 @@
+// ReceiveQueue: a running receive queue: the driver's buffers that wait for frames, and how a port's frames
+// get into them. Belongs to the worker of its queue. VIRTIO "Network Device / Setting Up Receive Buffers",
+// "Processing of Incoming Packets".
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "ringway/device/net/drops.h"
+#include "ringway/device/net/rules.h"
+#include "ringway/device/net/team.h"
+#include "ringway/device/port/port.h"
+#include "ringway/device/port/virtio_net.h"
+#include "ringway/engine/queue_loop.h"
+
+namespace ringway::net {
+
+class ReceiveQueue final : public engine::Queue, public port::Receiver {
+ public:
+  // What all receive queues of a device share; outlives them.
+  struct Shared {
+    const Rulebook& rulebook;
+    Team& team;
+    Drops& drops;
+  };
+  ReceiveQueue(engine::QueueLoop& loop, uint16_t pair, const Shared& shared);
+  ~ReceiveQueue() override;
+  // What arrives at the port for this pair is delivered here from now on.
+  void open_inlet(port::Port& port) { inlet_ = port.open_inlet(loop_.worker(), pair_, *this); }
+
+  // Queue
+  void process(ring::Chain chain) override;
+  void flush() override;
+  void drain() override;
+
+  // Receiver
+  bool deliver(const port::Frame& frame) override;
+  std::span<const iovec> reserve(uint32_t bytes) override;
+  bool commit(const port::Offload& offload, uint32_t length, std::span<const std::byte> rest) override;
+  [[nodiscard]] uint64_t accepts() const override { return shared_.rulebook.offloads(); }
+
+ private:
+  class Filler;
+  // What is known of a frame when somebody has looked into it: the head is a private copy, of which the
+  // pieces' first bytes, `skip` of them, are a part.
+  struct Looked {
+    std::span<const std::byte> head;
+    size_t skip = 0;
+    HashResult hash;
+  };
+  // How many of the waiting chains take a frame.
+  struct Plan {
+    enum Outcome : uint8_t { fits, not_now, never } outcome;
+    uint32_t chains = 0;
+  };
+  [[nodiscard]] uint32_t waiting() const { return end_ - begin_; }
+  [[nodiscard]] ring::Chain& at(uint32_t number) const { return waiting_[number & mask_]; }
+  [[nodiscard]] uint64_t room_of(uint32_t number) const { return at(number).writer().remaining(); }
+  [[nodiscard]] bool may_take(const port::Offload& offload) const {
+    const bool finished = offload.flags == 0 && offload.gso_type == port::VIRTIO_NET_HDR_GSO_NONE;
+    return finished || port::accepted(offload, accepts());
+  }
+  void return_short_buffers();
+  [[nodiscard]] Plan plan(uint64_t bytes) const;
+  Plan plan_with_more(uint64_t bytes);
+  [[nodiscard]] port::Header header_for(const port::Offload& offload, uint32_t chains,
+                                        const HashResult& hash) const;
+  const Rules& rules();
+  bool take(const port::Frame& frame, const Looked& looked);
+  bool take_in_one_piece(const port::Frame& frame, const Looked& looked);
+  bool look_and_take(const port::Frame& frame);
+  bool pass_on(uint16_t pair, const port::Frame& frame, const Looked& looked);
+  void take_arrivals();
+  std::span<const iovec> reserve_scratch();
+  bool starve();
+
+  engine::QueueLoop& loop_;
+  const uint16_t pair_;
+  const Shared shared_;
+  const size_t header_;  // bytes
+  const bool mergeable_;
+  const bool big_endian_;
+  const uint32_t mask_;
+  const std::unique_ptr<ring::Chain[]> waiting_;  // from begin_ to end_, modulo 2^32, then the mask
+  uint32_t begin_ = 0;
+  uint32_t end_ = 0;
+  bool starved_ = false;  // the port waits for buffers
+  uint64_t edition_ = 0;  // of rules_
+  std::shared_ptr<const Rules> rules_;
+  std::vector<std::byte>
+      scratch_;  // reserved instead of the driver's buffers, for frames that are looked into
+  bool scratch_reserved_ = false;
+  std::vector<iovec> reserved_;  // for the bytes behind the header, from begin_ on; never grows
+  std::unique_ptr<port::Inlet> inlet_;
+};
+
+}  // namespace ringway::net

@@ -1,0 +1,109 @@
+#include "ringway/device/net/transmit.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "ringway/device/net/header_size.h"
+#include "ringway/device/net/offload.h"
+
+namespace ringway::net {
+namespace {
+
+using port::Header;
+
+struct LegacyHeader {
+  std::byte bytes[port::legacy_header];
+};
+struct PlainHeader {
+  std::byte bytes[port::plain_header];
+};
+
+template <class Wire>
+bool read_as(ring::Reader& from, Header& header) {
+  Wire wire;
+  if (!from.read(wire)) return false;
+  std::memcpy(static_cast<void*>(&header), &wire, sizeof wire);
+  return true;
+}
+
+}  // namespace
+
+TransmitQueue::TransmitQueue(engine::QueueLoop& loop, port::Port& port, uint16_t pair, uint32_t longest,
+                             Drops& drops)
+    : loop_(loop),
+      drops_(drops),
+      features_(loop.features()),
+      header_(header_size(features_)),
+      big_endian_(loop.big_endian()),
+      longest_(longest),
+      head_(port.abilities().head),
+      outlet_(port.open_outlet(loop.worker(), pair)),
+      passages_(std::make_unique<Passage[]>(loop.ring_size())),
+      heads_(std::make_unique<std::byte[]>(size_t{head_} * loop.ring_size())) {
+  for (uint32_t i = 0; i < loop.ring_size(); ++i) {
+    passages_[i].queue = this;
+    passages_[i].done = frame_done;
+  }
+}
+
+void TransmitQueue::process(ring::Chain chain) {
+  ring::Reader reader = chain.reader();
+  Header header;
+  if (!read_header(reader, header) || reader.remaining() < port::min_frame) {
+    return drop(std::move(chain), Drop::runt);
+  }
+  if (reader.remaining() > port::max_frame) return drop(std::move(chain), Drop::giant);
+  Passage& passage = passages_[chain.index()];
+  passage.length = static_cast<uint32_t>(reader.remaining());
+  if (header.flags != 0 || header.gso_type != 0) [[unlikely]] {
+    const auto offload = judge(header, big_endian_, passage.length, features_);
+    if (!offload) return drop(std::move(chain), Drop::malformed);
+    passage.offload = *offload;
+  } else {
+    passage.offload = {};
+  }
+  if (passage.length > longest_ && passage.offload.gso_type == port::VIRTIO_NET_HDR_GSO_NONE) [[unlikely]] {
+    return drop(std::move(chain), Drop::giant);
+  }
+  if (head_ > 0) {
+    const std::span head(&heads_[size_t{head_} * chain.index()], std::min(head_, passage.length));
+    reader.read(head);
+    passage.head = head;
+  }
+  passage.pieces = reader.pieces();
+  if (outlet_->send(passage) == port::Outlet::Sent::done) {
+    loop_.complete(std::move(chain), 0);
+  } else {
+    passage.chain = std::move(chain);
+  }
+}
+
+bool TransmitQueue::read_header(ring::Reader& from, Header& header) const {
+  switch (header_) {
+    case port::plain_header:
+      return read_as<PlainHeader>(from, header);
+    case port::legacy_header:
+      return read_as<LegacyHeader>(from, header);
+    default:
+      return read_as<Header>(from, header);
+  }
+}
+
+port::Outlet::Sent TransmitQueue::send_own(port::Frame& frame) {
+  const auto sent = outlet_->send(frame);
+  outlet_->flush();
+  return sent;
+}
+
+void TransmitQueue::drop(ring::Chain chain, Drop reason) {
+  drops_.count(reason);
+  loop_.complete(std::move(chain), 0);
+}
+
+void TransmitQueue::frame_done(port::Frame& frame) {
+  auto& passage = static_cast<Passage&>(frame);
+  passage.queue->loop_.complete(std::move(passage.chain), 0);
+}
+
+}  // namespace ringway::net

@@ -1,0 +1,70 @@
+// TransmitQueue: a running transmit queue: from chain to frame, to the port, and back to the driver. Belongs
+// to the worker of its queue. VIRTIO "Network Device / Packet Transmission".
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "ringway/device/net/drops.h"
+#include "ringway/device/port/port.h"
+#include "ringway/device/port/virtio_net.h"
+#include "ringway/engine/queue_loop.h"
+
+namespace ringway::net {
+
+class TransmitQueue final : public engine::Queue {
+ public:
+  // `longest`: bytes of a frame that is not to be segmented. Port and drops outlive the queue.
+  TransmitQueue(engine::QueueLoop& loop, port::Port& port, uint16_t pair, uint32_t longest, Drops& drops);
+  ~TransmitQueue() override {
+    if (on_end) on_end();
+  }
+
+  void process(ring::Chain chain) override;
+  void flush() override { outlet_->flush(); }
+  void drain() override { outlet_->drain(); }
+
+  // A frame of the device's own, at once. It must live until its end, which may come after the end of this
+  // queue.
+  port::Outlet::Sent send_own(port::Frame& frame);
+
+  std::function<void()> on_end;  // called when the queue stops; may be none
+
+ private:
+  // One frame under way, in the slot of its chain.
+  struct Passage : port::Frame {
+    ring::Chain chain;
+    TransmitQueue* queue = nullptr;
+  };
+  bool read_header(ring::Reader& from, port::Header& header) const;
+  void drop(ring::Chain chain, Drop reason);
+  static void frame_done(port::Frame& frame);
+
+  engine::QueueLoop& loop_;
+  Drops& drops_;
+  const uint64_t features_;
+  const size_t header_;  // bytes
+  const bool big_endian_;
+  const uint32_t longest_;
+  const uint32_t head_;  // bytes that the port wants to have
+  const std::unique_ptr<port::Outlet> outlet_;
+  const std::unique_ptr<Passage[]> passages_;  // by Chain::index()
+  const std::unique_ptr<std::byte[]> heads_;   // head_ bytes for each passage
+};
+
+// The transmit queue of a ring that is disabled: its frames are used, and go nowhere. vhost-user "Ring
+// states".
+class DiscardingQueue final : public engine::Queue {
+ public:
+  DiscardingQueue(engine::QueueLoop& loop, Drops& drops) : loop_(loop), drops_(drops) {}
+  void process(ring::Chain chain) override {
+    drops_.count(Drop::disabled);
+    loop_.complete(std::move(chain), 0);
+  }
+
+ private:
+  engine::QueueLoop& loop_;
+  Drops& drops_;
+};
+
+}  // namespace ringway::net

@@ -1,0 +1,208 @@
+#include "ringway/device/port/ingress.h"
+
+#include <algorithm>
+#include <cassert>
+
+#include "ringway/device/port/virtio_net.h"
+
+namespace ringway::port {
+
+Ingress::Ingress(Switch& fabric, Crossing& crossing, Station& station)
+    : switch_(fabric),
+      crossing_(crossing),
+      station_(station),
+      tally_(station.open_tally()),
+      parcels_(std::make_unique<Parcel[]>(max_under_way)) {  // NOLINT
+  for (size_t i = 0; i < max_under_way; ++i) {
+    parcels_[i].home = &crossing;
+    parcels_[i].ingress = this;
+    free_.push(parcels_[i]);
+  }
+  crossing_.enter();
+}
+
+Ingress::~Ingress() {
+  assert(under_way_ == 0);
+  crossing_.leave();
+  station_.close_tally(tally_);
+}
+
+bool Ingress::enter(const Frame& frame, Frame* original) {
+  crossing_.begin();
+  if (draining_.load(std::memory_order_relaxed)) draining_.store(false, std::memory_order_relaxed);
+  tally_.add(Count::sent);
+  tally_.add(Count::sent_bytes, frame.length);
+  const auto tagging = tagging_of(frame.head, station_);
+  if (!may_enter(frame, tagging)) return true;
+  learn(tagging->vlan, peek_mac(&frame.head[6]));
+  Station* const mirror = switch_.mirror();
+  if (mirror == nullptr) return forward(frame, original, *tagging);
+  // Two readers: both get what is read once.
+  const Frame flat = flatten(frame);
+  forward_to(*mirror, flat, nullptr);
+  return forward(flat, nullptr, *tagging);
+}
+
+bool Ingress::may_enter(const Frame& frame, const std::optional<Tagging>& tagging) {
+  const Mac source = peek_mac(&frame.head[6]);
+  const std::optional<Mac>& only = station_.options.mac;
+  if (!is_well_formed(frame, tagging)) return drop(Count::malformed), false;
+  if (is_group(source) || (only && source != *only)) return drop(Count::bad_source), false;
+  const bool is_foreign = tagging->has_tag && station_.options.vlan && (tagging->tci & 0xfff) != 0;
+  if (is_foreign || tagging->vlan == 0 || !station_.carries(tagging->vlan))
+    return drop(Count::wrong_vlan), false;
+  if (station_.options.mirror) return drop(Count::not_allowed), false;
+  if (!station_.may_send(crossing_.now(), frame.length)) return drop(Count::too_fast), false;
+  return true;
+}
+
+// So that a tag can be put in or taken out whoever receives it.
+bool Ingress::is_well_formed(const Frame& frame, const std::optional<Tagging>& tagging) const {
+  if (!tagging) return false;
+  if (!tagging->has_tag && frame.length > max_frame - vlan_tag) return false;
+  if ((frame.offload.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) == 0) return true;
+  const size_t headers = ethernet_header + (tagging->has_tag ? vlan_tag : 0);
+  return frame.offload.csum_start >= headers && frame.offload.csum_start <= UINT16_MAX - vlan_tag;
+}
+
+bool Ingress::drop(Count why) {
+  tally_.add(why);
+  return true;
+}
+
+void Ingress::learn(uint16_t vlan, Mac mac) {
+  const Mac with_vlan = mac | uint64_t{vlan} << 48;
+  if (with_vlan == learned_ && crossing_.tick() == learned_at_) return;
+  const auto learned = switch_.macs().learn(vlan, mac, station_.number, crossing_.tick());
+  if (learned == MacTable::Learned::refused || learned == MacTable::Learned::held)
+    tally_.add(Count::not_learned);
+  learned_ = with_vlan;
+  learned_at_ = crossing_.tick();
+}
+
+bool Ingress::forward(const Frame& frame, Frame* original, const Tagging& tagging) {
+  const Mac to = peek_mac(frame.head.data());
+  if (!is_group(to)) {
+    if (const auto number = switch_.macs().find(tagging.vlan, to, crossing_.tick())) {
+      Station* const station = switch_.station(*number);
+      if (station == nullptr) return drop(Count::not_running);
+      if (!may_reach(station_, *station, tagging.vlan)) return drop(Count::not_allowed);
+      const Retagged retagged(frame, tagging, *station);
+      return forward_to(*station, retagged.frame(), original);
+    }
+  }
+  if (may_flood()) flood(frame, tagging);
+  return true;
+}
+
+bool Ingress::forward_to(Station& to, const Frame& frame, Frame* original) {
+  const uint16_t pair =
+      to.pairs.load(std::memory_order_relaxed) > 1 ? pair_for(to, flow_hash(frame.head)) : 0;
+  Crossing* const crossing = to.crossings[pair].load(std::memory_order_acquire);
+  if (crossing == nullptr) return drop(Count::not_running);
+  if (crossing == &crossing_) return leave_through(*to.doors[pair], frame, original);
+  return hand_over(*crossing, to, pair, frame, original);
+}
+
+bool Ingress::leave_through(Door& door, const Frame& frame, Frame* original) {
+  if (door.pass(frame)) return true;
+  if (!door.can_keep()) return door.lost(), true;
+  Parcel* const parcel = parcel_for(frame, original);
+  if (parcel == nullptr) return drop(Count::too_many);
+  if (!door.accept(*parcel)) return original == nullptr;
+  crossing_.release(*parcel);
+  return true;
+}
+
+bool Ingress::hand_over(Crossing& crossing, Station& to, uint16_t pair, const Frame& frame, Frame* original) {
+  Parcel* const parcel = parcel_for(frame, original);
+  if (parcel == nullptr) return drop(Count::too_many);
+  parcel->to = &to;
+  parcel->pair = pair;
+  crossing_.hand_over(crossing, *parcel);
+  return original == nullptr;
+}
+
+// Refers to the original's pieces, for the original is not given back before the parcel ends.
+Parcel* Ingress::parcel_for(const Frame& frame, Frame* original) {
+  if (original == nullptr) return crossing_.copy(frame, switch_head);
+  if (free_.empty()) return nullptr;
+  Parcel& parcel = free_.pop();
+  ++under_way_;
+  parcel.original = original;
+  parcel.offload = frame.offload;
+  parcel.length = frame.length;
+  std::ranges::copy(frame.head, parcel.own_head.begin());
+  parcel.head = std::span(parcel.own_head).first(frame.head.size());
+  parcel.pieces = frame.pieces;
+  return &parcel;
+}
+
+void Ingress::release(Parcel& parcel) {
+  --under_way_;
+  free_.push(parcel);
+}
+
+void Ingress::ended(Parcel& parcel) {
+  if (parcel.dropped != Count::end) tally_.add(parcel.dropped);
+  Frame& original = *parcel.original;
+  crossing_.release(parcel);
+  original.done(original);
+}
+
+bool Ingress::may_flood() {
+  if (std::exchange(flood_turn_, crossing_.turn()) != crossing_.turn()) flood_copies_ = 0;
+  if (flood_copies_ >= copies_a_turn || !station_.flood_packets.take(crossing_.now(), 1)) {
+    drop(Count::storm);
+    return false;
+  }
+  tally_.add(Count::flooded);
+  return true;
+}
+
+void Ingress::flood(const Frame& frame, const Tagging& tagging) {
+  const Frame flat = flatten(frame);
+  const uint32_t hash = flow_hash(flat.head);
+  crossing_.pass_to_all(flat, tagging, hash, station_);
+  flood_copies_ += crossing_.doors().size();
+  for (size_t i = 0, count = switch_.crossing_count(); i < count; ++i) {
+    Crossing& other = switch_.crossing(i);
+    if (&other == &crossing_ || other.door_count() == 0) continue;
+    Parcel* const parcel = crossing_.copy(flat, switch_head);
+    if (parcel == nullptr) {
+      drop(Count::too_many);
+      continue;
+    }
+    parcel->to = nullptr;
+    parcel->from = &station_;
+    parcel->hash = hash;
+    parcel->tagging = tagging;
+    flood_copies_ += other.door_count();
+    crossing_.hand_over(other, *parcel);
+  }
+}
+
+// In the crossing's first scratch, which may hold it already.
+Frame Ingress::flatten(const Frame& frame) {
+  std::byte* const scratch = crossing_.first_scratch();
+  Frame flat = frame;
+  if (frame.head.data() == scratch) return flat;
+  copy_frame(frame, scratch);
+  const size_t head = frame.head.size();
+  flat.head = {scratch, head};
+  crossing_.flat_piece() = {.iov_base = scratch + head, .iov_len = frame.length - head};
+  flat.pieces = {&crossing_.flat_piece(), frame.length > head ? size_t{1} : size_t{0}};
+  return flat;
+}
+
+void Ingress::drain() {
+  if (under_way_ == 0) return;
+  draining_.store(true, std::memory_order_seq_cst);
+  for (Door* door : crossing_.doors()) door->recall();
+  crossing_.send_now();
+  for (size_t i = 0, count = switch_.crossing_count(); i < count; ++i) {
+    if (&switch_.crossing(i) != &crossing_) switch_.crossing(i).recall();
+  }
+}
+
+}  // namespace ringway::port

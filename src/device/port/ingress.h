@@ -1,0 +1,62 @@
+// Ingress: where the frames of one queue of a station enter the switch. Owned by its loop's thread.
+#pragma once
+
+#include <memory>
+
+#include "ringway/device/port/crossing.h"
+#include "ringway/device/port/switch.h"
+
+namespace ringway::port {
+
+class Ingress {
+ public:
+  static constexpr size_t max_under_way = 512;
+  // Frames sent to everybody may make so many copies in a turn, so that a storm leaves time for others.
+  static constexpr size_t copies_a_turn = 512;
+
+  Ingress(Switch& fabric, Crossing& crossing, Station& station);
+  Ingress(const Ingress&) = delete;
+  Ingress& operator=(const Ingress&) = delete;
+  ~Ingress();
+
+  // `frame` has its head. `original`: the same frame, which can wait; null: its bytes are good during the
+  // call only. False: it will end in Frame::done().
+  bool enter(const Frame& frame, Frame* original);
+  // All frames that have not ended will soon.
+  void drain();
+  // Any thread: parcels of it are not kept waiting.
+  [[nodiscard]] bool is_draining() const { return draining_.load(std::memory_order_relaxed); }
+
+  // A parcel of its has come home.
+  void ended(Parcel& parcel);
+  void release(Parcel& parcel);
+
+ private:
+  [[nodiscard]] bool may_enter(const Frame& frame, const std::optional<Tagging>& tagging);
+  [[nodiscard]] bool is_well_formed(const Frame& frame, const std::optional<Tagging>& tagging) const;
+  bool drop(Count why);
+  void learn(uint16_t vlan, Mac mac);
+  bool forward(const Frame& frame, Frame* original, const Tagging& tagging);
+  bool forward_to(Station& to, const Frame& frame, Frame* original);
+  bool leave_through(Door& door, const Frame& frame, Frame* original);
+  bool hand_over(Crossing& crossing, Station& to, uint16_t pair, const Frame& frame, Frame* original);
+  void flood(const Frame& frame, const Tagging& tagging);
+  [[nodiscard]] bool may_flood();
+  [[nodiscard]] Frame flatten(const Frame& frame);
+  Parcel* parcel_for(const Frame& frame, Frame* original);
+
+  Switch& switch_;
+  Crossing& crossing_;
+  Station& station_;
+  Tally& tally_;
+  std::unique_ptr<Parcel[]> parcels_;  // NOLINT: a fixed number
+  ParcelList free_;
+  size_t under_way_ = 0;
+  std::atomic<bool> draining_ = false;
+  Mac learned_ = 0;  // with its VLAN, at learned_at_
+  uint32_t learned_at_ = 0;
+  uint64_t flood_turn_ = 0;
+  size_t flood_copies_ = 0;  // in that turn
+};
+
+}  // namespace ringway::port

@@ -1,0 +1,144 @@
+#include "ringway/device/port/mac_table.h"
+
+#include <algorithm>
+#include <random>
+
+namespace ringway::port {
+namespace {
+
+constexpr size_t swept_at_once = 16;  // buckets, each time that something is learned
+
+uint64_t key_of(uint16_t vlan, Mac mac) { return mac | uint64_t{vlan} << 48 | uint64_t{1} << 63; }
+uint64_t value_of(uint16_t station, uint32_t now) { return station | uint64_t{now} << 32; }
+uint16_t station_of(uint64_t value) { return static_cast<uint16_t>(value); }
+uint32_t seen(uint64_t value) { return static_cast<uint32_t>(value >> 32); }
+
+uint64_t random_number() {
+  std::random_device device;
+  return uint64_t{device()} << 32 | device();
+}
+
+}  // namespace
+
+// Half full at most, in buckets of four that each address may choose two of: hardly one is ever full.
+MacTable::MacTable(const Options& options)
+    : options_(options),
+      seed_{random_number(), random_number() | 1},
+      mask_(std::bit_ceil(std::max<size_t>(options.limit / 2, 2)) - 1),
+      buckets_(std::make_unique<Bucket[]>(mask_ + 1)),  // NOLINT
+      held_by_(options.stations) {}
+
+MacTable::Places MacTable::places(uint64_t key) const {
+  const auto product = static_cast<unsigned __int128>(key ^ seed_[0]) * seed_[1];
+  const uint64_t hash = static_cast<uint64_t>(product >> 64) ^ static_cast<uint64_t>(product);
+  return {&buckets_[hash & mask_], &buckets_[hash >> 32 & mask_]};
+}
+
+MacTable::Entry* MacTable::entry_of(uint64_t key) const {
+  const Places both = places(key);
+  for (Bucket* bucket : {both.first, both.second}) {
+    for (Entry& entry : bucket->entries) {
+      if (entry.key.load(std::memory_order_acquire) == key) return &entry;
+    }
+  }
+  return nullptr;
+}
+
+bool MacTable::is_old(uint64_t value, uint32_t now) const {
+  const uint32_t age = now - seen(value);
+  return age > options_.ageing && age < uint32_t{1} << 31;  // another thread's now may be behind
+}
+
+std::optional<uint16_t> MacTable::find(uint16_t vlan, Mac mac, uint32_t now) const {
+  const uint64_t key = key_of(vlan, mac);
+  const Entry* entry = entry_of(key);
+  if (entry == nullptr) return {};
+  const uint64_t value = entry->value.load(std::memory_order_acquire);
+  if (entry->key.load(std::memory_order_relaxed) != key || is_old(value, now)) return {};
+  return station_of(value);
+}
+
+MacTable::Learned MacTable::learn(uint16_t vlan, Mac mac, uint16_t station, uint32_t now) {
+  const uint64_t key = key_of(vlan, mac);
+  if (Entry* entry = entry_of(key)) {
+    uint64_t value = entry->value.load(std::memory_order_acquire);
+    const bool same = entry->key.load(std::memory_order_relaxed) == key;
+    if (same && station_of(value) == station && !is_old(value, now)) {
+      // Fails if the entry has become another's meanwhile.
+      if (seen(value) != now) entry->value.compare_exchange_strong(value, value_of(station, now));
+      return Learned::known;
+    }
+    if (same && station_of(value) != station && now - seen(value) < hold) return Learned::held;
+  }
+  const std::scoped_lock lock(mutex_);
+  sweep(now);
+  Entry* entry = entry_of(key);
+  return entry == nullptr ? add(key, station, now) : move(*entry, key, station, now);
+}
+
+MacTable::Learned MacTable::add(uint64_t key, uint16_t station, uint32_t now) {
+  if (held_by_[station] >= options_.limit - used_) return Learned::refused;
+  Entry* entry = free_entry(places(key));
+  if (entry == nullptr) return Learned::refused;
+  put(*entry, key, station, now);
+  return Learned::fresh;
+}
+
+MacTable::Learned MacTable::move(Entry& entry, uint64_t key, uint16_t station, uint32_t now) {
+  const uint64_t value = entry.value.load(std::memory_order_relaxed);
+  const bool is_other = station_of(value) != station;
+  if (is_other && now - seen(value) < hold) return Learned::held;
+  if (is_other && held_by_[station] >= options_.limit - used_) return Learned::refused;
+  remove(entry);
+  put(entry, key, station, now);
+  return Learned::fresh;
+}
+
+MacTable::Entry* MacTable::free_entry(const Places& both) {
+  const auto free_in = [](Bucket& bucket) {
+    return std::ranges::count_if(bucket.entries, [](const Entry& entry) { return entry.key.load() == 0; });
+  };
+  Bucket& emptier = free_in(*both.first) >= free_in(*both.second) ? *both.first : *both.second;
+  const auto found =
+      std::ranges::find_if(emptier.entries, [](const Entry& entry) { return entry.key.load() == 0; });
+  return found == emptier.entries.end() ? nullptr : &*found;
+}
+
+void MacTable::put(Entry& entry, uint64_t key, uint16_t station, uint32_t now) {
+  entry.value.store(value_of(station, now), std::memory_order_release);
+  entry.key.store(key, std::memory_order_release);
+  ++held_by_[station];
+  ++used_;
+}
+
+void MacTable::remove(Entry& entry) {
+  entry.key.store(0, std::memory_order_release);
+  --held_by_[station_of(entry.value.load(std::memory_order_relaxed))];
+  --used_;
+}
+
+void MacTable::sweep(uint32_t now) {
+  for (size_t i = 0; i < swept_at_once; ++i) {
+    for (Entry& entry : buckets_[swept_++ & mask_].entries) {
+      if (entry.key.load(std::memory_order_relaxed) != 0 &&
+          is_old(entry.value.load(std::memory_order_relaxed), now))
+        remove(entry);
+    }
+  }
+}
+
+void MacTable::forget(uint16_t station) {
+  const std::scoped_lock lock(mutex_);
+  for (size_t i = 0; i <= mask_; ++i) {
+    for (Entry& entry : buckets_[i].entries) {
+      if (entry.key.load() != 0 && station_of(entry.value.load()) == station) remove(entry);
+    }
+  }
+}
+
+size_t MacTable::size() const {
+  const std::scoped_lock lock(mutex_);
+  return used_;
+}
+
+}  // namespace ringway::port

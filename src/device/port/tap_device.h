@@ -1,0 +1,45 @@
+// TapDevice: the interface behind a tap port as its kernel sees it: opening queues of it, what it can do, and
+// what it is told. Any thread.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "ringway/base/result.h"
+#include "ringway/base/unique_fd.h"
+
+namespace ringway::port {
+
+class TapDevice {
+ public:
+  // Of this name, created where it is not there; or the one that `fd` is a queue of.
+  static Result<TapDevice> of_name(const std::string& name, bool many_queues);
+  static Result<TapDevice> of_fd(const UniqueFd& fd, bool as_it_is = false);
+
+  [[nodiscard]] const std::string& name() const { return name_; }
+  [[nodiscard]] bool has_many_queues() const { return many_queues_; }
+  // One more queue. Refused while the interface is not there, unless it was created by us.
+  [[nodiscard]] Result<UniqueFd> open_queue() const;
+  // The first queue, once.
+  [[nodiscard]] UniqueFd take_first() { return std::move(first_); }
+
+ private:
+  TapDevice(std::string name, bool many_queues, bool created)
+      : name_(std::move(name)), many_queues_(many_queues), created_(created) {}
+  std::string name_;
+  bool many_queues_;
+  bool created_;
+  bool may_open_ = true;
+  UniqueFd first_;
+};
+
+// A queue of a tap is made ready: headers of 12 bytes, little-endian.
+Result<> prepare_tap_queue(const UniqueFd& fd);
+// Whether the kernel knows segmentation of UDP (TUN_F_USO4, TUN_F_USO6: Linux 6.2).
+[[nodiscard]] bool tap_knows_uso(const UniqueFd& fd);
+// VIRTIO_NET_F_GUEST_* that what is read may use from now on.
+Result<> set_tap_offloads(const UniqueFd& fd, uint64_t guest_features);
+// A queue that is not attached gets no frames.
+Result<> attach_tap_queue(const UniqueFd& fd, bool attach);
+
+}  // namespace ringway::port

@@ -1,0 +1,74 @@
+// DirtyLog: the bitmap in which a migrating front-end learns what was written, one bit for each 4 KiB page of
+// guest-physical memory from address 0 (vhost-user "Migration", SET_LOG_BASE). Immutable but for the bits,
+// which the front-end and other back-ends change too: any thread may mark.
+// DirtyPages: what one thread has written and not yet marked. Owned by that thread.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+
+#include "ringway/base/mapping.h"
+#include "ringway/base/result.h"
+#include "ringway/base/unique_fd.h"
+#include "ringway/memory/address.h"
+#include "ringway/memory/fault_guard.h"
+#include "ringway/memory/map.h"
+
+namespace ringway::memory {
+
+class DirtyLog {
+ public:
+  static constexpr uint64_t page_bytes = 4096;  // VHOST_LOG_PAGE
+
+  // `size` bytes from `offset` in the file. Refuses no size, a range that wraps, and one that ends behind the
+  // file.
+  static Result<std::shared_ptr<const DirtyLog>> open(const UniqueFd& fd, uint64_t size, uint64_t offset);
+
+  // Whether there is a bit for every page of the range, or of all regions.
+  [[nodiscard]] bool covers(GuestAddress address, uint64_t length) const;
+  [[nodiscard]] bool covers(const Map& map) const;
+  // Marks pages [first, last], as far as there are bits for them. What was written to them must be visible to
+  // other threads: see DirtyPages. True if a page was not marked before.
+  bool mark(uint64_t first, uint64_t last) const;
+
+ private:
+  Mapping mapping_;
+  FaultGuard guard_;
+  std::byte* bits_ = nullptr;
+  uint64_t pages_ = 0;  // that have a bit
+};
+
+class DirtyPages {
+ public:
+  // The bytes were written. `length` may be 0, which is nothing. Marks what it has if it is full.
+  void add(GuestAddress address, uint64_t length, const DirtyLog& log) {
+    if (length == 0) return;
+    const uint64_t first = address.value / DirtyLog::page_bytes;
+    const uint64_t last = (address.value + (length - 1)) / DirtyLog::page_bytes;
+    if (count_ > 0) {
+      Range& before = ranges_[count_ - 1];
+      if (first >= before.first && first <= before.last + 1) {
+        before.last = last > before.last ? last : before.last;
+        return;
+      }
+    }
+    if (count_ == ranges_.size()) mark(log);
+    ranges_[count_++] = {first, last};
+  }
+  // Marks all that was added, and forgets it.
+  void mark(const DirtyLog& log);
+  // Whether a page was marked that was not, since this was asked last.
+  [[nodiscard]] bool take_news() { return std::exchange(news_, false); }
+
+ private:
+  struct Range {
+    uint64_t first;
+    uint64_t last;
+  };
+  uint32_t count_ = 0;
+  bool news_ = false;
+  std::array<Range, 64> ranges_;
+};
+
+}  // namespace ringway::memory

@@ -1,0 +1,50 @@
+#include "ringway/tools/port_kinds.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace ringway::tools {
+namespace {
+
+using testing::HasSubstr;
+
+std::string mistake(std::string_view text) {
+  const auto port = parse_port(text);
+  return port ? "no mistake was found" : port.error();
+}
+
+TEST(PortKinds, a_port_is_a_kind_and_settings) {
+  const auto tap = parse_port("tap:name=tap0");
+  ASSERT_TRUE(tap) << tap.error();
+  EXPECT_STREQ(tap->kind->name, "tap");
+  EXPECT_EQ(tap->text("name"), "tap0");
+  EXPECT_FALSE(tap->has("fd"));
+  EXPECT_TRUE(parse_port("loop"));
+  EXPECT_TRUE(parse_port("null:"));
+}
+
+TEST(PortKinds, mistakes_are_told_in_words) {
+  EXPECT_THAT(mistake("cable"), HasSubstr("there is no port 'cable'; there are loop, null"));
+  EXPECT_THAT(mistake(""), HasSubstr("there is no port ''"));
+  EXPECT_THAT(mistake("null:size=5"), HasSubstr("size: a null port has no such key"));
+  EXPECT_THAT(mistake("null:send"), HasSubstr("'send' is not KEY=VALUE"));
+  EXPECT_THAT(mistake("null:send="), HasSubstr("'send=' is not KEY=VALUE"));
+  EXPECT_THAT(mistake("null:send=64,send=65"), HasSubstr("send: is there twice"));
+  EXPECT_THAT(mistake("tap:name=a,,"), HasSubstr("'' is not KEY=VALUE"));
+}
+
+TEST(PortKinds, values_are_judged_when_the_port_is_opened) {
+  EXPECT_TRUE(open_port("null:send=64", 1));
+  for (const auto* const text :
+       {"null:send=13", "null:send=70000", "null:send=x", "null:send=64x", "null:send=-1"}) {
+    const auto port = open_port(text, 1);
+    ASSERT_FALSE(port) << text;
+    EXPECT_THAT(port.error(), HasSubstr("send: must be a number from 14 to 65553")) << text;
+  }
+  EXPECT_THAT(open_port("tap", 1).error(), HasSubstr("exactly one of name and fd"));
+  EXPECT_THAT(open_port("tap:name=a,fd=3", 1).error(), HasSubstr("exactly one of name and fd"));
+  EXPECT_THAT(open_port("packet:name=ringway-none", 1).error(), HasSubstr("there is no such interface"));
+}
+
+}  // namespace
+}  // namespace ringway::tools

@@ -1,0 +1,44 @@
+// The switches of this process, and how their ports and uplinks are written. Any thread.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ringway/device/port/switch.h"
+#include "ringway/device/port/uplink.h"
+#include "ringway/engine/workers.h"
+#include "ringway/tools/port_kinds.h"
+
+namespace ringway::tools {
+
+struct SwitchOptions {
+  std::string name;
+  uint64_t macs = 16384;  // addresses learned at most
+  uint64_t ageing = 300;  // seconds
+  struct Uplink {
+    std::string port;      // "tap:name=tap0"
+    std::string settings;  // "vlan=10,isolated=yes": as of a port of the switch
+  };
+  std::vector<Uplink> uplinks;
+};
+
+// Empty, or what is wrong.
+std::string mistake_in(const SwitchOptions& options);
+
+// A switch with its uplinks. It is there, by its name, as long as this or a port of it is.
+class ServedSwitch {
+ public:
+  static Parsed<std::unique_ptr<ServedSwitch>> open(const SwitchOptions& options, engine::Workers& workers);
+
+ private:
+  explicit ServedSwitch(std::shared_ptr<port::Switch> fabric) : switch_(std::move(fabric)) {}
+  const std::shared_ptr<port::Switch> switch_;
+  std::vector<std::unique_ptr<port::Uplink>> uplinks_;
+};
+
+// "switch:name=sw0,vlan=10": for the table of kinds. A switch that nobody has described is made.
+extern const std::vector<const char*> switch_port_keys;
+Parsed<std::unique_ptr<port::Port>> open_switch_port(const PortText& text, uint16_t pairs);
+
+}  // namespace ringway::tools

@@ -1,0 +1,63 @@
+# The machine moves to another host while the disk is written to; the host says how often ("enough" when it is done).
+
+. /lab.sh
+
+# Writes files of random bytes for ever, each with its checksum in memory when it is complete: every third with O_DIRECT,
+# every third with sync. What is complete must be on the disk, wherever that is then.
+write_on() {
+  mkdir -p /mnt/live /tmp/sums
+  number=0
+  while [ ! -e /tmp/enough ]; do
+    number=$((number + 1))
+    name=$((number % 60))
+    head -c $((number * 7919 % 400000 + 1)) /dev/urandom >/tmp/live
+    rm -f /tmp/sums/$name
+    case $((number % 3)) in
+      0) dd if=/tmp/live of=/mnt/live/$name bs=16k oflag=direct conv=sync 2>/dev/null ;;
+      1)
+        cp /tmp/live /mnt/live/$name
+        sync
+        ;;
+      2) cp /tmp/live /mnt/live/$name ;;
+    esac
+    sha256sum </mnt/live/$name | sed "s/-/$name/" >/tmp/sums/$name
+    echo $number >/tmp/number
+  done
+}
+
+written() { cat /tmp/number 2>/dev/null || echo 0; }
+
+make_ext4
+mount -t ext4 $disk /mnt
+fill /mnt/files 8
+step "writing while the machine moves"
+write_on &
+writer=$!
+until_true 60 test -e /tmp/sums/3
+while true; do
+  before=$(written)
+  answer=$(ask migrate)
+  [ "$answer" = moved ] || [ "$answer" = enough ]
+  after=$(written)
+  echo "RINGWAY: tell written $before to $after"
+  [ "$answer" = moved ] || break
+done
+step "the writer still writes"
+before=$(written)
+until_true 60 test "$(written)" -gt 0
+for tries in $(seq 100); do
+  [ "$(written)" -le $((before + 1)) ] || break
+  usleep 300000
+done
+[ "$(written)" -gt "$before" ]
+touch /tmp/enough
+wait $writer
+cat /tmp/sums/* >/mnt/live/SUMS
+step "checking what was written meanwhile"
+check /mnt/live
+check /mnt/files
+remount
+check /mnt/live
+check /mnt/files
+fsck
+pass

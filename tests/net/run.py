@@ -1,0 +1,392 @@
+#!/usr/bin/env python3
+"""Real guests whose network device `ringway serve net` serves, over a tap in a network namespace of the host.
+Exit status 0 when all pass, 1 when one fails, 77 when this machine cannot run them."""
+
+import argparse
+import hashlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "guest"))
+
+import image  # noqa: E402
+import lab  # noqa: E402
+
+HOST, GUEST = "10.77.0.1", "10.77.0.2"
+VLAN_HOST, VLAN_GUEST = "10.78.0.1", "10.78.0.2"
+FILE_BYTES = 24 << 20
+# QEMU has the configuration space of its own network devices itself.
+HARMLESS = "supports VHOST_USER_PROTOCOL_F_CONFIG but QEMU does not"
+# What it says of a back-end that is gone.
+LOST = "vhost VQ [0-9]+ ring restore failed"
+SCENARIOS = {}
+
+
+def scenario(function):
+    SCENARIOS[function.__name__] = function
+    return function
+
+
+class Namespace:
+    """A network namespace of the host that ends with the scenario."""
+
+    def __init__(self):
+        self.name = f"ringway{os.getpid()}"
+        image.run("ip", "netns", "add", self.name)
+        self.ip("link", "set", "lo", "up")
+
+    def wrap(self, *command):
+        return ["ip", "netns", "exec", self.name, *command]
+
+    def ip(self, *words):
+        return image.run("ip", "-n", self.name, *words)
+
+    def close(self):
+        subprocess.run(["ip", "netns", "delete", self.name], check=False)
+
+
+class Lab:
+    """One scenario's folder, namespace, back-end and guest."""
+
+    def __init__(self, options):
+        self.program = os.environ.get("RINGWAY") or lab.REPOSITORY / "build" / "release" / "ringway"
+        self.qemu = os.environ.get("QEMU", "qemu-system-x86_64")
+        self.options = options
+        self.image = image.build()
+        self.folder = Path(tempfile.mkdtemp(prefix="ringway-net-"))
+        self.socket = self.folder / "net.sock"
+        self.log = self.folder / "backend.log"
+        self.space = Namespace()
+        self.backend = self.machine = self.console = None
+        self.serve_options = ()
+        self.expected = HARMLESS  # of what the console says
+        self.by_switch = False
+        self.last = []
+
+    def serve(self, *options):
+        self.serve_options = options or self.serve_options
+        what = ("switch", "--uplink=tap:name=tap0") if self.by_switch else ("net", "--port=tap:name=tap0")
+        command = self.space.wrap(self.program, "serve", *what, f"--socket-path={self.socket}",
+                                  *self.serve_options, *self.options.serve)
+        with open(self.log, "ab") as log:
+            self.backend = lab.spawn(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        # The kernel lists the sockets of a network namespace only there; ours appear when somebody listens.
+        lab.wait_until(lambda: self.backend.poll() is not None or self.socket.is_socket(), lab.START_LIMIT, "the back-end")
+        self.check_backend()
+
+    def address_tap(self, mtu=1500):
+        self.space.ip("address", "replace", f"{HOST}/24", "dev", "tap0")
+        self.space.ip("link", "set", "tap0", "up", "mtu", str(mtu))
+
+    def check_backend(self):
+        if self.backend.poll() is not None:
+            raise lab.LabError(f"the back-end ended with status {self.backend.returncode}: {self.log.read_text()[-2000:]}")
+
+    def stop_backend(self):
+        self.check_backend()
+        self.backend.send_signal(signal.SIGTERM)
+        try:
+            status = self.backend.wait(lab.STOP_LIMIT)
+        except subprocess.TimeoutExpired:
+            raise lab.LabError("the back-end did not end at SIGTERM") from None
+        if status:
+            raise lab.LabError(f"the back-end ended with status {status} on SIGTERM")
+
+    def initramfs(self, script):
+        one = image.Cpio()
+        kernel = self.image.vmlinux.parent
+        order = (kernel / "guest_net").read_text()
+        for name in order.split():
+            one.file(f"modules/{name}.ko", (kernel / f"{name}.ko").read_bytes(), 0o644)
+        one.file("modules/order", order.encode(), 0o644)
+        one.file("scenario.sh", (HERE / "guest" / script).read_bytes())
+        one.file("net.sh", (HERE / "guest" / "net.sh").read_bytes())
+        one.file("init", (lab.SCRIPTS / "init").read_bytes())
+        path = self.folder / "initramfs"
+        path.write_bytes(self.image.initramfs.read_bytes() + one.finish())
+        return path
+
+    def boot(self, script="pass.sh", *, device="", netdev="", chardev="", processors=1, words="", reboots=False):
+        acceleration = ["-accel", "kvm", "-cpu", "host"] if lab.kvm_works(self.qemu) else \
+            ["-accel", "tcg", "-cpu", "max,la57=off"]
+        # QEMU 7.2 unmasks a vector of vhost-user-net by way of KVM even where there is no KVM, and crashes.
+        device = device if lab.kvm_works(self.qemu) else re.sub(",vectors=[0-9]+", "", device) + ",vectors=0"
+        command = [self.qemu, "-nodefaults", "-no-user-config", "-display", "none", *acceleration, "-m", "512M",
+                   "-machine", "q35,memory-backend=ram", "-object", "memory-backend-memfd,id=ram,size=512M,share=on",
+                   "-smp", str(processors), "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
+                   *([] if reboots else ["-no-reboot"]), "-kernel", self.image.vmlinux, "-initrd", self.initramfs(script),
+                   "-append", "console=ttyS0 loglevel=5 nokaslr mitigations=off tsc=reliable no_timer_check panic=-1 "
+                              f"lab.host={HOST} lab.guest={GUEST} lab.vlan_host={VLAN_HOST} lab.vlan_guest={VLAN_GUEST} {words}",
+                   "-chardev", f"socket,id=net,path={self.socket}{chardev}",
+                   "-netdev", f"vhost-user,id=net0,chardev=net{netdev}",
+                   "-device", f"virtio-net-pci,netdev=net0,mac=52:54:00:77:00:02{device}"]
+        self.machine = lab.spawn(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self.console = lab.Console(self.machine, self.show, self.check_backend)
+
+    def show(self, line):
+        self.last.append(line)
+        if self.options.verbose:
+            print(f"  {line}", flush=True)
+
+    def follow(self, **answers):
+        """Until the guest says PASS. answers: what to call for each `ask` with the words behind it."""
+        deadline = time.monotonic() + 200
+        while (line := self.console.line(deadline)) is not None:
+            if line.startswith(lab.MARK):
+                verb, _, text = line.removeprefix(lab.MARK).partition(" ")
+                if verb == "PASS":
+                    break
+                if verb == "FAIL":
+                    raise lab.LabError(f"the guest failed: {text}")
+                if verb == "ask":
+                    name, *words = text.split()
+                    self.console.send(str(answers[name](*words)))
+            elif lab.TROUBLE.search(line) and not re.search(self.expected, line):
+                raise lab.LabError(f"the console says: {line.strip()}")
+        else:
+            raise lab.LabError(f"the machine ended before the guest was done, with status {self.machine.wait()}")
+        while self.console.line(deadline) is not None:
+            pass
+        if status := self.machine.wait(lab.START_LIMIT):
+            raise lab.LabError(f"QEMU ended with status {status}")
+
+    def close(self):
+        for process in (self.machine, self.backend):
+            if process and process.poll() is None:
+                process.kill()
+                process.wait()
+        if self.console:
+            self.console.close()
+        self.space.close()
+        if self.options.keep:
+            print(f"kept: {self.folder}")
+        else:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Files:
+    """What the guest fetches from the host and sends to it, by `nc`, with checksums on both sides."""
+
+    def __init__(self, lab_of_files):
+        self.lab = lab_of_files
+        self.content = os.urandom(1 << 20) * (FILE_BYTES >> 20)
+        self.digest = hashlib.sha256(self.content).hexdigest()
+
+    def server(self, code):
+        """Runs `code` on a listening socket `s` in the namespace, once; content is its standard input."""
+        script = ("import socket,sys,hashlib\ns = socket.create_server(('', 5000))\nprint('ready', flush=True)\n" + code)
+        return subprocess.Popen(self.lab.space.wrap(sys.executable, "-c", script), stdin=subprocess.PIPE,
+                                stdout=subprocess.PIPE, text=False, preexec_fn=lab.die_with_parent)
+
+    def offer(self):
+        """The guest may fetch the content at port 5000 now; what it must hash to."""
+        process = self.server("c, _ = s.accept()\nc.sendall(sys.stdin.buffer.read())\nc.close()")
+        process.stdout.readline()
+
+        def feed():
+            process.stdin.write(self.content)
+            process.stdin.close()
+            process.wait()
+        threading.Thread(target=feed, daemon=True).start()
+        return self.digest
+
+    def accept(self):
+        """The guest may send to port 5000 now; digest() tells afterwards."""
+        self.receiver = self.server("c, _ = s.accept()\nh = hashlib.sha256()\n"
+                                    "while b := c.recv(1 << 16): h.update(b)\nprint(h.hexdigest(), flush=True)")
+        self.receiver.stdout.readline()
+        return "yes"
+
+    def received(self):
+        digest = self.receiver.stdout.readline().decode().strip()
+        self.receiver.communicate()
+        return digest
+
+
+def whole(one, script="pass.sh", serve=(), mtu=1500, answers=None, **boot):
+    """Boots a guest that pings, fetches a file and sends it back."""
+    one.serve(*serve)
+    one.address_tap(mtu)
+    files = Files(one)
+    one.boot(script, **boot)
+    one.follow(offer=files.offer, accept=files.accept, received=files.received, **(answers or {}))
+    one.stop_backend()
+
+
+@scenario
+def split(one):
+    """split rings, all offloads: ping, a file in both directions, its checksum"""
+    whole(one, words="lab.has=0,1,11,15,32 lab.not=34")
+
+
+@scenario
+def packed(one):
+    """packed rings"""
+    whole(one, device=",packed=on", words="lab.has=15,32,34")
+
+
+@scenario
+def no_offloads(one):
+    """nothing is left to the other side: checksums and segments by the guest"""
+    off = "".join(f",{name}=off" for name in ("csum", "gso", "guest_csum", "guest_tso4", "guest_tso6", "guest_ecn", "guest_ufo",
+                                              "host_tso4", "host_tso6", "host_ecn", "host_ufo", "mrg_rxbuf"))
+    whole(one, device=off, words="lab.not=0,1,7,8,11,12,15")
+
+
+@scenario
+def big_buffers(one):
+    """offloads without merged buffers"""
+    whole(one, device=",mrg_rxbuf=off", words="lab.has=1,7,11 lab.not=15")
+
+
+@scenario
+def mtu_9000(one):
+    """long frames, of an MTU that QEMU tells back-end and guest"""
+    whole(one, serve=("--mtu=9000",), mtu=9000, device=",host_mtu=9000", words="lab.has=3 lab.mtu=9000")
+
+
+@scenario
+def vlan(one):
+    """tagged frames"""
+    stations = []
+
+    def tag():
+        stations.append(lab.spawn(one.space.wrap(sys.executable, HERE / "vlan_station.py", "tap0", "10", VLAN_HOST),
+                                  stdout=subprocess.PIPE))
+        stations[0].stdout.readline()
+        return "yes"
+    try:
+        whole(one, script="vlan.sh", answers={"tag": tag})
+    finally:
+        for station in stations:
+            station.kill()
+            station.communicate()
+
+
+@scenario
+def many_queues(one):
+    """four pairs of queues, four processors, two workers"""
+    whole(one, serve=("--queues=4", "--workers=2"), netdev=",queues=4", device=",mq=on,vectors=10", processors=4,
+          words="lab.has=22 lab.queues=4")
+
+
+@scenario
+def one_tap_queue(one):
+    """four pairs of queues over a tap that has one: the device spreads flows"""
+    one.space.ip("tuntap", "add", "tap0", "mode", "tap", "vnet_hdr")
+    whole(one, serve=("--queues=4",), netdev=",queues=4", device=",mq=on,vectors=10", processors=4, words="lab.queues=4")
+
+
+@scenario
+def switch(one):
+    """the tap is an uplink of a switch on two workers, with all offloads: the same file"""
+    one.by_switch = True
+    whole(one, serve=("--workers=2", "--queues=2"), netdev=",queues=2", device=",mq=on,vectors=6", processors=2,
+          words="lab.has=0,1,11,15,32 lab.queues=2")
+
+
+@scenario
+def switch_no_offloads(one):
+    """through the switch to a guest that takes no work: checksums and segments are the switch's"""
+    one.by_switch = True
+    off = "".join(f",{name}=off" for name in ("guest_csum", "guest_tso4", "guest_tso6", "guest_ecn", "guest_ufo", "mrg_rxbuf"))
+    whole(one, device=off, words="lab.has=0,11 lab.not=1,7,15")
+
+
+@scenario
+def reboot(one):
+    """the guest resets its machine in the middle of a transfer, and the next boot works"""
+    boots = []
+
+    def boot():
+        boots.append(1)
+        return len(boots)
+    whole(one, script="reboot.sh", answers={"boot": boot}, reboots=True)
+
+
+@scenario
+def restart(one):
+    """the back-end is killed and started again under load; QEMU reconnects and traffic goes on"""
+    def kill():
+        one.backend.kill()
+        one.backend.wait()
+        one.socket.unlink()
+        one.serve()
+        one.address_tap()
+        return "yes"
+    one.expected = f"{HARMLESS}|{LOST}"
+    # The guest's transfers begin afterwards; its pings go on all the time.
+    whole(one, script="restart.sh", chardev=",reconnect=1", answers={"restart": kill})
+
+
+@scenario
+def tap_goes(one):
+    """the interface is deleted and made again: the link goes down and up, and traffic goes on"""
+    one.space.ip("tuntap", "add", "tap0", "mode", "tap", "vnet_hdr")
+
+    def gone():
+        one.space.ip("link", "delete", "tap0")
+        return "yes"
+
+    def back():
+        one.space.ip("tuntap", "add", "tap0", "mode", "tap", "vnet_hdr")
+        one.address_tap()
+        return "yes"
+    whole(one, script="tap_goes.sh", answers={"gone": gone, "back": back})
+
+
+def run(name, options):
+    started = time.monotonic()
+    one = Lab(options)
+    try:
+        SCENARIOS[name](one)
+    except (lab.LabError, image.ImageError) as error:
+        print(f"FAIL {name}: {error}")
+        print("\n".join(f"  guest | {line}" for line in one.last[-25:]))
+        if one.log.exists():
+            print("\n".join(f"  back-end | {line}" for line in one.log.read_text(errors="replace").splitlines()[-15:]))
+        return 1
+    finally:
+        one.close()
+    print(f"ok   {name} ({time.monotonic() - started:.1f} s): {SCENARIOS[name].__doc__}", flush=True)
+    return 0
+
+
+def may_make_networks():
+    probe = f"ringwayprobe{os.getpid()}"
+    done = subprocess.run(["ip", "netns", "add", probe], capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        subprocess.run(["ip", "netns", "delete", probe], check=False)
+    if done.returncode or not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        print(f"skip: no network namespaces or taps here: {done.stderr.strip()}")
+        return False
+    return True
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("scenario", nargs="*", choices=[[], *SCENARIOS])
+    parser.add_argument("--names", action="store_true", help="print the scenarios' names")
+    parser.add_argument("--serve", action="append", default=[], metavar="OPTION", help="one more for `ringway serve net`")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show the guest's console")
+    parser.add_argument("--keep", action="store_true", help="keep the folder of the run")
+    options = parser.parse_args()
+    if options.names:
+        print("\n".join(SCENARIOS))
+        return 0
+    if not may_make_networks():
+        return 77
+    return max([run(name, options) for name in options.scenario or SCENARIOS])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
