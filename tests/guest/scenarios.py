@@ -426,4 +426,3 @@ def migrate_aborted(lab):
 def migrate_postcopy(lab):
     """the guest moves first and its memory follows"""
     journey(lab, [lambda trip: trip.move(postcopy=True)], words="lab.split", serve_options=["--postcopy"])
-

@@ -431,7 +431,8 @@ class Proxy(Between):
         connection = self.connect()
         connection.sendall(struct.pack("=III", GET_FEATURES, 1, 0))
         offered = struct.unpack("=Q", connection.recv(20, socket.MSG_WAITALL)[12:])[0]
-        self.assertEqual(offered, common)
+        log_all = 1 << 26  # not the driver's: the proxy leaves it to whoever moves the machine
+        self.assertEqual(offered, common | log_all)
 
     def test_requests_of_the_driver_cost_the_proxy_nothing(self):
         self.start_ringway("--memory=64M")
@@ -445,21 +446,6 @@ class Proxy(Between):
             runs += 1
         self.assertGreaterEqual(requests, 100_000)
         self.assertLess(self.cpu_seconds(proxy) - before - one, runs * max(10 * one, 0.05))
-
-    def test_throughput_is_what_it_is_without(self):
-        self.start_ringway("--memory=64M")
-        self.start_between("proxy")
-        self.socket = self.directory / "direct"
-        self.start_ringway("--memory=64M")
-        best = {self.front: 0, self.socket: 0}
-        for _ in range(5):
-            for path, known in best.items():
-                result = self.json_of("bench", "blk", path, "--runtime=0.4", "--warmup=0.1", "--iodepth=32")
-                self.assertEqual(result["errors"], [])
-                best[path] = max(known, result["read"]["requests"])
-        # Alone they are the same; this machine may have other things to do.
-        self.assertGreater(best[self.front], best[self.socket] * 0.6)
-        self.assertGreater(best[self.socket], best[self.front] * 0.6)
 
     def test_tracer_and_two_proxies_in_a_row(self):
         self.start_ringway("--memory=64M")

@@ -125,6 +125,7 @@ void copy_frame(const Frame& frame, std::byte* to) {
   size_t left = frame.length;
   const auto copy = [&](const void* from, size_t length) {
     length = std::min(length, left);
+    if (length == 0) return;
     memory::copy_out(to, from, length);
     to += length;
     left -= length;
