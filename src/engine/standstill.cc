@@ -1,10 +1,16 @@
 #include "ringway/engine/standstill.h"
 
+#include <linux/virtio_config.h>
+
 #include <algorithm>
 
 #include "ringway/engine/device_state.h"
 
 namespace ringway::engine {
+
+bool LocalDevice::Standstill::is_translated_for(const LocalDevice& device) {
+  return device.has(VIRTIO_F_ACCESS_PLATFORM);
+}
 
 LocalDevice::Standstill::Standstill(LocalDevice& device) : device_(device), lock_(device.mutex_) {
   for (Vring& vring : device_.vrings_) {

@@ -13,6 +13,10 @@ namespace ringway::engine {
 
 class LocalDevice::Standstill {
  public:
+  // The front-end translates addresses (VIRTIO_F_ACCESS_PLATFORM). It answers questions by requests, so one
+  // that is not listened to answers none, and a standstill may not be reached.
+  [[nodiscard]] static bool is_translated_for(const LocalDevice& device);
+
   // Returns at once; what is in flight ends by and by. No request is under way at `device`, which outlives
   // it.
   explicit Standstill(LocalDevice& device);

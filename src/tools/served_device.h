@@ -28,6 +28,9 @@ class ServedDevice final : public user::SessionOwner {
   // What another process needs to open it; may be none.
   [[nodiscard]] Result<UniqueFd> hand_over() const;
   [[nodiscard]] std::unique_ptr<engine::LocalDevice::Standstill> stand_still();
+  [[nodiscard]] bool is_translated_for() const {
+    return engine::LocalDevice::Standstill::is_translated_for(engine_);
+  }
   // One that was opened to take over: what Standstill::state() was elsewhere; all is ready, it begins.
   Result<> take_state(std::span<const std::byte> state) { return engine_.take_state(state); }
   void go_on() { engine_.go_on(); }

@@ -27,7 +27,9 @@ using Outcome = HandedOver::Outcome;
 constexpr int successors_fd = 3;
 constexpr std::chrono::seconds hold_time_out{5};   // while front-ends' messages wait
 constexpr std::chrono::seconds drain_time_out{1};  // while guests wait for their last requests
-constexpr std::chrono::seconds arm_time_out{2};    // while guests wait
+constexpr std::chrono::milliseconds silence_time_out{3};
+constexpr int silence_attempts = 300;
+constexpr std::chrono::seconds arm_time_out{2};  // while guests wait
 constexpr std::chrono::seconds go_time_out{30};
 
 Clock::time_point in(Clock::duration time) { return Clock::now() + time; }
@@ -218,14 +220,24 @@ class Pause {
     held_ = places.has_value();
     return places;
   }
+  // As hold(), at a moment when no front-end is being asked for a translation, and none will be: its answer
+  // would not be heard.
+  Parsed<std::vector<user::HandedPlace>> hold_in_silence() {
+    for (int i = 0; i < silence_attempts; ++i) {
+      auto places = TRY(hold());
+      const bool translated = std::ranges::any_of(
+          serving_.devices, [](const auto& device) { return device->is_translated_for(); });
+      if (!translated || reach_standstill(in(silence_time_out))) return places;
+      still_.clear();
+      serving_.listener.release();
+      held_ = false;
+      ::usleep(1000);
+    }
+    return std::unexpected("front-ends have to be asked for translations all the time");
+  }
   Parsed<void> stand_still() {
-    began_ = Clock::now();
-    const Clock::time_point deadline = in(drain_time_out);
-    for (const auto& device : serving_.devices) still_.push_back(device->stand_still());
-    for (size_t i = 0; i < still_.size(); ++i) {
-      if (still_[i]->reached(deadline)) continue;
-      return std::unexpected(fmt::format("{}: requests are not done after {} ms",
-                                         serving_.devices[i]->place(),
+    if (!reach_standstill(in(drain_time_out))) {
+      return std::unexpected(fmt::format("{}: requests are not done after {} ms", moving_,
                                          std::chrono::milliseconds(drain_time_out).count()));
     }
     // Something may have failed since the other process heard of it.
@@ -242,7 +254,21 @@ class Pause {
   }
 
  private:
+  bool reach_standstill(Clock::time_point deadline) {
+    if (still_.empty()) {
+      began_ = Clock::now();
+      for (const auto& device : serving_.devices) still_.push_back(device->stand_still());
+    }
+    for (size_t i = 0; i < still_.size(); ++i) {
+      if (still_[i]->reached(deadline)) continue;
+      moving_ = serving_.devices[i]->place();
+      return false;
+    }
+    return true;
+  }
+
   const Serving& serving_;
+  std::string moving_;  // the device that has not come to a standstill
   bool held_ = false;
   bool is_final_ = false;
   Clock::time_point began_;
@@ -276,7 +302,7 @@ Parsed<void> tell_starts(const Serving& serving, std::span<const std::string> se
 // Everything up to where there is still a way back.
 Parsed<void> prepare(const Serving& serving, const UpgradeWish& wish, Pause& pause, UpgradeChannel& channel) {
   TRY(tell_devices(serving, wish, channel));
-  std::vector<user::HandedPlace> places = TRY(pause.hold());
+  std::vector<user::HandedPlace> places = TRY(pause.hold_in_silence());
   std::vector<std::string> served;
   for (const user::HandedPlace& place : places) {
     if (place.connection) served.push_back(place.name);
