@@ -33,7 +33,9 @@ Or<> rests(Rig& rig, const char* when) {
 Or<> restart(Rig& rig, uint32_t base) {
   Rig::Ring& ring = rig.ring();
   ring.config.base = ring::RingBase::from_wire(base, ring.config.format.packed);
-  return rig.start(ring);
+  if (auto started = rig.start(ring); !started)
+    return fail(fmt::format("cannot go on from base {}: {}", base, started.error().detail));
+  return {};
 }
 
 // What comes back of a request that is available when the ring starts, and by what.
@@ -103,7 +105,8 @@ Outcome base_is_taken(Trial& trial) {
   constexpr uint32_t begin = 65'533;
   constexpr uint32_t requests = 5;
   TRY(rig->make_ring(rig->kind().ring, Rig::usual_size, begin));
-  TRY(rig->start(rig->ring()));
+  if (auto started = rig->start(rig->ring()); !started)
+    return fail(fmt::format("from base {}: {}", begin, started.error().detail));
   if (auto served = rig->serves(rig->ring(), requests); !served)
     return fail(fmt::format("from base {}: {}", begin, served.error().detail));
   const uint32_t base = TRY(rig->stop(rig->ring()));

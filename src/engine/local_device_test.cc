@@ -700,10 +700,11 @@ TEST_F(LocalDeviceTest, H151_a_write_beyond_the_configuration_is_refused) {
 }
 
 TEST_F(LocalDeviceTest, what_is_not_offered_is_refused) {
-  EXPECT_FALSE(ask(vhost::SendRarp{}));
+  EXPECT_FALSE(ask(vhost::GpuSetSocket{}));
+  EXPECT_FALSE(ask(vhost::GetSharedObject{}));
   const uint64_t capabilities = ask(vhost::GetProtocolFeatures{})->bits;
-  for (const unsigned number : {vhost::VHOST_USER_PROTOCOL_F_PAGEFAULT, vhost::VHOST_USER_PROTOCOL_F_RARP,
-                                vhost::VHOST_USER_PROTOCOL_F_MTU}) {
+  for (const unsigned number :
+       {vhost::VHOST_USER_PROTOCOL_F_PAGEFAULT, vhost::VHOST_USER_PROTOCOL_F_SHARED_OBJECT}) {
     EXPECT_EQ(capabilities & bit(number), 0U);
   }
 }

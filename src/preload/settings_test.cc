@@ -23,7 +23,7 @@ TEST(PreloadSettings, everything_can_be_said) {
 
 TEST(PreloadSettings, what_is_not_understood_is_refused) {
   for (const char* text :
-       {"net", "net=", "net=tap", "workers=0", "workers=65", "workers=1x", "workers=", "poll=often",
+       {"net", "net=", "net=tun", "workers=0", "workers=65", "workers=1x", "workers=", "poll=often",
         "log=all", "color=red", ",", "net=none,,", "=", "workers=99999999999"}) {
     EXPECT_FALSE(Settings::parse(text)) << text;
   }

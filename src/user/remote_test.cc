@@ -354,6 +354,7 @@ TEST_P(ChainTest, every_refusal_comes_back_as_one) {
   device.failure = refused("no").error();
   for (const Message& message : messages<DeviceRequest>) {
     if (message.reply == Reply::value || message.id == 1 || message.id == 15) continue;
+    if (message.id == 6) continue;  // SET_LOG_BASE: what its reply says is not specified
     SCOPED_TRACE(message_name<DeviceRequest>(message.id));
     const auto reply = front->handle(some_device_request(message.id));
     if (message.id == 41) {

@@ -51,7 +51,7 @@ constexpr uint8_t ack = 16;
 constexpr uint8_t psh = 8;
 constexpr uint8_t rst = 4;
 
-class UserTest : public testing::Test {
+class UserPortTest : public testing::Test {
  protected:
   void open(const UserOptions& options = {}) {
     queues_.reset();
@@ -106,7 +106,7 @@ class UserTest : public testing::Test {
   std::unique_ptr<Queues> queues_;
 };
 
-TEST_F(UserTest, dhcp_offers_an_address) {
+TEST_F(UserPortTest, dhcp_offers_an_address) {
   open();
   Bytes dhcp = hex("01 01 06 00 12345678 0000 8000") + Bytes(16) + test::mac_bytes(test::station_mac(1)) +
                Bytes(202) + hex("63825363 35 01 01 ff");
@@ -121,7 +121,7 @@ TEST_F(UserTest, dhcp_offers_an_address) {
   EXPECT_EQ(peek<be32>(&offer[14 + 20 + 8 + 16]), 0x0a00020f) << "your address";
 }
 
-TEST_F(UserTest, a_guest_reaches_a_server_of_this_machine) {
+TEST_F(UserPortTest, a_guest_reaches_a_server_of_this_machine) {
   EchoServer server;
   open();
   meet();
@@ -142,7 +142,7 @@ TEST_F(UserTest, a_guest_reaches_a_server_of_this_machine) {
   EXPECT_EQ(heard, "hello");
 }
 
-TEST_F(UserTest, a_forwarded_port_reaches_the_guest) {
+TEST_F(UserPortTest, a_forwarded_port_reaches_the_guest) {
   uint16_t free_port = 0;
   {
     EchoServer for_a_moment;
@@ -162,7 +162,7 @@ TEST_F(UserTest, a_forwarded_port_reaches_the_guest) {
   EXPECT_EQ(segment[13], std::byte{syn});
 }
 
-TEST_F(UserTest, a_restricted_guest_does_not_get_out) {
+TEST_F(UserPortTest, a_restricted_guest_does_not_get_out) {
   EchoServer server;
   open({.is_restricted = true});
   meet();
@@ -172,7 +172,7 @@ TEST_F(UserTest, a_restricted_guest_does_not_get_out) {
   EXPECT_EQ(answer[13], std::byte{ack | rst});
 }
 
-TEST_F(UserTest, mistakes_do_no_harm) {
+TEST_F(UserPortTest, mistakes_do_no_harm) {
   EXPECT_FALSE(open_user({.prefix = 31}));
   open();
   queues_->send(test::ethernet(gateway, test::station_mac(1), hex("45"), ethertype_ipv4));
