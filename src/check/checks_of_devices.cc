@@ -36,6 +36,13 @@ Outcome queue_number_is_told(Trial& trial) {
 
 namespace {
 
+// Two where there are as many: a device may refuse an area for queues that it does not have.
+Or<uint16_t> queues_of(Rig& rig) {
+  if (!rig.can(vhost::VHOST_USER_PROTOCOL_F_MQ)) return 1;
+  const uint64_t told = TRY(expect(rig.ask(vhost::GetQueueNum{}), "GET_QUEUE_NUM"));
+  return told < 2 ? 1 : 2;
+}
+
 Or<vhost::InflightArea> area_of(Rig& rig, uint16_t queues) {
   vhost::InflightArea area =
       TRY(expect(rig.ask(vhost::GetInflightFd{queues, Rig::usual_size}), "GET_INFLIGHT_FD"));
@@ -46,19 +53,24 @@ Or<vhost::InflightArea> area_of(Rig& rig, uint16_t queues) {
 }  // namespace
 
 Outcome inflight_area_is_given(Trial& trial) {
-  Rig* rig = TRY(with(trial, vhost::VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD));
-  const vhost::InflightArea area = TRY(area_of(*rig, 2));
-  constexpr uint64_t least =
-      2 * (16 + 16 * Rig::usual_size);  // of split rings, as the specification has them
+  constexpr unsigned capability = vhost::VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD;
+  Rig* rig = TRY(trial.rig());
+  TRY(rig->negotiate({.capabilities = bit(capability) | bit(vhost::VHOST_USER_PROTOCOL_F_MQ)}));
+  if (!rig->can(capability)) return not_offered("INFLIGHT_SHMFD");
+  const uint16_t queues = TRY(queues_of(*rig));
+  const vhost::InflightArea area = TRY(area_of(*rig, queues));
+  // Of split rings, as the specification has them.
+  const uint64_t least = uint64_t{queues} * (16 + 16 * Rig::usual_size);
+  const std::string asked = fmt::format("{} rings of {}", queues, Rig::usual_size);
   struct stat status{};
   if (::fstat(area.fd.get(), &status) != 0) return fail("its file descriptor cannot be examined");
   const auto file = static_cast<uint64_t>(status.st_size);
-  if (area.size < least) return fail(fmt::format("{} bytes for 2 rings of {}", area.size, Rig::usual_size));
+  if (area.size < least) return fail(fmt::format("{} bytes for {}", area.size, asked));
   if (file < area.size || file - area.size < area.offset)
     return fail(fmt::format("{} bytes from {} of a file of {}", area.size, area.offset, file));
   if (!Mapping::of_file(area.fd.get(), area.size, static_cast<off_t>(area.offset)))
     return fail("it cannot be mapped");
-  return fmt::format("{} bytes for 2 rings of {}", area.size, Rig::usual_size);
+  return fmt::format("{} bytes for {}", area.size, asked);
 }
 
 Outcome fresh_inflight_area_is_taken(Trial& trial) {
