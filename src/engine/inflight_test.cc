@@ -164,6 +164,17 @@ TEST_F(InflightArea, H206_without_one_a_ring_does_not_begin_elsewhere_than_at_it
   }
 }
 
+TEST_F(InflightArea, without_one_a_ring_in_order_goes_on_at_its_used_index) {
+  start(modern | bit(VIRTIO_F_IN_ORDER));
+  add("one");
+  ASSERT_TRUE(take());
+  ASSERT_TRUE(ask(vhost::GetVringBase{0}));
+  add("two");
+  must(vhost::SetVringBase{0, 2});  // as if "two" had been taken by a back-end that is gone
+  must(vhost::SetVringKick{0, kick_.copy()});
+  EXPECT_TRUE(take());
+}
+
 TEST_F(InflightArea, A117_asking_again_and_again_keeps_nothing) {
   const auto count = [] {
     unsigned fds = 0;

@@ -439,7 +439,7 @@ Result<ring::RingConfig> LocalDevice::open_ring(Vring& vring) {
       TRY(open_area(at.avail, ring::RingConfig::driver_bytes(vring.size, format), memory::Access::read));
   config.device =
       TRY(open_area(at.used, ring::RingConfig::device_bytes(vring.size, format), memory::Access::write));
-  if (model_.uses_in_order() && !inflight_.map) config.resume_at_used_index();
+  if ((model_.uses_in_order() || format.in_order) && !inflight_.map) config.resume_at_used_index();
   if (inflight_.map) {
     const auto queue = static_cast<uint64_t>(&vring - vrings_.data());
     config.inflight = TRY(open_inflight(queue, format));

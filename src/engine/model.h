@@ -46,9 +46,9 @@ class Model {
   // vhost-user "Ring states": a ring that is started and disabled is processed without side effects. True:
   // this queue runs then, with QueueLoop::enabled() false. False: whatever it could do would be one.
   [[nodiscard]] virtual bool runs_disabled(uint16_t queue) const { return (void)queue, false; }
-  // Chains of a queue are used in the order in which they were available. Then a split ring that is to begin
-  // at 0 though it has a used index is one whose back-end has gone without telling its base, and it goes on
-  // at the used index: front-ends that live on (DPDK's virtio-user) know no better.
+  // Chains of a queue are used in the order in which they were available, agreed upon or not. Then the used
+  // index of a split ring says where to go on when a back-end has gone without telling, and front-ends that
+  // live on know no better (DPDK's virtio-user begins at 0).
   [[nodiscard]] virtual bool uses_in_order() const { return false; }
 
   // False: front-ends in the field are known to add each memory region to a device of this kind several times (QEMU

@@ -89,7 +89,7 @@ uint64_t RingConfig::device_bytes(uint32_t size, const Format& format) {
 }
 
 void RingConfig::resume_at_used_index() {
-  if (format.packed || base.avail != 0) return;
+  if (format.packed) return;
   uint16_t used = 0;
   memory::copy_out(&used, device.data() + index_at, sizeof used);
   base.avail = ByteOrder(format.big_endian)(used);

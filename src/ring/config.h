@@ -56,8 +56,8 @@ struct RingConfig {
   [[nodiscard]] bool memory_is_broken() const {
     return desc.broken() || driver.broken() || device.broken() || inflight.broken();
   }
-  // A split ring that is to begin at 0 begins where its used ring ends: for devices that use chains in order,
-  // after a back-end has gone without telling its base. Where the ring is fresh both are 0.
+  // A split ring begins where its used ring ends, whatever the base says: for chains that are used in order,
+  // after a back-end has gone with some that it had taken. Of a ring that was stopped both are the same.
   void resume_at_used_index();
   // Refuses whatever cannot run: size, alignment, base and areas are checked here, together, once.
   [[nodiscard]] Result<> validate() const;

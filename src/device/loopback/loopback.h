@@ -21,6 +21,7 @@ class Loopback final : public engine::Model {
   void set_features(uint64_t features) override;
   void reset() override;
   [[nodiscard]] uint16_t queue_count() const override { return static_cast<uint16_t>(2 * cables_.size()); }
+  [[nodiscard]] bool uses_in_order() const override { return true; }
   std::unique_ptr<engine::Queue> start_queue(engine::QueueLoop& loop) override;
 
  private:
