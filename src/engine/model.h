@@ -51,8 +51,8 @@ class Model {
   // live on know no better (DPDK's virtio-user begins at 0).
   [[nodiscard]] virtual bool uses_in_order() const { return false; }
 
-  // False: front-ends in the field are known to add each memory region to a device of this kind several times (QEMU
-  // before 8.2, once for each pair of queues of a network device). Then they are offered whole tables only.
+  // False: front-ends in the field add each memory region to a device of this kind several times (QEMU before
+  // 8.2, once for each pair of queues of a network device). Then they are offered whole tables only.
   [[nodiscard]] virtual bool has_one_memory_table() const { return true; }
 
   // Requests that only network devices have (NET_SET_MTU, SEND_RARP). The MTU is 68 to 65535.

@@ -37,7 +37,7 @@ class Region {
 
   [[nodiscard]] const RegionLayout& layout() const { return layout_; }
   [[nodiscard]] std::byte* data() const { return data_; }  // of the first guest byte
-  [[nodiscard]] int fd() const { return fd_.get(); }  // -1: borrowed
+  [[nodiscard]] int fd() const { return fd_.get(); }       // -1: borrowed
   [[nodiscard]] size_t page_size() const { return page_size_; }
   [[nodiscard]] bool broken() const { return guard_.broken(); }
 

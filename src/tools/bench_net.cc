@@ -102,8 +102,7 @@ void add_bench_net(CLI::App& bench_command, Run& run) {
                     "mergeable buffers where offered (yes)");
   command->add_flag("--in-order,!--no-in-order", front_end.in_order, "in order where offered (yes)");
   command->add_flag("--event-idx,!--no-event-idx", front_end.event_idx, "event index where offered (yes)");
-  command->add_flag("--indirect", front_end.indirect,
-                    "indirect descriptors where offered (no)");
+  command->add_flag("--indirect", front_end.indirect, "indirect descriptors where offered (no)");
   command->add_flag("--own-header", front_end.own_header, "headers have descriptors of their own");
   command->add_flag("--huge-pages", front_end.huge_pages, "memory of 2 MiB pages");
   command->add_flag("--verify", own.verify, "number and check every frame: order, loss, duplicates, content");

@@ -154,7 +154,8 @@ std::string bench_text(const BenchResult& result) {
   text += fmt::format("signals  {} kicks, {} sleeps, {} turns\n", result.tally.kicks, result.tally.sleeps,
                       result.tally.turns);
   if (options.verify) put_account(text, result.account);
-  if (result.dirty_pages) text += fmt::format("log      {} pages of guest memory are marked\n", *result.dirty_pages);
+  if (result.dirty_pages)
+    text += fmt::format("log      {} pages of guest memory are marked\n", *result.dirty_pages);
   if (result.options.reconnect) text += fmt::format("reconnects {}\n", result.reconnects);
   if (!result.options.witness.empty()) {
     text += fmt::format("witness  {} writes done, {} of them again after they were acknowledged\n",

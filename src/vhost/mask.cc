@@ -93,7 +93,8 @@ Result<DeviceReply> Mask::forward(SetFrontEnd request) {
   return next_.handle(std::move(request));
 }
 
-// Behind the others: clang 19 does not find the destructor of the reply in a lambda that is the first to need it.
+// Behind the others: clang 19 does not find the destructor of the reply in a lambda that is the first to need
+// it.
 Result<DeviceReply> Mask::handle(DeviceRequest request) {
   TRY(allow(taken_, request));
   return std::visit(

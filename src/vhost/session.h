@@ -29,9 +29,9 @@ struct QueueSetup {
   uint64_t driver = 0;  // avail ring, or driver event suppression
   uint64_t device = 0;  // used ring, or device event suppression
   std::optional<uint64_t> log = std::nullopt;  // guest-physical, of `device`: writes to it are logged there
-  UniqueFd kick;        // none: the device polls
-  UniqueFd call;        // none: no notifications
-  UniqueFd err;         // none: no errors are told
+  UniqueFd kick;                               // none: the device polls
+  UniqueFd call;                               // none: no notifications
+  UniqueFd err;                                // none: no errors are told
 };
 
 // What a device may tell. Called on the thread of the back-end channel, which must not wait for a call of
@@ -72,8 +72,8 @@ class Session {
   // The area stays the caller's.
   Result<> use_inflight(const InflightArea& area);
 
-  // From here on the device marks in `log` what it writes, one bit for each page of 4 KiB. LOG_ALL and LOG_SHMFD must
-  // have been agreed upon. After map_memory(): `bytes` must cover it.
+  // From here on the device marks in `log` what it writes, one bit for each page of 4 KiB. LOG_ALL and
+  // LOG_SHMFD must have been agreed upon. After map_memory(): `bytes` must cover it.
   Result<> log_writes(UniqueFd log, uint64_t bytes);
   Result<> start_queue(QueueSetup setup);
   // Returns when all requests of the queue are complete, with the base for the next start.
