@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 
 #include "ringway/base/result.h"
 #include "ringway/loop/loop.h"
@@ -17,6 +18,10 @@ class QueueLoop {
   virtual ~QueueLoop() = default;
   // The chain is done; `written` bytes of its writable part are new. Now or later, on the worker's thread.
   virtual void complete(ring::Chain chain, uint32_t written) = 0;
+  // The same for several in this order, in none of which anything was written.
+  virtual void complete_unwritten(std::span<ring::Chain> chains) {
+    for (ring::Chain& chain : chains) complete(std::move(chain), 0);
+  }
   // The chain was not touched and stays available: it comes again when the ring goes on. Only in
   // Queue::drain(), the chain that was processed last first.
   virtual void give_back(ring::Chain chain) = 0;
@@ -42,6 +47,9 @@ class Queue {
   virtual ~Queue() = default;
   // Ends in QueueLoop::complete or fail, at once or later. Must not block.
   virtual void process(ring::Chain chain) = 0;
+  // For devices whose work on a chain is so short that a call for each would count: the same for several, in
+  // this order, none of which may end in QueueLoop::fail. False: none was processed, they come one by one.
+  virtual bool process_batch(std::span<ring::Chain> chains) { return (void)chains, false; }
   // All chains that are available now (or as many as fit in a turn) have been processed: submit what was
   // gathered.
   virtual void flush() {}

@@ -191,6 +191,21 @@ void RunningQueue::complete(ring::Chain chain, uint32_t written) {
     return worker_.at_end_of_turn(*this);
   }
   std::visit([&](auto& ring) { ring.push_used(std::move(chain), written); }, ring_);
+  pushed();
+}
+
+void RunningQueue::complete_unwritten(std::span<ring::Chain> chains) {
+  if (state_ == State::suspended) [[unlikely]]
+    return QueueLoop::complete_unwritten(chains);
+  const auto push_all = [&](auto& ring) {
+    for (ring::Chain& chain : chains) ring.push_used(std::move(chain), 0);
+  };
+  std::visit(push_all, ring_);
+  pushed();
+}
+
+// Something is to be published.
+void RunningQueue::pushed() {
   unpublished_ = true;
   if (in_poll_) return;
   worker_.at_end_of_turn(*this);
@@ -246,7 +261,7 @@ size_t RunningQueue::process_available(RingType& ring) {
   size_t total = 0;
   while (total < budget && state_ == State::running) {
     const size_t count = pop_batch(ring, chains_);
-    for (size_t i = 0; i < count; ++i) process(std::move(chains_[i]));
+    process(std::span(chains_).first(count));
     total += count;
     if (unpublished_) show_used(ring);
     if (count < chains_.size()) break;
@@ -258,19 +273,24 @@ template <class RingType>
 size_t RunningQueue::pop_batch(RingType& ring, std::span<ring::Chain> chains) {
   size_t count = 0;
   while (count < chains.size()) {
-    auto popped = ring.pop();
+    const auto popped = ring.pop(chains.subspan(count));
     if (!popped) [[unlikely]] {
       break_ring(popped.error());
       break;
     }
-    if (!*popped) {
+    if (*popped == 0) {
       if (const auto& missing = ring.missing()) [[unlikely]]
         on_missing(*missing);
       break;
     }
-    chains[count++] = *std::move(popped);
+    count += *popped;
   }
   return count;
+}
+
+void RunningQueue::process(std::span<ring::Chain> chains) {
+  if (!is_over() && !arrivals_ && queue_->process_batch(chains)) return;
+  for (ring::Chain& chain : chains) process(std::move(chain));
 }
 
 void RunningQueue::process(ring::Chain chain) {

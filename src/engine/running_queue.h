@@ -80,6 +80,7 @@ class RunningQueue final : public QueueLoop, private loop::Source, private loop:
 
   // QueueLoop, worker's thread.
   void complete(ring::Chain chain, uint32_t written) override;
+  void complete_unwritten(std::span<ring::Chain> chains) override;
   void give_back(ring::Chain chain) override;
   void fail(ring::Chain chain, Error error) override;
   bool take_available() override;
@@ -111,7 +112,9 @@ class RunningQueue final : public QueueLoop, private loop::Source, private loop:
   size_t process_available(RingType& ring);
   template <class RingType>
   size_t pop_batch(RingType& ring, std::span<ring::Chain> chains);
+  void process(std::span<ring::Chain> chains);
   void process(ring::Chain chain);
+  void pushed();
   void fetch(ring::Chain chain);
   void on_arrival(uint16_t index);
   void fetch_table(const memory::Translation& missing);

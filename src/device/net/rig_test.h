@@ -167,8 +167,12 @@ class TestQueue final : public engine::QueueLoop {
   void process() {
     rig_.front.publish();
     worker_.run([&] {
+      std::vector<ring::Chain> chains;
       for (ring::Chain chain = rig_.device.pop(); chain; chain = rig_.device.pop())
-        queue_->process(std::move(chain));
+        chains.push_back(std::move(chain));
+      if (!queue_->process_batch(chains)) {
+        for (ring::Chain& chain : chains) queue_->process(std::move(chain));
+      }
       queue_->flush();
     });
     rig_.device.publish();

@@ -21,6 +21,7 @@ class TransmitQueue final : public engine::Queue {
   }
 
   void process(ring::Chain chain) override;
+  bool process_batch(std::span<ring::Chain> chains) override;
   void flush() override { outlet_->flush(); }
   void drain() override { outlet_->drain(); }
 
@@ -37,7 +38,8 @@ class TransmitQueue final : public engine::Queue {
     TransmitQueue* queue = nullptr;
   };
   bool read_header(ring::Reader& from, port::Header& header) const;
-  void drop(ring::Chain chain, Drop reason);
+  bool send(ring::Chain& chain);
+  bool drop(Drop reason);
   static void frame_done(port::Frame& frame);
 
   engine::QueueLoop& loop_;
