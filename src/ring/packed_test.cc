@@ -12,7 +12,6 @@ namespace {
 using test::even_lap;
 using test::Guest;
 using test::HostilePacked;
-using test::must;
 using test::odd_lap;
 using test::pieces_of;
 using test::Shape;
