@@ -52,12 +52,6 @@ class TestCaller final : public kernel::Caller {
 };
 
 class IoctlRig : public testing::Test {
- public:
-  ~IoctlRig() override {
-    server_.reset();
-    ::munmap(memory_, memory_size);
-  }
-
  protected:
   static constexpr size_t memory_size = 1 << 20;
   static constexpr uint64_t guest_base = 0x4000'0000;
@@ -70,6 +64,11 @@ class IoctlRig : public testing::Test {
     EXPECT_NE(at, MAP_FAILED);
     memory_ = static_cast<std::byte*>(at);
   }
+  ~IoctlRig() override {
+    server_.reset();
+    ::munmap(memory_, memory_size);
+  }
+
   static uint64_t address(const void* at) { return reinterpret_cast<uintptr_t>(at); }
   template <class T>
   long call(unsigned long request, T&& argument) {
