@@ -15,7 +15,7 @@ using test::Bytes;
 using test::hex;
 using test::naive_sum;
 using test::Queues;
-using test::operator+;
+using test::operator+;  // NOLINT(misc-unused-using-decls): it is used below, by its sign
 
 // A server on this machine's loopback that says what it was told, once.
 class EchoServer {
