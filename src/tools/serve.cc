@@ -298,10 +298,10 @@ int serve_supervised(const ServeConfig& config, const Arguments& arguments, Serv
   std::vector<std::string> made;
   for (const DeviceOptions& one : config.devices) {
     if (one.socket_path.empty()) continue;
-    auto socket = service.listening_at(one.socket_path);
-    if (!socket) return fail(fmt::format("{}: {}", one.socket_path, socket.error().to_string()));
-    if (*socket) {
-      service.give(one.socket_path, **std::move(socket));
+    auto found = service.listening_at(one.socket_path);
+    if (!found) return fail(fmt::format("{}: {}", one.socket_path, found.error().to_string()));
+    if (std::optional<UniqueFd> socket = *std::move(found)) {
+      service.give(one.socket_path, *std::move(socket));
       continue;
     }
     auto listening = user::listen_at(one.socket_path);

@@ -247,7 +247,8 @@ class NetTest : public testing::Test {
     EXPECT_EQ(features & ~net_->features() & ~engine_features, 0U) << "not offered";
     net_->set_features(features);
     const bool control = (features & bit(port::VIRTIO_NET_F_CTRL_VQ)) != 0;
-    for (uint16_t i = 0; i < 2 * pairs + (control ? 1 : 0); ++i) {
+    const auto count = static_cast<uint16_t>(2 * pairs + (control ? 1 : 0));
+    for (uint16_t i = 0; i < count; ++i) {
       queues_.push_back(
           std::make_unique<TestQueue>(guest_, *loops_[i / 2 % loops_.size()], i, features, packed));
       queues_.back()->big_endian_ = big_endian_;

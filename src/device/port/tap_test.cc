@@ -105,9 +105,9 @@ TEST_P(TapPortTest, frames_pass_both_ways_however_they_are_cut) {
 }
 
 TEST_P(TapPortTest, a_frame_longer_than_what_was_reserved_arrives_whole) {
+  receiver_.buffer_size_ = 500;
   open();
   ASSERT_EQ(std::system(fmt::format("ip link set {} mtu 9000", name_).c_str()), 0);
-  receiver_.buffer_size_ = 500;
   const HostSide host(name_);
   for (uint8_t i = 0; i < 3; ++i) {
     ASSERT_TRUE(host.send(broadcast(8000, i)));
