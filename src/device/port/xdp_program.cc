@@ -30,7 +30,7 @@ Result<UniqueFd> load(int sockets) {
        .src_reg = BPF_REG_1,
        .off = offsetof(xdp_md, rx_queue_index),
        .imm = 0},
-      {.code = BPF_LD | BPF_DW | BPF_IMM,
+      {.code = BPF_LD | BPF_DW,  // of what follows: BPF_IMM is 0
        .dst_reg = BPF_REG_1,
        .src_reg = BPF_PSEUDO_MAP_FD,
        .off = 0,
