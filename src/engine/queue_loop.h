@@ -2,6 +2,7 @@
 // is used, signals at most once a turn. Owned by its worker thread.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -11,6 +12,14 @@
 #include "ringway/ring/chain.h"
 
 namespace ringway::engine {
+
+// Fewer calls, later: the driver is called when so many chains have been used since the last call, or so long
+// after the first of them.
+struct CallModeration {
+  uint32_t chains = 0;
+  std::chrono::microseconds delay{0};
+  bool operator==(const CallModeration&) const = default;
+};
 
 // What a device has to say to its running queue.
 class QueueLoop {
@@ -31,6 +40,9 @@ class QueueLoop {
   // Processes what has become available since the last turn, for a queue that cannot wait for its next one.
   // False: there is nothing, or this queue's own turn is going on.
   virtual bool take_available() { return false; }
+  // From the next chain on that is used. Without it, and with zeros, a driver is called at the end of each
+  // turn.
+  virtual void moderate_calls(const CallModeration& moderation) { (void)moderation; }
   [[nodiscard]] virtual loop::Loop& worker() = 0;
   [[nodiscard]] virtual uint16_t index() const = 0;      // of the queue in the device
   [[nodiscard]] virtual uint32_t ring_size() const = 0;  // entries

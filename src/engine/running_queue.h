@@ -84,6 +84,7 @@ class RunningQueue final : public QueueLoop, private loop::Source, private loop:
   void give_back(ring::Chain chain) override;
   void fail(ring::Chain chain, Error error) override;
   bool take_available() override;
+  void moderate_calls(const CallModeration& moderation) override;
   [[nodiscard]] loop::Loop& worker() override { return worker_; }
   [[nodiscard]] uint16_t index() const override { return setup_.index; }
   [[nodiscard]] uint32_t ring_size() const override { return size_; }
@@ -125,6 +126,9 @@ class RunningQueue final : public QueueLoop, private loop::Source, private loop:
   void break_ring(const Error& error);
   void on_missing(const memory::Translation& missing);
   void publish();
+  [[nodiscard]] bool holds_call();
+  void call_later(std::chrono::nanoseconds delay);
+  void call();
   void watch_kick();
   void poll_again_later();
   [[nodiscard]] uint32_t in_flight() const;
@@ -152,6 +156,11 @@ class RunningQueue final : public QueueLoop, private loop::Source, private loop:
   bool in_poll_ = false;
   bool unpublished_ = false;
   bool call_wanted_ = false;
+  CallModeration moderation_;
+  uint32_t uncalled_ = 0;      // chains used since the last call
+  bool call_is_held_ = false;  // until call_due_
+  loop::Loop::Clock::time_point call_due_;
+  uint64_t call_timer_ = 0;
   uint64_t seen_faults_ = 0;
   uint64_t poll_timer_ = 0;
   std::binary_semaphore* drained_ = nullptr;  // somebody waits for in_flight() == 0

@@ -44,14 +44,14 @@ Parsed<OpenedDevice> open(const DeviceOptions& options) {
   const auto pairs = static_cast<uint16_t>(options.queues);
   auto port = open_port(options.port, pairs);
   if (!port) return std::unexpected(fmt::format("{}: {}", options.port, port.error()));
-  return OpenedDevice{
-      .model = std::make_unique<net::Net>(
-          *std::move(port),
-          net::Net::Options{.pairs = pairs,
-                            .mac = options.mac.empty() ? random_mac() : *parse_mac(options.mac),
-                            .mtu = static_cast<uint16_t>(options.mtu)}),
-      .refresh = {},
-      .hand_over = {}};
+  auto device = std::make_unique<net::Net>(
+      *std::move(port), net::Net::Options{.pairs = pairs,
+                                          .mac = options.mac.empty() ? random_mac() : *parse_mac(options.mac),
+                                          .mtu = static_cast<uint16_t>(options.mtu)});
+  const net::Net& net = *device;
+  return OpenedDevice{.model = std::move(device), .refresh = {}, .hand_over = {}, .counters = [&net] {
+                        return net.counters();
+                      }};
 }
 
 }  // namespace

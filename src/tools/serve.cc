@@ -99,6 +99,25 @@ void refresh(std::span<const std::unique_ptr<ServedDevice>> devices) {
   }
 }
 
+std::string json_of(std::span<const port::Counter> counters) {
+  nlohmann::ordered_json json = nlohmann::ordered_json::object();
+  for (const port::Counter& one : counters) json[one.name] = one.value;
+  return json.dump();
+}
+
+// A line for each device and each uplink of a switch that counts.
+void report(std::span<const std::unique_ptr<ServedDevice>> devices,
+            std::span<const std::unique_ptr<ServedSwitch>> switches) {
+  for (const auto& device : devices) {
+    const auto counters = device->counters();
+    if (!counters.empty()) log::info("counters of {}: {}", device->place(), json_of(counters));
+  }
+  for (const auto& fabric : switches) {
+    for (const auto& [name, uplink] : fabric->uplinks())
+      log::info("counters of {}: {}", name, json_of(uplink->counters()));
+  }
+}
+
 // Whether all workers have done something since it was asked last. They are never waited for.
 class Pulse {
  public:
@@ -255,7 +274,7 @@ int serve(const ServeConfig& config, const Arguments& arguments, Service& servic
   if (config.process.verbose) log::set_level(log::Level::debug);
   allow_many_fds();
   const std::string binary = own_binary();
-  const auto termination = Termination::make({SIGUSR2});
+  const auto termination = Termination::make({SIGUSR1, SIGUSR2});
   if (!termination) return fail(termination.error().to_string());
   auto workers = engine::Workers::start(*options);
   if (!workers) return fail(workers.error().to_string());
@@ -284,6 +303,7 @@ int serve(const ServeConfig& config, const Arguments& arguments, Service& servic
                         .obstacle = obstacle_in(config)};
   termination->wait(
       {.on_hangup = [&] { refresh(served.devices()); },
+       .on_report = [&] { report(served.devices(), *switches); },
        .on_upgrade =
            [&](const signalfd_siginfo& signal) { upgrade(serving, binary, service, heart, signal); },
        .interval = heart.interval(),

@@ -37,6 +37,11 @@ class ServedDevice final : public user::SessionOwner {
   // Looks at what it serves again: a file may have grown.
   Result<> refresh() { return opened_.refresh ? opened_.refresh() : Result<>(); }
 
+  // Empty for kinds of devices that count nothing.
+  [[nodiscard]] std::vector<port::Counter> counters() const {
+    return opened_.counters ? opened_.counters() : std::vector<port::Counter>();
+  }
+
   Result<vhost::Device*> connected() override;
   void disconnected() override;
 

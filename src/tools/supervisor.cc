@@ -36,7 +36,7 @@ class Supervisor {
  public:
   explicit Supervisor(const std::function<int()>& serve) : serve_(serve) {
     ::sigemptyset(&set_);
-    for (const int number : {SIGTERM, SIGINT, SIGHUP, SIGUSR2, SIGCHLD}) ::sigaddset(&set_, number);
+    for (const int number : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD}) ::sigaddset(&set_, number);
     ::sigprocmask(SIG_BLOCK, &set_, &before_);
     signals_.reset(::signalfd(-1, &set_, SFD_CLOEXEC));
   }
@@ -99,7 +99,7 @@ class Supervisor {
 
   void pass_on(const signalfd_siginfo& signal) {
     if (signal.ssi_signo == SIGUSR2) return refuse_upgrade(signal);
-    ending_ |= signal.ssi_signo != SIGHUP;
+    ending_ |= signal.ssi_signo == SIGTERM || signal.ssi_signo == SIGINT;
     ::kill(child_, static_cast<int>(signal.ssi_signo));
   }
 

@@ -13,8 +13,9 @@ inline constexpr std::string_view no_upgrade_when_supervised =
     "one";
 
 // Runs `serve` in a process of its own until it ends with 0, or is told to end by SIGTERM or SIGINT, which it
-// is told too, as of SIGHUP. Who asks it for an upgrade (SIGUSR2) is told that there is none. A server that
-// cannot even start the first time is not started again. The value is the exit status of the last one.
+// is told too, as of SIGHUP and SIGUSR1. Who asks it for an upgrade (SIGUSR2) is told that there is none. A
+// server that cannot even start the first time is not started again. The value is the exit status of the last
+// one.
 int supervise(const std::function<int()>& serve);
 
 }  // namespace ringway::tools

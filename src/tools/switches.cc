@@ -147,7 +147,8 @@ Parsed<std::unique_ptr<ServedSwitch>> ServedSwitch::open(const SwitchOptions& op
   for (const SwitchOptions::Uplink& uplink : options.uplinks) {
     auto opened = open_uplink(served->switch_, uplink, workers);
     if (!opened) return std::unexpected(fmt::format("{}: {}", uplink.port, opened.error()));
-    served->uplinks_.push_back(*std::move(opened));
+    served->uplinks_.push_back(
+        {.name = fmt::format("{}, {}", options.name, uplink.port), .uplink = *std::move(opened)});
   }
   return served;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -31,10 +32,17 @@ class ServedSwitch {
  public:
   static Parsed<std::unique_ptr<ServedSwitch>> open(const SwitchOptions& options, engine::Workers& workers);
 
+  // A port of it that is no device's, as it is written.
+  struct NamedUplink {
+    std::string name;  // "sw0, tap:name=tap0"
+    std::unique_ptr<port::Uplink> uplink;
+  };
+  [[nodiscard]] std::span<const NamedUplink> uplinks() const { return uplinks_; }
+
  private:
   explicit ServedSwitch(std::shared_ptr<port::Switch> fabric) : switch_(std::move(fabric)) {}
   const std::shared_ptr<port::Switch> switch_;
-  std::vector<std::unique_ptr<port::Uplink>> uplinks_;
+  std::vector<NamedUplink> uplinks_;
 };
 
 // "switch:name=sw0,vlan=10": for the table of kinds. A switch that nobody has described is made.

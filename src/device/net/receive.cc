@@ -171,6 +171,7 @@ const Rules& ReceiveQueue::rules() {
     edition_ = edition;
     rules_ = shared_.rulebook.present();
     if (!rules_->blind()) scratch_.resize(port::max_frame);
+    loop_.moderate_calls(rules_->receive_calls);
   }
   return *rules_;
 }

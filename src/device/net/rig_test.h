@@ -205,6 +205,7 @@ class TestQueue final : public engine::QueueLoop {
     ADD_FAILURE() << error.to_string();
     rig_.device.abandon(std::move(chain));
   }
+  void moderate_calls(const engine::CallModeration& moderation) override { moderation_ = moderation; }
   [[nodiscard]] loop::Loop& worker() override { return worker_; }
   [[nodiscard]] uint16_t index() const override { return index_; }
   [[nodiscard]] uint32_t ring_size() const override { return size; }
@@ -214,6 +215,7 @@ class TestQueue final : public engine::QueueLoop {
 
   bool enabled_ = true;
   bool big_endian_ = false;
+  engine::CallModeration moderation_;
 
  private:
   static ring::test::Shape shape(bool packed) {

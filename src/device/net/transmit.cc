@@ -30,8 +30,9 @@ bool read_as(ring::Reader& from, Header& header) {
 }  // namespace
 
 TransmitQueue::TransmitQueue(engine::QueueLoop& loop, port::Port& port, uint16_t pair, uint32_t longest,
-                             Drops& drops)
+                             const Rulebook& rulebook, Drops& drops)
     : loop_(loop),
+      rulebook_(rulebook),
       drops_(drops),
       features_(loop.features()),
       header_(header_size(features_)),
@@ -108,6 +109,11 @@ port::Outlet::Sent TransmitQueue::send_own(port::Frame& frame) {
   const auto sent = outlet_->send(frame);
   outlet_->flush();
   return sent;
+}
+
+void TransmitQueue::look_at_rules() {
+  edition_ = rulebook_.edition();
+  loop_.moderate_calls(rulebook_.present()->transmit_calls);
 }
 
 bool TransmitQueue::drop(Drop reason) {
