@@ -16,6 +16,7 @@
 #include <thread>
 
 #include "ringway/base/log.h"
+#include "ringway/tools/command_options.h"
 #include "ringway/tools/device_kinds.h"
 #include "ringway/tools/file_limit.h"
 #include "ringway/tools/serve_config.h"
@@ -44,30 +45,6 @@ struct Arguments {
   std::vector<std::string> uplinks;
   SwitchOptions fabric{.name = "switch"};
 };
-
-template <class Options>
-void add_options(CLI::App& app, Options& options, std::span<const Option<Options>> table) {
-  for (const Option<Options>& option : table) {
-    const std::string name = fmt::format("--{}", option.name);
-    const auto* size = std::get_if<uint64_t Options::*>(&option.member);
-    if (option.is_size) {
-      uint64_t& bytes = options.**size;
-      app.add_option_function<std::string>(
-             name,
-             [&bytes, name](const std::string& text) {
-               const auto parsed = parse_size(text);
-               if (!parsed) throw CLI::ValidationError(name, parsed.error());
-               bytes = *parsed;
-             },
-             option.help)
-          ->type_name("SIZE");
-    } else if (const auto* flag = std::get_if<bool Options::*>(&option.member)) {
-      app.add_flag(name, options.**flag, option.help);
-    } else {
-      std::visit([&](auto member) { app.add_option(name, options.*member, option.help); }, option.member);
-    }
-  }
-}
 
 Parsed<engine::Workers::Options> worker_options(const ProcessOptions& process) {
   engine::Workers::Options options{.count = static_cast<unsigned>(process.workers),

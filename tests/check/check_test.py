@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import socket
 import subprocess
 import time
 import unittest
@@ -168,6 +169,12 @@ class CheckErrors(Case):
     def test_a_file(self):
         self.socket.write_text("")
         self.fails("this is not a socket")
+
+    def test_a_datagram_socket(self):
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(listener.close)
+        listener.bind(str(self.socket))
+        self.fails("this is no stream socket")
 
     def test_a_back_end_that_never_answers(self):
         self.start_fake(lambda connection: time.sleep(2))
