@@ -38,7 +38,7 @@ class PacketPortTest : public testing::Test {
     const auto command = fmt::format(
         "ip link add {0} type veth peer name {1} 2>/dev/null && ip link set {0} up && ip link set {1} up",
         ours_, theirs_);
-    return std::system(command.c_str()) == 0;
+    return std::system(command.c_str()) == 0 && test::is_running(ours_) && test::is_running(theirs_);
   }
   void remove() const { EXPECT_EQ(std::system(fmt::format("ip link delete {}", ours_).c_str()), 0); }
   void send(const Bytes& frame) {
