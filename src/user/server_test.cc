@@ -23,9 +23,8 @@ class ServerTest : public ::testing::Test {
     device.capabilities = every_protocol_feature & ~transport_protocol_features;
     auto [raw, connection] = make_pair({.message_time_out = 300ms});
     peer = std::move(raw);
-    served = std::async(std::launch::async, [this, ours = std::move(connection)] {
-      return DeviceServer(ours, device).serve();
-    });
+    served = std::async(std::launch::async,
+                        [this, ours = std::move(connection)] { return DeviceServer(ours, device).serve(); });
   }
   void TearDown() override {
     peer.close();
