@@ -54,6 +54,8 @@ struct Spread {
   // Not by it, but the port brings frames to fewer pairs than there are: the device chooses.
   bool automatic = false;
 
+  // The driver has said how; else it is the device's choice.
+  [[nodiscard]] bool by_driver() const { return reported || !table.empty(); }
   // The pair that a frame belongs to which has arrived for pair `here` of a device with so many.
   [[nodiscard]] uint16_t pair_for(const HashResult& result, uint16_t here, uint16_t pairs) const;
 };

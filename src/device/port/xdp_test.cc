@@ -42,10 +42,11 @@ class XdpPortTest : public testing::TestWithParam<bool> {
     shell(fmt::format("ip link delete {}", ours_));
   }
   [[nodiscard]] bool make(unsigned queues = 1, unsigned mtu = 1500) const {
-    return shell(
+    const bool made = shell(
         fmt::format("ip link add {0} numrxqueues {2} numtxqueues {2} mtu {3} type veth peer name {1} "
                     "numrxqueues {2} numtxqueues {2} mtu {3} && ip link set {0} up && ip link set {1} up",
                     ours_, theirs_, queues, mtu));
+    return made && test::is_running(ours_) && test::is_running(theirs_);
   }
   void remake(unsigned queues, unsigned mtu = 1500) const {
     ASSERT_TRUE(shell(fmt::format("ip link delete {}", ours_)));
