@@ -17,8 +17,6 @@
 namespace ringway::check {
 namespace {
 
-using vhost::bit;
-
 size_t count_fds(int process) {
   std::error_code error;
   size_t count = 0;

@@ -16,11 +16,11 @@ bool IovaMap::has_any_in(uint64_t iova, uint64_t size) const {
 }
 
 std::vector<IovaMap::Mapping> IovaMap::take(uint64_t iova, uint64_t size) {
-  const auto taken =
-      std::ranges::stable_partition(mappings_, [&](const Mapping& one) { return !meets(one, iova, size); });
-  std::vector<Mapping> result(std::make_move_iterator(taken.begin()), std::make_move_iterator(taken.end()));
-  mappings_.erase(taken.begin(), taken.end());
-  return result;
+  std::vector<Mapping> taken;
+  std::vector<Mapping> rest;
+  for (Mapping& one : mappings_) (meets(one, iova, size) ? taken : rest).push_back(std::move(one));
+  mappings_ = std::move(rest);
+  return taken;
 }
 
 const memory::RegionLayout* IovaMap::find(uint64_t iova) const {

@@ -23,7 +23,7 @@ struct OpenedDevice {
   // Live upgrade: what another process needs to open it, DeviceOptions::inherited there; may be nothing.
   // None: devices of this kind cannot move to another process.
   std::function<Result<UniqueFd>()> hand_over;
-  std::function<std::vector<port::Counter>()> counters = {};  // any thread; may be none
+  std::function<std::vector<port::Counter>()> counters;  // any thread; may be none
 };
 
 struct DeviceKind {

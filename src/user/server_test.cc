@@ -23,9 +23,8 @@ class ServerTest : public ::testing::Test {
     device.capabilities = every_protocol_feature & ~transport_protocol_features;
     auto [raw, connection] = make_pair({.message_time_out = 300ms});
     peer = std::move(raw);
-    served = std::async(std::launch::async, [this, connection = std::move(connection)] {
-      return DeviceServer(connection, device).serve();
-    });
+    served = std::async(std::launch::async,
+                        [this, ours = std::move(connection)] { return DeviceServer(ours, device).serve(); });
   }
   void TearDown() override {
     peer.close();
@@ -617,8 +616,8 @@ class FrontEndServerTest : public ::testing::Test {
     negotiated.set_features(every_feature);
     auto [raw, connection] = make_pair();
     peer = std::move(raw);
-    served = std::async(std::launch::async, [this, connection = std::move(connection)] {
-      return Server<FrontEndRequest>(connection, front_end, negotiated).serve();
+    served = std::async(std::launch::async, [this, ours = std::move(connection)] {
+      return Server<FrontEndRequest>(ours, front_end, negotiated).serve();
     });
   }
   void TearDown() override {
