@@ -133,13 +133,13 @@ Outcome mtu_is_judged(Trial& trial) {
 }
 
 Outcome read_only_config_stays(Trial& trial) {
-  if (!trial.kind().read_only_field) return not_testable("no read-only field of this device is known");
+  const std::optional<uint32_t> field = trial.kind().read_only_field;
+  if (!field) return not_testable("no read-only field of this device is known");
   Rig* rig = TRY(with(trial, vhost::VHOST_USER_PROTOCOL_F_CONFIG));
   const auto size = static_cast<uint32_t>(trial.kind().config_bytes);
   const vhost::GetConfig read{.offset = 0, .size = size};
   const vhost::ConfigBytes before = TRY(reach(rig->ask(read), "GET_CONFIG"));
-  vhost::ConfigBytes change{
-      .offset = *trial.kind().read_only_field, .flags = vhost::VHOST_CONFIG_WRITABLE, .bytes = {}};
+  vhost::ConfigBytes change{.offset = *field, .flags = vhost::VHOST_CONFIG_WRITABLE, .bytes = {}};
   change.bytes.assign(before.bytes.begin() + change.offset, before.bytes.begin() + change.offset + 8);
   const vhost::ConfigBytes original = change;
   change.bytes[0] ^= std::byte{8};

@@ -99,6 +99,7 @@ void LocalDevice::disconnect() {
   end_postcopy();
   vrings_ = std::vector<Vring>(model_.queue_count());
   features_ = 0;
+  model_.set_features(0);
   capabilities_ = {};
   map_ = memory::Map::empty();
   inflight_ = {};

@@ -57,7 +57,7 @@ class IoctlServer {
     Identity identity = {};
     // Told which backend NET_SET_BACKEND has given to a ring, before that starts, and none after it has
     // stopped. Empty: the device does not use any.
-    std::function<Result<>(uint32_t ring, UniqueFd backend)> set_backend = {};
+    std::function<Result<>(uint32_t ring, UniqueFd backend)> set_backend;
   };
   // Makes it afresh: at open, and again at RESET_OWNER, after the one before it has ended.
   using MakeDevice = std::function<Result<Served>()>;

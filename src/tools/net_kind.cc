@@ -3,6 +3,7 @@
 #include <sys/random.h>
 
 #include <array>
+#include <optional>
 
 #include "ringway/device/net/net.h"
 #include "ringway/tools/device_kinds.h"
@@ -40,18 +41,49 @@ net::Mac random_mac() {
   return mac;
 }
 
-Parsed<OpenedDevice> open(const DeviceOptions& options) {
+std::string to_text(const net::Mac& mac) {
+  std::string text;
+  for (const std::byte byte : mac)
+    text += fmt::format("{}{:02x}", text.empty() ? "" : ":", std::to_integer<unsigned>(byte));
+  return text;
+}
+
+// The user's; else what the driver has been told by the process before, if there was one.
+net::Mac mac_of(const DeviceOptions& options, const std::optional<ParceledPort>& parcel) {
+  if (!options.mac.empty()) return *parse_mac(options.mac);
+  if (parcel) {
+    if (const auto mac = parse_mac(parcel->mac)) return *mac;
+  }
+  return random_mac();
+}
+
+Parsed<OpenedDevice> open_device(const DeviceOptions& options, std::optional<ParceledPort> parcel) {
   const auto pairs = static_cast<uint16_t>(options.queues);
-  auto port = open_port(options.port, pairs);
-  if (!port) return std::unexpected(fmt::format("{}: {}", options.port, port.error()));
-  return OpenedDevice{
-      .model = std::make_unique<net::Net>(
-          *std::move(port),
-          net::Net::Options{.pairs = pairs,
-                            .mac = options.mac.empty() ? random_mac() : *parse_mac(options.mac),
-                            .mtu = static_cast<uint16_t>(options.mtu)}),
-      .refresh = {},
-      .hand_over = {}};
+  const net::Mac mac = mac_of(options, parcel);
+  auto net = std::make_unique<net::Net>(
+      TRY(open_port(options.port, pairs, std::move(parcel))),
+      net::Net::Options{.pairs = pairs, .mac = mac, .mtu = static_cast<uint16_t>(options.mtu)});
+  auto hand_over = [&net = *net, kind = kind_in(options.port)]() -> Result<UniqueFd> {
+    auto port = TRY(net.hand_over());
+    return wrap_port({.kind = kind, .mac = to_text(net.mac()), .port = std::move(port)});
+  };
+  const net::Net& device = *net;
+  return OpenedDevice{.model = std::move(net), .refresh = {}, .hand_over = hand_over, .counters = [&device] {
+                        return device.counters();
+                      }};
+}
+
+Parsed<OpenedDevice> open(const DeviceOptions& options) {
+  UniqueFd inherited(options.inherited);
+  std::optional<ParceledPort> parcel;
+  if (inherited) {
+    auto unwrapped = unwrap_port(std::move(inherited));
+    if (!unwrapped) return std::unexpected(fmt::format("{}: {}", options.port, unwrapped.error()));
+    parcel = *std::move(unwrapped);
+  }
+  auto device = open_device(options, std::move(parcel));
+  if (!device) return std::unexpected(fmt::format("{}: {}", options.port, device.error()));
+  return device;
 }
 
 }  // namespace

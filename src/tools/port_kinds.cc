@@ -14,6 +14,7 @@
 #include "ringway/device/port/pcap.h"
 #include "ringway/device/port/tap.h"
 #include "ringway/device/port/user.h"
+#include "ringway/device/port/xdp.h"
 #include "ringway/tools/switches.h"
 
 namespace ringway::tools {
@@ -51,9 +52,33 @@ Parsed<std::unique_ptr<port::Port>> open_tap_port(const PortText& text, uint16_t
   return opened(port::open_tap(std::move(options)));
 }
 
+Parsed<std::unique_ptr<port::Port>> resume_tap_port(const PortText& text, port::HandedPort handed) {
+  return opened(port::resume_tap(text.text("name"), std::move(handed)));
+}
+
 Parsed<std::unique_ptr<port::Port>> open_packet_port(const PortText& text, uint16_t) {
   if (!text.has("name")) return std::unexpected("name is needed");
   return opened(port::open_packet(text.text("name")));
+}
+
+Parsed<std::unique_ptr<port::Port>> open_xdp_port(const PortText& text, uint16_t pairs) {
+  if (!text.has("interface")) return std::unexpected("interface is needed");
+  const auto queue = text.number("queue", 0, 65535, 0);
+  if (!queue) return std::unexpected(queue.error());
+  port::XdpOptions options{
+      .interface = text.text("interface"), .queue = static_cast<uint32_t>(*queue), .pairs = pairs};
+  if (const std::string mode = text.text("mode"); mode == "copy") {
+    options.mode = port::XdpMode::copy;
+  } else if (mode == "zerocopy") {
+    options.mode = port::XdpMode::zero_copy;
+  } else if (!mode.empty() && mode != "auto") {
+    return std::unexpected("mode: must be auto, copy or zerocopy");
+  }
+  return opened(port::open_xdp(options));
+}
+
+Parsed<std::unique_ptr<port::Port>> resume_packet_port(const PortText& text, port::HandedPort handed) {
+  return opened(port::resume_packet(text.text("name"), std::move(handed)));
 }
 
 bool parse_address(const std::string& text, in_addr& address) {
@@ -113,11 +138,12 @@ std::span<const PortKind> port_kinds() {
   static const auto kinds = std::to_array<PortKind>({
       {"loop", {}, open_loop_port},
       {"null", {"send"}, open_null_port},
-      {"packet", {"name"}, open_packet_port},
+      {"packet", {"name"}, open_packet_port, resume_packet_port},
       {"pcap", {"write", "read", "loop", "rate"}, open_pcap_port},
       {"switch", switch_port_keys, open_switch_port},
-      {"tap", {"name", "fd"}, open_tap_port},
+      {"tap", {"name", "fd"}, open_tap_port, resume_tap_port},
       {"user", {"net", "hostfwd", "restrict"}, open_user_port},
+      {"xdp", {"interface", "queue", "mode"}, open_xdp_port},
   });
   return kinds;
 }
@@ -172,6 +198,20 @@ Parsed<std::unique_ptr<port::Port>> open_port(std::string_view text, uint16_t pa
   const auto port = parse_port(text);
   if (!port) return std::unexpected(port.error());
   return port->kind->open(*port, pairs);
+}
+
+Parsed<std::unique_ptr<port::Port>> open_port(std::string_view text, uint16_t pairs,
+                                              std::optional<ParceledPort> parcel) {
+  if (!parcel) return open_port(text, pairs);
+  const auto port = parse_port(text);
+  if (!port) return std::unexpected(port.error());
+  const PortKind& kind = *port->kind;
+  if (parcel->kind != kind.name)
+    return std::unexpected(fmt::format("is configured as {}, and is {} now", kind.name, parcel->kind));
+  if (kind.resume != nullptr) return kind.resume(*port, std::move(parcel->port));
+  if (!parcel->port.words.empty() || !parcel->port.fds.empty())
+    return std::unexpected("was handed over in an unknown way");
+  return kind.open(*port, pairs);
 }
 
 }  // namespace ringway::tools

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -12,6 +13,7 @@
 
 #include "ringway/device/port/port.h"
 #include "ringway/tools/parse.h"
+#include "ringway/tools/port_parcel.h"
 
 namespace ringway::tools {
 
@@ -35,6 +37,8 @@ struct PortKind {
   const char* name;
   std::vector<const char*> keys;
   Parsed<std::unique_ptr<port::Port>> (*open)(const PortText& text, uint16_t pairs);
+  // Live upgrade: goes on with what Port::hand_over() has given. Null: there was nothing, and it is opened.
+  Parsed<std::unique_ptr<port::Port>> (*resume)(const PortText& text, port::HandedPort handed) = nullptr;
 };
 
 // The table.
@@ -43,5 +47,8 @@ std::span<const PortKind> port_kinds();
 Parsed<PortText> parse_port(std::string_view text);
 // For a device with so many pairs of queues.
 Parsed<std::unique_ptr<port::Port>> open_port(std::string_view text, uint16_t pairs);
+// As open_port(); with a port that another process has handed over, that one.
+Parsed<std::unique_ptr<port::Port>> open_port(std::string_view text, uint16_t pairs,
+                                              std::optional<ParceledPort> parcel);
 
 }  // namespace ringway::tools

@@ -76,6 +76,25 @@ void refresh(std::span<const std::unique_ptr<ServedDevice>> devices) {
   }
 }
 
+std::string json_of(std::span<const port::Counter> counters) {
+  nlohmann::ordered_json json = nlohmann::ordered_json::object();
+  for (const port::Counter& one : counters) json[one.name] = one.value;
+  return json.dump();
+}
+
+// A line for each device and each uplink of a switch that counts.
+void report(std::span<const std::unique_ptr<ServedDevice>> devices,
+            std::span<const std::unique_ptr<ServedSwitch>> switches) {
+  for (const auto& device : devices) {
+    const auto counters = device->counters();
+    if (!counters.empty()) log::info("counters of {}: {}", device->place(), json_of(counters));
+  }
+  for (const auto& fabric : switches) {
+    for (const ServedSwitch::Uplink& one : fabric->uplinks())
+      log::info("counters of {}: {}", one.name, json_of(one.uplink->counters()));
+  }
+}
+
 // Whether all workers have done something since it was asked last. They are never waited for.
 class Pulse {
  public:
@@ -112,7 +131,8 @@ class Served {
     return {};
   }
   // Devices that the other process does not have are new.
-  Parsed<void> take_over(std::span<const DeviceOptions> all, UpgradeTaker& from) {
+  Parsed<void> take_over(std::span<const DeviceOptions> all,
+                         std::span<const std::unique_ptr<ServedSwitch>> switches, UpgradeTaker& from) {
     std::vector<DeviceOptions> fresh;
     for (DeviceOptions one : all) {
       if (!from.has(place_of(one))) {
@@ -123,7 +143,7 @@ class Served {
       one.takes_over = true;
       TRY(open(one));
     }
-    TRY(from.take_over(devices_, listener_));
+    TRY(from.take_over({.devices = devices_, .switches = switches}, listener_));
     if (auto opened = open(fresh); !opened) log::error("{}", opened.error());
     return {};
   }
@@ -203,10 +223,7 @@ void upgrade(const Serving& serving, const std::string& own_binary, const Servic
 
 // Empty, or why these devices cannot move to another process.
 std::string obstacle_in(const ServeConfig& config) {
-  if (config.process.restart_on_failure) return std::string(no_upgrade_when_supervised);
-  if (!config.switches.empty())
-    return fmt::format("{}: a switch cannot move to another process yet", config.switches.front().name);
-  return {};
+  return config.process.restart_on_failure ? obstacle_when_supervised() : std::string();
 }
 
 // Nothing that has been inherited may be touched.
@@ -215,11 +232,20 @@ std::string obstacle_in(const ServeConfig& config) {
   std::_Exit(fail(why));
 }
 
+// With a taker, the uplinks that the process before has are taken from there.
 Parsed<std::vector<std::unique_ptr<ServedSwitch>>> open_switches(const ServeConfig& config,
-                                                                 engine::Workers& workers) {
+                                                                 engine::Workers& workers,
+                                                                 UpgradeTaker* from) {
+  ServedSwitch::Inherited inherited;
+  if (from != nullptr) {
+    inherited = [from](const std::string& place) -> Parsed<UniqueFd> {
+      if (!from->has(place)) return UniqueFd();
+      return from->take_backing(place, uplink_type);
+    };
+  }
   std::vector<std::unique_ptr<ServedSwitch>> switches;
   for (const SwitchOptions& one : config.switches) {
-    auto fabric = ServedSwitch::open(one, workers);
+    auto fabric = ServedSwitch::open(one, workers, inherited);
     if (!fabric) return std::unexpected(fmt::format("{}: {}", one.name, fabric.error()));
     switches.push_back(*std::move(fabric));
   }
@@ -232,21 +258,30 @@ int serve(const ServeConfig& config, const Arguments& arguments, Service& servic
   if (config.process.verbose) log::set_level(log::Level::debug);
   allow_many_fds();
   const std::string binary = own_binary();
-  const auto termination = Termination::make({SIGUSR2});
+  const auto termination = Termination::make({SIGUSR1, SIGUSR2});
   if (!termination) return fail(termination.error().to_string());
   auto workers = engine::Workers::start(*options);
   if (!workers) return fail(workers.error().to_string());
-  const auto switches = open_switches(config, **workers);
+  std::optional<SuccessionUnderSupervisor> succession;
+  if (config.process.restart_on_failure && arguments.take_over >= 0) succession.emplace();
+  std::optional<UpgradeTaker> taker;
+  if (arguments.take_over >= 0) {
+    auto met = UpgradeTaker::meet(UniqueFd(arguments.take_over));
+    if (!met) return fail(met.error());
+    taker = *std::move(met);
+  }
+  const auto switches = open_switches(config, **workers, taker ? &*taker : nullptr);
+  if (!switches && taker) give_up(*taker, switches.error());
   if (!switches) return fail(switches.error());
   // When a connection from --fd has ended there is nothing left to serve.
   auto listener =
       user::Listener::start({.finished = [] { ::kill(::getpid(), SIGTERM); }, .can_hand_over = true});
   if (!listener) return fail(listener.error().to_string());
   Served served(**workers, **listener, service);
-  if (arguments.take_over >= 0) {
-    auto taker = UpgradeTaker::meet(UniqueFd(arguments.take_over));
-    if (!taker) return fail(taker.error());
-    if (auto taken = served.take_over(config.devices, *taker); !taken) give_up(*taker, taken.error());
+  if (taker) {
+    if (auto taken = served.take_over(config.devices, *switches, *taker); !taken)
+      give_up(*taker, taken.error());
+    if (succession) succession->complete();
   } else if (auto opened = served.open(config.devices); !opened) {
     return fail(opened.error());
   }
@@ -255,12 +290,14 @@ int serve(const ServeConfig& config, const Arguments& arguments, Service& servic
   service.ready();
   Heart heart(**workers, service);
   const Serving serving{.devices = served.devices(),
+                        .switches = *switches,
                         .listener = **listener,
                         .words = arguments.words,
                         .environment = service.environment_of_successor(),
                         .obstacle = obstacle_in(config)};
   termination->wait(
       {.on_hangup = [&] { refresh(served.devices()); },
+       .on_report = [&] { report(served.devices(), *switches); },
        .on_upgrade =
            [&](const signalfd_siginfo& signal) { upgrade(serving, binary, service, heart, signal); },
        .interval = heart.interval(),
@@ -272,9 +309,8 @@ int serve(const ServeConfig& config, const Arguments& arguments, Service& servic
 
 // The supervisor has the sockets, so that they outlive the servers.
 int serve_supervised(const ServeConfig& config, const Arguments& arguments, Service& service) {
-  std::vector<std::string> made;
   for (const DeviceOptions& one : config.devices) {
-    if (one.socket_path.empty()) continue;
+    if (one.socket_path.empty() || service.has(one.socket_path)) continue;
     auto socket = service.listening_at(one.socket_path);
     if (!socket) return fail(fmt::format("{}: {}", one.socket_path, socket.error().to_string()));
     if (*socket) {
@@ -283,18 +319,23 @@ int serve_supervised(const ServeConfig& config, const Arguments& arguments, Serv
     }
     auto listening = user::listen_at(one.socket_path);
     if (!listening) return fail(fmt::format("{}: {}", one.socket_path, listening.error().to_string()));
-    service.give(one.socket_path, *std::move(listening));
-    made.push_back(one.socket_path);
+    service.give(one.socket_path, *std::move(listening), Service::Origin::made);
   }
-  const int status = supervise([&] { return serve(config, arguments, service); });
-  for (const std::string& path : made) ::unlink(path.c_str());
+  const auto become = [&](const std::string& binary) {
+    std::vector<std::string> words{"ringway", "serve"};
+    words.insert(words.end(), arguments.words.begin(), arguments.words.end());
+    log::error("{} cannot be started: {}", binary, service.become(binary, words));
+  };
+  const int status =
+      supervise({.serve = [&] { return serve(config, arguments, service); }, .become = become});
+  service.remove_made();
   return status;
 }
 
 int serve(const ServeConfig& config, const Arguments& arguments) {
   Service service = Service::from_environment();
-  return config.process.restart_on_failure ? serve_supervised(config, arguments, service)
-                                           : serve(config, arguments, service);
+  const bool supervises = config.process.restart_on_failure && arguments.take_over < 0;
+  return supervises ? serve_supervised(config, arguments, service) : serve(config, arguments, service);
 }
 
 Parsed<ServeConfig> config_of(const Arguments& arguments) {

@@ -37,13 +37,25 @@ std::unique_ptr<engine::LocalDevice::Standstill> ServedDevice::stand_still() {
   return std::make_unique<engine::LocalDevice::Standstill>(engine_);
 }
 
+Result<std::unique_ptr<ServedDevice::PageSource>> ServedDevice::watch_page_source() {
+  auto source = std::make_unique<PageSource>();
+  const auto front_end = front_end_.lock();
+  if (!front_end) return gone("the front-end left");
+  source->connection = TRY(front_end->duplicate());
+  source->watch =
+      TRY(HangUpWatch::start(source->connection.get(), [this] { engine_.expect_no_more_pages(); }));
+  return source;
+}
+
 Result<vhost::Device*> ServedDevice::connected() {
+  if (options_.postcopy) page_source_ = TRY(watch_page_source());
   contract_.emplace(engine_, vhost::Contract::Limits{.queues = opened_.model->queue_count(),
                                                      .ring_size = opened_.model->max_queue_size()});
   return &*contract_;
 }
 
 void ServedDevice::disconnected() {
+  page_source_.reset();
   engine_.disconnect();
   contract_.reset();
 }

@@ -9,6 +9,7 @@
 #include "ringway/engine/standstill.h"
 #include "ringway/engine/workers.h"
 #include "ringway/tools/device_kinds.h"
+#include "ringway/tools/hang_up_watch.h"
 #include "ringway/tools/service.h"
 #include "ringway/user/listener.h"
 #include "ringway/vhost/contract.h"
@@ -37,16 +38,31 @@ class ServedDevice final : public user::SessionOwner {
   // Looks at what it serves again: a file may have grown.
   Result<> refresh() { return opened_.refresh ? opened_.refresh() : Result<>(); }
 
+  // Empty for kinds of devices that count nothing.
+  [[nodiscard]] std::vector<port::Counter> counters() const {
+    return opened_.counters ? opened_.counters() : std::vector<port::Counter>();
+  }
+
+  void arrived(const std::shared_ptr<user::Connection>& front_end) override { front_end_ = front_end; }
   Result<vhost::Device*> connected() override;
   void disconnected() override;
 
  private:
+  // Postcopy: a session that waits for pages does not see that who has them leaves.
+  struct PageSource {
+    UniqueFd connection;
+    std::unique_ptr<HangUpWatch> watch;
+  };
+  Result<std::unique_ptr<PageSource>> watch_page_source();
   ServedDevice(DeviceOptions options, OpenedDevice opened, engine::Workers& workers);
 
   const DeviceOptions options_;
   const OpenedDevice opened_;
   engine::LocalDevice engine_;
-  std::optional<vhost::Contract> contract_;  // of the present session
+  // Of the present session.
+  std::weak_ptr<user::Connection> front_end_;
+  std::optional<vhost::Contract> contract_;
+  std::unique_ptr<PageSource> page_source_;  // with postcopy
 };
 
 }  // namespace ringway::tools

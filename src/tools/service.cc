@@ -6,6 +6,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <charconv>
 #include <cstddef>
 #include <cstdlib>
@@ -19,6 +20,8 @@ namespace {
 
 constexpr int first_passed_fd = 3;  // SD_LISTEN_FDS_START
 constexpr int most_passed_fds = 1024;
+// Of become(): a line for each socket: fd, "given" or "made", path.
+constexpr const char* sockets_variable = "RINGWAY_SOCKETS";
 
 std::string take_variable(const char* name) {
   const char* const value = std::getenv(name);
@@ -32,6 +35,14 @@ std::optional<int64_t> number(const std::string& text) {
   const auto [end, wrong] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (wrong != std::errc() || end != text.data() + text.size()) return std::nullopt;
   return value;
+}
+
+// As a program takes its arguments.
+std::vector<char*> pointers_to(std::vector<std::string>& texts) {
+  std::vector<char*> pointers;
+  for (std::string& text : texts) pointers.push_back(text.data());
+  pointers.push_back(nullptr);
+  return pointers;
 }
 
 bool is_ours(const std::string& pid) { return number(pid) == ::getpid(); }
@@ -65,6 +76,14 @@ Service Service::from_environment() {
       self.give(std::move(name), std::move(fd));
     }
   }
+  std::istringstream kept(take_variable(sockets_variable));
+  int fd = -1;
+  std::string origin;
+  std::string path;
+  while (kept >> fd >> origin && std::getline(kept >> std::ws, path)) {
+    ::fcntl(fd, F_SETFD, FD_CLOEXEC);
+    self.give(path, UniqueFd(fd), origin == "made" ? Origin::made : Origin::given);
+  }
   self.notify_ = take_variable("NOTIFY_SOCKET");
   const std::string watched = take_variable("WATCHDOG_PID");
   const auto interval = number(take_variable("WATCHDOG_USEC"));
@@ -75,7 +94,7 @@ Service Service::from_environment() {
 
 Result<std::optional<UniqueFd>> Service::listening_at(const std::string& path) {
   const auto found = sockets_.find(path);
-  if (found != sockets_.end()) return std::optional<UniqueFd>(TRY(found->second.duplicate()));
+  if (found != sockets_.end()) return std::optional<UniqueFd>(TRY(found->second.listening.duplicate()));
   if (notify_.empty()) return std::optional<UniqueFd>();
   UniqueFd made = TRY(user::listen_at(path));
   tell(fmt::format("FDSTORE=1\nFDNAME={}\n", path), made.get());
@@ -89,6 +108,28 @@ std::vector<std::string> Service::environment_of_successor() const {
   if (!notify_.empty()) variables.push_back("NOTIFY_SOCKET=" + notify_);
   if (watchdog_) variables.push_back(fmt::format("WATCHDOG_USEC={}", watchdog_->count()));
   return variables;
+}
+
+void Service::remove_made() const {
+  for (const auto& [path, socket] : sockets_) {
+    if (socket.origin == Origin::made) ::unlink(path.c_str());
+  }
+}
+
+std::string Service::become(const std::string& binary, std::vector<std::string> words) const {
+  std::string kept;
+  for (const auto& [path, socket] : sockets_) {
+    ::fcntl(socket.listening.get(), F_SETFD, 0);
+    kept += fmt::format("{} {} {}\n", socket.listening.get(),
+                        socket.origin == Origin::made ? "made" : "given", path);
+  }
+  std::vector<std::string> variables = environment_of_successor();
+  variables.push_back(fmt::format("{}={}", sockets_variable, kept));
+  for (char** one = environ; *one != nullptr; ++one) variables.emplace_back(*one);
+  ::execve(binary.c_str(), pointers_to(words).data(), pointers_to(variables).data());
+  const std::string why = std::strerror(errno);
+  for (const auto& [path, socket] : sockets_) ::fcntl(socket.listening.get(), F_SETFD, FD_CLOEXEC);
+  return why;
 }
 
 void Service::tell(std::string_view text, int fd) const {

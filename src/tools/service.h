@@ -20,12 +20,20 @@ namespace ringway::tools {
 
 class Service {
  public:
-  // Takes LISTEN_*, NOTIFY_SOCKET and WATCHDOG_* out of the environment: they are for this process, not for
-  // those that it starts. Before the first thread starts.
+  // Takes LISTEN_*, NOTIFY_SOCKET, WATCHDOG_* and what become() has left out of the environment: they are for
+  // this process, not for those that it starts. Before the first thread starts.
   static Service from_environment();
 
   // A socket that listens at `path` already, for listening_at().
-  void give(std::string path, UniqueFd listening) { sockets_[std::move(path)] = std::move(listening); }
+  enum class Origin : uint8_t { given, made };  // what we have made is removed by us at the end
+  void give(std::string path, UniqueFd listening, Origin origin = Origin::given) {
+    sockets_[std::move(path)] = {.listening = std::move(listening), .origin = origin};
+  }
+  [[nodiscard]] bool has(const std::string& path) const { return sockets_.contains(path); }
+  void remove_made() const;
+  // Replaces the program of this process by another one, which is given the same sockets and talks to the
+  // same manager. Returns why not. No other thread runs.
+  std::string become(const std::string& binary, std::vector<std::string> words) const;
   // The socket that somebody has opened at `path` for us, if any. With a manager that keeps sockets one is
   // made if there is none, and handed to it, so that front-ends can wait in it while we are restarted.
   Result<std::optional<UniqueFd>> listening_at(const std::string& path);
@@ -46,8 +54,12 @@ class Service {
   // negative.
   void tell(std::string_view text, int fd = -1) const;
 
-  std::map<std::string, UniqueFd> sockets_;  // by path
-  std::string notify_;                       // address; empty: nobody listens
+  struct Socket {
+    UniqueFd listening;
+    Origin origin = Origin::given;
+  };
+  std::map<std::string, Socket> sockets_;  // by path
+  std::string notify_;                     // address; empty: nobody listens
   std::optional<std::chrono::microseconds> watchdog_;
 };
 

@@ -110,14 +110,17 @@ Parsed<port::StationOptions> uplink_settings(const SwitchOptions::Uplink& uplink
 
 Parsed<std::unique_ptr<port::Uplink>> open_uplink(std::shared_ptr<port::Switch> fabric,
                                                   const SwitchOptions::Uplink& uplink,
-                                                  engine::Workers& workers) {
+                                                  engine::Workers& workers, UniqueFd inherited) {
   const auto settings = uplink_settings(uplink);
   if (!settings) return std::unexpected(settings.error());
   std::vector<loop::Loop*> loops;
   for (size_t i = 0; i < workers.count(); ++i) loops.push_back(&workers.worker(i));
-  auto behind = open_port(uplink.port, static_cast<uint16_t>(std::min<size_t>(loops.size(), 128)));
-  if (!behind) return std::unexpected(behind.error());
-  auto opened = port::Uplink::open(std::move(fabric), *std::move(behind), *settings, loops);
+  const auto start = inherited ? port::Uplink::Start::by_go_on : port::Uplink::Start::at_once;
+  std::optional<ParceledPort> parcel;
+  if (inherited) parcel = TRY(unwrap_port(std::move(inherited)));
+  const auto pairs = static_cast<uint16_t>(std::min<size_t>(loops.size(), 128));
+  auto behind = TRY(open_port(uplink.port, pairs, std::move(parcel)));
+  auto opened = port::Uplink::open(std::move(fabric), std::move(behind), *settings, loops, start);
   if (!opened) return std::unexpected(opened.error().to_string());
   return *std::move(opened);
 }
@@ -141,15 +144,46 @@ std::string mistake_in(const SwitchOptions& options) {
 }
 
 Parsed<std::unique_ptr<ServedSwitch>> ServedSwitch::open(const SwitchOptions& options,
-                                                         engine::Workers& workers) {
+                                                         engine::Workers& workers,
+                                                         const Inherited& inherited) {
   std::unique_ptr<ServedSwitch> served(new ServedSwitch(switch_named(
       options.name, {.mac_limit = options.macs, .ageing_seconds = static_cast<uint32_t>(options.ageing)})));
   for (const SwitchOptions::Uplink& uplink : options.uplinks) {
-    auto opened = open_uplink(served->switch_, uplink, workers);
+    const std::string place = fmt::format("{}, uplink {}", options.name, served->uplinks_.size());
+    UniqueFd backing;
+    if (inherited) backing = TRY(inherited(place));
+    auto opened = open_uplink(served->switch_, uplink, workers, std::move(backing));
     if (!opened) return std::unexpected(fmt::format("{}: {}", uplink.port, opened.error()));
-    served->uplinks_.push_back(*std::move(opened));
+    served->uplinks_.push_back({.place = place,
+                                .name = fmt::format("{}, {}", options.name, uplink.port),
+                                .kind = kind_in(uplink.port),
+                                .uplink = *std::move(opened)});
   }
   return served;
+}
+
+Parsed<std::vector<ServedSwitch::HandedUplink>> ServedSwitch::hand_over() const {
+  std::vector<HandedUplink> handed;
+  for (const Uplink& one : uplinks_) {
+    auto port = one.uplink->hand_over();
+    if (!port) return std::unexpected(fmt::format("{}: {}", one.place, port.error().to_string()));
+    auto backing = wrap_port({.kind = one.kind, .mac = {}, .port = *std::move(port)});
+    if (!backing) return std::unexpected(fmt::format("{}: {}", one.place, backing.error().to_string()));
+    handed.push_back({.place = one.place, .backing = *std::move(backing)});
+  }
+  return handed;
+}
+
+void ServedSwitch::stand_still() {
+  for (const Uplink& one : uplinks_) one.uplink->stand_still();
+}
+
+void ServedSwitch::let_out() {
+  for (const Uplink& one : uplinks_) one.uplink->let_out();
+}
+
+void ServedSwitch::go_on() {
+  for (const Uplink& one : uplinks_) one.uplink->go_on();
 }
 
 Parsed<std::unique_ptr<port::Port>> open_switch_port(const PortText& text, uint16_t) {

@@ -1,7 +1,9 @@
 // The switches of this process, and how their ports and uplinks are written. Any thread.
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -29,12 +31,37 @@ std::string mistake_in(const SwitchOptions& options);
 // A switch with its uplinks. It is there, by its name, as long as this or a port of it is.
 class ServedSwitch {
  public:
-  static Parsed<std::unique_ptr<ServedSwitch>> open(const SwitchOptions& options, engine::Workers& workers);
+  // Live upgrade: what hand_over() has given in another process for the uplink at this place; no fd: nothing.
+  using Inherited = std::function<Parsed<UniqueFd>(const std::string& place)>;
+  // Uplinks that are inherited wait for go_on().
+  static Parsed<std::unique_ptr<ServedSwitch>> open(const SwitchOptions& options, engine::Workers& workers,
+                                                    const Inherited& inherited = {});
+
+  // Live upgrade: what another process needs of each uplink, and where it is to be found there.
+  struct HandedUplink {
+    std::string place;
+    UniqueFd backing;
+  };
+  [[nodiscard]] Parsed<std::vector<HandedUplink>> hand_over() const;
+  // Until go_on() nothing comes in by an uplink; see port::Uplink. What was learned is learned again by the
+  // next process.
+  void stand_still();
+  void let_out();
+  void go_on();
+
+  // A port of it that is no device's.
+  struct Uplink {
+    std::string place;  // where it is found by another process
+    std::string name;   // as it is written: "sw0, tap:name=tap0"
+    std::string kind;   // of the port
+    std::unique_ptr<port::Uplink> uplink;
+  };
+  [[nodiscard]] std::span<const Uplink> uplinks() const { return uplinks_; }
 
  private:
   explicit ServedSwitch(std::shared_ptr<port::Switch> fabric) : switch_(std::move(fabric)) {}
   const std::shared_ptr<port::Switch> switch_;
-  std::vector<std::unique_ptr<port::Uplink>> uplinks_;
+  std::vector<Uplink> uplinks_;
 };
 
 // "switch:name=sw0,vlan=10": for the table of kinds. A switch that nobody has described is made.

@@ -19,6 +19,7 @@
 namespace ringway::tools {
 
 inline constexpr uint64_t upgrade_format = 1;
+inline constexpr const char* uplink_type = "uplink";  // of a switch; it is told as devices are
 
 enum class LetterKind : uint32_t {
   begin = 1001,

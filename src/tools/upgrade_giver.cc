@@ -16,8 +16,6 @@
 #include "ringway/tools/upgrade_channel.h"
 #include "ringway/user/sockets.h"
 
-extern char** environ;
-
 namespace ringway::tools {
 namespace {
 
@@ -149,21 +147,35 @@ Result<UniqueFd> file_with(std::span<const std::byte> bytes) {
   return file;
 }
 
-Parsed<void> tell_devices(const Serving& serving, const UpgradeWish& wish, UpgradeChannel& channel) {
-  TRY(channel.send(
-      {.kind = LetterKind::begin,
-       .body = {
-           {"format", upgrade_format}, {"version", RINGWAY_VERSION}, {"devices", serving.devices.size()}}}));
-  for (const auto& device : serving.devices) {
-    Letter letter{.kind = LetterKind::device};
-    letter.body = {{"place", device->place()}, {"type", device->type()}, {"fds", nlohmann::json::array()}};
-    auto backing = TRY(backing_of(*device));
-    if (backing) {
-      letter.body["fds"].push_back("backing");
-      letter.fds.push_back(std::move(backing));
-    }
-    TRY(channel.send(std::move(letter)));
+Parsed<void> tell_device(const std::string& place, const std::string& type, UniqueFd backing,
+                         UpgradeChannel& channel) {
+  Letter letter{.kind = LetterKind::device};
+  letter.body = {{"place", place}, {"type", type}, {"fds", nlohmann::json::array()}};
+  if (backing) {
+    letter.body["fds"].push_back("backing");
+    letter.fds.push_back(std::move(backing));
   }
+  return channel.send(std::move(letter));
+}
+
+Parsed<std::vector<ServedSwitch::HandedUplink>> uplinks_of(const Serving& serving) {
+  std::vector<ServedSwitch::HandedUplink> all;
+  for (const auto& one : serving.switches) {
+    for (auto& uplink : TRY(one->hand_over())) all.push_back(std::move(uplink));
+  }
+  return all;
+}
+
+Parsed<void> tell_devices(const Serving& serving, const UpgradeWish& wish, UpgradeChannel& channel) {
+  auto uplinks = TRY(uplinks_of(serving));
+  TRY(channel.send({.kind = LetterKind::begin,
+                    .body = {{"format", upgrade_format},
+                             {"version", RINGWAY_VERSION},
+                             {"devices", serving.devices.size() + uplinks.size()}}}));
+  for (auto& uplink : uplinks)
+    TRY(tell_device(uplink.place, uplink_type, std::move(uplink.backing), channel));
+  for (const auto& device : serving.devices)
+    TRY(tell_device(device->place(), device->type(), TRY(backing_of(*device)), channel));
   TRY(channel.receive(LetterKind::opened, in(wish.time_to_open)));
   return {};
 }
@@ -209,7 +221,7 @@ class Pause {
       if (is_final_) [[maybe_unused]]
         auto* const for_ever = still.release();
     }
-    still_.clear();
+    if (!is_final_) move_on();
     if (held_ && !is_final_) serving_.listener.release();
   }
   Pause(const Pause&) = delete;
@@ -228,7 +240,7 @@ class Pause {
       const bool translated = std::ranges::any_of(
           serving_.devices, [](const auto& device) { return device->is_translated_for(); });
       if (!translated || reach_standstill(in(silence_time_out))) return places;
-      still_.clear();
+      move_on();
       serving_.listener.release();
       held_ = false;
       ::usleep(1000);
@@ -254,9 +266,16 @@ class Pause {
   }
 
  private:
+  void move_on() {
+    still_.clear();
+    if (!std::exchange(stands_still_, false)) return;
+    for (const auto& one : serving_.switches) one->go_on();
+  }
   bool reach_standstill(Clock::time_point deadline) {
-    if (still_.empty()) {
+    if (!stands_still_) {
+      stands_still_ = true;
       began_ = Clock::now();
+      for (const auto& one : serving_.switches) one->stand_still();
       for (const auto& device : serving_.devices) still_.push_back(device->stand_still());
     }
     for (size_t i = 0; i < still_.size(); ++i) {
@@ -271,6 +290,7 @@ class Pause {
   std::string moving_;  // the device that has not come to a standstill
   bool held_ = false;
   bool is_final_ = false;
+  bool stands_still_ = false;
   Clock::time_point began_;
   std::vector<std::unique_ptr<engine::LocalDevice::Standstill>> still_;
 };

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "ringway/tools/served_device.h"
+#include "ringway/tools/switches.h"
 #include "ringway/user/listener.h"
 
 namespace ringway::tools {
@@ -18,6 +19,7 @@ namespace ringway::tools {
 // What a process that serves can hand over.
 struct Serving {
   std::span<const std::unique_ptr<ServedDevice>> devices;
+  std::span<const std::unique_ptr<ServedSwitch>> switches;
   user::Listener& listener;
   std::vector<std::string> words;        // of its command line, after "serve"
   std::vector<std::string> environment;  // for the other process, besides its own: "NAME=value"

@@ -89,6 +89,7 @@ Parsed<UniqueFd> UpgradeTaker::take_backing(const std::string& place, const std:
   if (given.type != type) {
     return std::unexpected(fmt::format("{}: is configured as {}, and is {} now", place, type, given.type));
   }
+  given.is_taken = true;
   return std::move(given.backing);
 }
 
@@ -98,11 +99,10 @@ void UpgradeTaker::refuse(const std::string& why) {
       channel_.send({.kind = LetterKind::refused, .body = {{"why", why.substr(0, most)}}});
 }
 
-Parsed<void> UpgradeTaker::take_over(std::span<const std::unique_ptr<ServedDevice>> devices,
-                                     user::Listener& listener) {
+Parsed<void> UpgradeTaker::take_over(const Successors& successors, user::Listener& listener) {
+  const auto devices = successors.devices;
   for (const auto& [place, given] : given_) {
-    const bool known = std::ranges::any_of(devices, [&](const auto& one) { return one->place() == place; });
-    if (!known)
+    if (!given.is_taken)
       return std::unexpected(fmt::format("{}: is served now, and is not configured any more", place));
   }
   TRY(channel_.send({.kind = LetterKind::opened}));
@@ -113,7 +113,9 @@ Parsed<void> UpgradeTaker::take_over(std::span<const std::unique_ptr<ServedDevic
   for (const Coming& one : coming_) TRY(outcome(one.place, one.inheritance->armed));
   TRY(channel_.send({.kind = LetterKind::armed}));
   TRY(channel_.receive(LetterKind::go, later()));
+  for (const auto& one : successors.switches) one->let_out();
   for (const auto& device : devices) device->go_on();
+  for (const auto& one : successors.switches) one->go_on();
   for (const Coming& one : coming_) one.inheritance->go.set_value();
   // The other one may be gone by now; that does not matter any more.
   [[maybe_unused]] const auto sent = channel_.send({.kind = LetterKind::running});

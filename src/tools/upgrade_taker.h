@@ -3,10 +3,12 @@
 
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "ringway/tools/served_device.h"
+#include "ringway/tools/switches.h"
 #include "ringway/tools/upgrade_channel.h"
 #include "ringway/user/listener.h"
 
@@ -17,18 +19,23 @@ class UpgradeTaker {
   // Hears which devices there are, and takes what lies behind them.
   static Parsed<UpgradeTaker> meet(UniqueFd socket);
 
-  // What the other process gives for the device at this place; nothing: it does not serve it.
+  // What the other process gives for the device, or the uplink of a switch, at this place.
   struct Given {
     std::string type;
     UniqueFd backing;  // may be none
+    bool is_taken = false;
   };
   [[nodiscard]] bool has(const std::string& place) const { return given_.contains(place); }
   Parsed<UniqueFd> take_backing(const std::string& place, const std::string& type);
 
-  // All that is fallible, until this process serves. `devices` are those that were given, opened; they stand
-  // still from the start. After an error the process must end by std::_Exit, for what it holds belongs to
-  // the other one.
-  Parsed<void> take_over(std::span<const std::unique_ptr<ServedDevice>> devices, user::Listener& listener);
+  // What is to begin when this process serves, and stands still before.
+  struct Successors {
+    std::span<const std::unique_ptr<ServedDevice>> devices;  // that were given, opened
+    std::span<const std::unique_ptr<ServedSwitch>> switches;
+  };
+  // All that is fallible, until this process serves. After an error the process must end by std::_Exit, for
+  // what it holds belongs to the other one.
+  Parsed<void> take_over(const Successors& successors, user::Listener& listener);
   // Tells why not. The process must end likewise.
   void refuse(const std::string& why);
 

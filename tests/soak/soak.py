@@ -45,7 +45,7 @@ class Soak:
         self.names = failpoints()
         self.hits = dict.fromkeys(self.names, 0)
         self.kills = self.requests = self.written = self.redone = self.lost = self.repeated = self.hung = 0
-        self.front_end_kills = 0
+        self.front_end_kills = self.failures = 0
         self.troubles = []
         self.server = None
 
@@ -243,6 +243,82 @@ class Soak:
         self.account(self.bench(0.3))
         print(f"storm: {count} connections in {time.monotonic() - begin:.1f} s", flush=True)
 
+    def stop_back_end(self, seconds):
+        """A back-end that does nothing for a while, as on a machine that is out of memory or in a debugger."""
+        before = self.fresh_server()
+        bench = self.bench(seconds + 1)
+        time.sleep(0.4)
+        self.server.send_signal(signal.SIGSTOP)
+        time.sleep(seconds)
+        self.server.send_signal(signal.SIGCONT)
+        self.account(bench)
+        self.settled(before, "after the back-end was stopped")
+
+    # ---- a disk that fails, or does not answer
+
+    BAD_SECTOR = 2048  # within what is written
+
+    def bad_disk(self, seconds):
+        """Requests to one sector fail, those to others do not; then none is answered for a while."""
+        if os.geteuid() or not os.access("/dev/fuse", os.R_OK | os.W_OK) or not shutil.which("qemu-storage-daemon"):
+            print("no disk that fails: qemu-storage-daemon, /dev/fuse and root are needed", flush=True)
+            return
+        image, bad = self.directory / "image", self.directory / "bad"
+        image.touch()
+        bad.touch()
+        os.truncate(image, 64 << 20)
+        daemon = subprocess.Popen(
+            ["qemu-storage-daemon", "--blockdev",
+             f"driver=blkdebug,node-name=disk,image.driver=file,image.filename={image},inject-error.0.event=none,"
+             f"inject-error.0.errno=5,inject-error.0.once=off,inject-error.0.sector={self.BAD_SECTOR}",
+             "--export", f"type=fuse,id=export,node-name=disk,mountpoint={bad},writable=on"], stdin=subprocess.DEVNULL)
+        disk, self.disk = self.disk, bad
+        try:
+            self.wait_for(lambda: bad.stat().st_size, "the disk that fails does not come")
+            self.kill_server()
+            self.serve()
+            self.wait_for_socket()
+            self.account_failures(self.bench(seconds, "--iodepth=8"))
+            before = self.resources()
+            bench = self.bench(seconds + 1, "--iodepth=8", "--packed")
+            time.sleep(0.4)
+            daemon.send_signal(signal.SIGSTOP)
+            time.sleep(seconds)
+            daemon.send_signal(signal.SIGCONT)
+            self.account_failures(bench)
+            self.settled(before, "after the disk did not answer")
+        finally:
+            self.kill_server()
+            self.disk = disk
+            daemon.send_signal(signal.SIGCONT)
+            subprocess.run(["umount", "--lazy", bad], check=False)
+            daemon.kill()
+            daemon.wait()
+
+    def account_failures(self, bench):
+        """As account(), where some requests must have failed, with nothing else wrong."""
+        out, errors = bench.communicate(timeout=150)
+        try:
+            said = json.loads(out)
+        except ValueError:
+            self.troubles.append(f"bench says: {errors.strip()}")
+            return
+        failed = said["read"]["failed"] + said["write"]["failed"] + said["remarks"]["unmeasured_failures"]
+        self.failures += failed
+        self.requests += said["read"]["requests"] + said["write"]["requests"]
+        self.lost += said["verify"]["wrong"]
+        if not failed or said["remarks"]["first_bad_status"] != 1:
+            self.troubles.append(f"a bad sector was not told as VIRTIO_BLK_S_IOERR: {said['remarks']}, {failed} failed")
+        self.troubles += said["errors"]
+
+    def wait_for(self, condition, otherwise, seconds=20):
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                self.troubles.append(otherwise)
+                return
+            time.sleep(0.02)
+
     # ---- all of it
 
     def missed(self):
@@ -267,6 +343,8 @@ class Soak:
         if not self.troubles:
             self.kill_front_ends(options.front_ends)
             self.stop_front_end(options.stop)
+            self.stop_back_end(options.stop)
+            self.bad_disk(options.stop)
             self.storm(options.storm)
         self.kill_server()
         missed = self.missed()
@@ -277,7 +355,7 @@ class Soak:
             print(f"trouble: {trouble}", flush=True)
         print(f"failpoints: {sum(self.hits.values())} kills at {len(self.names) - len(missed)} of {len(self.names)}; "
               f"{self.redone} of {self.written} writes were done again before they were acknowledged; "
-              f"{self.front_end_kills} front-ends killed", flush=True)
+              f"{self.front_end_kills} front-ends killed; {self.failures} requests failed on a bad disk", flush=True)
         if good:
             shutil.rmtree(self.directory)
         print(f"kills {self.kills} requests {self.requests} lost {self.lost} repeated {self.repeated} hung {self.hung}",
@@ -292,7 +370,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=0, help="fail if they take longer")
     parser.add_argument("--run", type=float, default=6, help="seconds of one bench, with one set of options (6)")
     parser.add_argument("--front-ends", type=int, default=10, help="front-ends that are killed (10)")
-    parser.add_argument("--stop", type=float, default=2, help="seconds for which a front-end is stopped (2)")
+    parser.add_argument("--stop", type=float, default=2, help="seconds for which a front-end, the back-end and its disk are stopped (2)")
     parser.add_argument("--storm", type=float, default=10, help="seconds of 1,000 connections each (10)")
     parser.add_argument("--seed", type=int, default=random.getrandbits(32))
     parser.add_argument("--directory", help="for the disk and all else (the system's temporary one)")

@@ -4,6 +4,7 @@ import array
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import struct
@@ -176,6 +177,74 @@ class ServeHungDisk(peers.Case):
         self.assertEqual(self.process.wait(10), 0)
 
 
+class ServePostcopy(ServeCase):
+    """A guest whose memory is still on another host, and a front-end that dies before it has sent it."""
+
+    MEMORY = 1 << 20
+    READ_INTO = 0x40000  # a page that never comes
+    USER, GUEST = 0x7000_0000_0000, 0x10_0000
+
+    def send(self, request, payload=b"", fds=()):
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        self.connection.sendmsg([struct.pack("=III", request, 1, len(payload)) + payload], rights)
+
+    def answer(self):
+        header, fds, *_ = socket.recv_fds(self.connection, 12, 4)
+        size = struct.unpack("=III", header)[2]
+        return self.connection.recv(size, socket.MSG_WAITALL) if size else b"", fds
+
+    def guest_memory(self):
+        """One read, of which all is here but the page that it goes to."""
+        memory = os.memfd_create("guest")
+        os.ftruncate(memory, self.MEMORY)
+        self.addCleanup(os.close, memory)
+        header, status = 0x3000, 0x4000
+        descriptors = ((header, 16, 1, 1), (self.READ_INTO, 512, 3, 2), (status, 1, 2, 0))
+        table = b"".join(struct.pack("=QIHH", self.GUEST + at, length, flags, after) for at, length, flags, after in descriptors)
+        for at, content in ((0, table), (0x1000, struct.pack("=HHH", 0, 1, 0)), (0x2000, bytes(4096)), (header, bytes(4096)),
+                            (status, b"\xff" * 4096)):
+            os.pwrite(memory, content.ljust(4096, b"\0"), at)
+        return memory
+
+    def begin(self, memory):
+        """Up to where the ring runs, and the read waits for its page."""
+        region = struct.pack("=QQQQ", self.GUEST, self.MEMORY, self.USER, 0)
+        self.connection = self.connect()
+        self.send(3)  # SET_OWNER
+        self.send(16, peers.u64(1 << 8))  # SET_PROTOCOL_FEATURES: PAGEFAULT
+        self.send(2, peers.u64(1 << 32 | 1 << 30))  # SET_FEATURES
+        self.send(28)  # POSTCOPY_ADVISE
+        _, fds = self.answer()
+        if not fds:
+            self.skipTest("no userfaultfd here")
+        self.addCleanup(os.close, fds[0])
+        self.send(29)  # POSTCOPY_LISTEN
+        self.send(5, struct.pack("=II", 1, 0) + region, [memory])  # SET_MEM_TABLE
+        self.answer()
+        self.send(5, struct.pack("=II", 0, 0))
+        events = [os.eventfd(1), os.eventfd(0)]
+        for event in events:
+            self.addCleanup(os.close, event)
+        self.send(8, struct.pack("=II", 0, 8))  # SET_VRING_NUM
+        self.send(10, struct.pack("=II", 0, 0))  # SET_VRING_BASE
+        self.send(9, struct.pack("=IIQQQQ", 0, 0, self.USER, self.USER + 0x2000, self.USER + 0x1000, 0))  # SET_VRING_ADDR
+        self.send(13, peers.u64(0), [events[1]])  # SET_VRING_CALL
+        self.send(12, peers.u64(0), [events[0]])  # SET_VRING_KICK
+        self.send(18, struct.pack("=II", 0, 1))  # SET_VRING_ENABLE
+
+    def test_a_session_that_waits_for_a_page_ends_when_its_front_end_dies(self):
+        process = self.start_ringway("--memory=1M", "--postcopy")
+        self.begin(self.guest_memory())
+        time.sleep(0.2)
+        self.send(11, struct.pack("=II", 0, 0))  # GET_VRING_BASE: waits for the read
+        self.connection.settimeout(0.5)
+        with self.assertRaises(TimeoutError):
+            self.connection.recv(1)
+        self.connection.close()
+        self.json_of("bench", "blk", self.socket, "--runtime=0.1", "--warmup=0")
+        self.assert_ends(process)
+
+
 @unittest.skipUnless("JUMPING_CLOCK" in os.environ, "needs the library of tests/tools/jumping_clock.cc")
 class ServeJumpingClock(peers.Case):
     """The wall clock jumps by years, back and forth, at every look."""
@@ -318,6 +387,56 @@ class ServeSupervised(ServeCase):
             process.send_signal(signal.SIGTERM)
             self.assertEqual(process.wait(10), 0)
             self.assertTrue(self.socket.exists(), "it is not ours to remove")
+
+
+class ServeCounters(peers.Case):
+    """SIGUSR1."""
+
+    def counters(self, process):
+        """What the next report says, by name: counters by theirs."""
+        log = self.directory / "log"
+        before = len(re.findall("counters of", log.read_text()))
+        process.send_signal(signal.SIGUSR1)
+        deadline = time.monotonic() + 10
+        while len(lines := re.findall(r"counters of (.*): (\{.*\})$", log.read_text(), re.MULTILINE)) == before:
+            self.assertLess(time.monotonic(), deadline, log.read_text())
+            time.sleep(0.02)
+        time.sleep(0.05)
+        lines = re.findall(r"counters of (.*): (\{.*\})$", log.read_text(), re.MULTILINE)
+        return {name: json.loads(counted) for name, counted in lines[before:]}
+
+    def test_a_device_tells_what_it_has_passed_on_and_dropped(self):
+        process = self.start(peers.RINGWAY, "serve", "net", f"--socket-path={self.socket}", "--port=switch:name=a")
+        self.assertEqual(self.counters(process)[str(self.socket)]["frames sent"], 0)
+        result = self.json_of("bench", "net", self.socket, "--mode=tx", "--runtime=0.2", "--warmup=0")
+        counted = self.counters(process)
+        self.assertEqual(list(counted), [str(self.socket)])
+        counted = counted[str(self.socket)]
+        self.assertGreater(counted["frames sent"], 100)
+        self.assertEqual(counted["bytes sent"], 64 * counted["frames sent"])
+        self.assertGreaterEqual(counted["frames sent"], result["sent"]["packets"])
+        self.assertEqual(counted["frames received"], 0)
+        self.assertEqual(self.counters(process)[str(self.socket)], counted)
+
+    def test_a_switch_tells_of_its_uplinks(self):
+        other = self.directory / "other"
+        process = self.start(peers.RINGWAY, "serve", "switch", f"--socket-path={self.socket}", f"--socket-path={other}",
+                             f"--uplink=pcap:write={self.directory / 'capture'}")
+        counted = self.counters(process)
+        self.assertEqual(sorted(counted), sorted([str(self.socket), str(other),
+                                                  f"switch, pcap:write={self.directory / 'capture'}"]))
+
+    def test_a_server_under_a_supervisor_tells_too(self):
+        process = self.start(peers.RINGWAY, "serve", "net", f"--socket-path={self.socket}", "--port=loop",
+                             "--restart-on-failure")
+        time.sleep(0.3)
+        self.assertIn(str(self.socket), self.counters(process))
+
+    def test_a_disk_counts_nothing_and_goes_on(self):
+        process = self.start_ringway("--memory=1M")
+        process.send_signal(signal.SIGUSR1)
+        time.sleep(0.2)
+        self.assertIsNone(process.poll())
 
 
 class ServeErrors(peers.Case):

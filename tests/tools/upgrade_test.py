@@ -275,35 +275,148 @@ class Upgrade(Case):
             self.json_of("bench", "blk", self.directory / str(i), "--runtime=0.02", "--warmup=0")
 
 
-class UpgradeStays(Case):
-    """What cannot move to another process is served on by the old one, which says why."""
+class UpgradeNet(Case):
+    """Network devices and switches. What a driver has set and what a port has open goes along."""
 
     def serve_words(self, *words):
         self.process = self.start(peers.RINGWAY, "serve", *words)
         self.pid = self.process.pid
         self.addCleanup(self.end_serving)
 
-    def test_a_network_device(self):
-        self.serve_words("net", f"--socket-path={self.socket}", "--port=loop")
-        self.assert_stays("a device of this kind cannot move to another process yet")
-        self.run_ringway("probe", self.socket).check_returncode()
+    def bench_net(self, *options):
+        bench = subprocess.Popen(
+            [peers.RINGWAY, "bench", "net", *options, "--warmup=0", "--json"], stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
+        self.addCleanup(self.end, bench)
+        self.addCleanup(bench.stdout.close)
+        self.addCleanup(bench.stderr.close)
+        return bench
 
-    def test_a_switch(self):
-        self.serve_words("switch", f"--socket-path={self.socket}")
-        self.assert_stays("a switch cannot move to another process yet")
-
-    def test_a_server_with_a_supervisor(self):
-        self.serve("--memory=1M", "--restart-on-failure")
-        self.json_of("bench", "blk", self.socket, "--runtime=0.1", "--warmup=0")  # until it is there
-        supervisor = self.pid
-        children = pathlib.Path(f"/proc/{supervisor}/task/{supervisor}/children")
-        for self.pid in supervisor, int(children.read_text().split()[0]):
-            self.assert_stays("under --restart-on-failure a server cannot be replaced at work")
-        self.pid = supervisor
-        os.kill(supervisor, signal.SIGUSR2)
+    def under_load(self, *options, may_lose=False):
+        self.bench_net(*options, "--runtime=0.2").communicate(timeout=60)
         time.sleep(0.2)
-        self.json_of("bench", "blk", self.socket, "--runtime=0.1", "--warmup=0")
+        files = open_files(self.pid)
+        bench = self.bench_net(*options, f"--runtime={2 + ROUNDS * 0.4}")
+        time.sleep(0.5)
+        pauses = []
+        while len(pauses) < ROUNDS and bench.poll() is None:
+            pauses.append(self.upgrade())
+        self.assertGreater(len(pauses), 2)
+        result = json.loads(bench.communicate(timeout=60)[0]) if may_lose else self.result_of(bench)
+        self.assertEqual(result["errors"], [])
+        time.sleep(0.2)
+        self.assertLessEqual(open_files(self.pid), files + 1)
+        pauses.sort()
+        print(f"{len(pauses)} upgrades {' '.join(map(str, options))}: pause median {pauses[len(pauses) // 2]} ms, max {pauses[-1]} ms",
+              flush=True)
+        return result
+
+    def test_what_is_sent_goes_on(self):
+        for options in [], ["--packed", "--interrupt"]:
+            with self.subTest(options=options):
+                self.socket.unlink(missing_ok=True)
+                self.serve_words("net", f"--socket-path={self.socket}", "--port=null")
+                result = self.under_load(str(self.socket), "--mode=tx", *options)
+                self.assertGreater(result["sent"]["packets"], 1000)
+                self.end_serving()
+
+    def test_frames_between_two_devices_of_a_switch_go_on(self):
+        other = self.directory / "other"
+        self.serve_words("switch", f"--socket-path={other}", f"--socket-path={self.socket}", "--workers=2")
+        result = self.under_load(str(self.socket), str(other), "--mode=pair", "--verify", may_lose=True)
+        account = result["account"]
+        self.assertGreater(account["received"], 1000)
+        for flaw in ("duplicates", "changed", "foreign"):
+            self.assertEqual(account[flaw], 0, account)
+
+    def test_an_address_by_chance_stays(self):
+        self.serve_words("net", f"--socket-path={self.socket}", "--port=null")
+        config = self.json_of("probe", self.socket)
+        self.upgrade()
+        self.assertEqual(self.json_of("probe", self.socket)["configuration"], config["configuration"])
+
+    def test_a_port_that_cannot_move_is_served_on(self):
+        for port, why in (f"pcap:write={self.directory}/capture", "a port of this kind cannot move"), \
+                ("user", "a port of this kind cannot move"):
+            with self.subTest(port=port):
+                self.socket.unlink(missing_ok=True)
+                self.serve_words("net", f"--socket-path={self.socket}", f"--port={port}")
+                self.assert_stays(why)
+                self.run_ringway("probe", self.socket).check_returncode()
+                self.end_serving()
+
+
+class UpgradeSupervised(Case):
+    """With --restart-on-failure, whoever is asked, the supervisor or its server."""
+
+    def servers(self):
+        return [int(pid) for pid in self.children.read_text().split()]
+
+    def one_server(self):
+        deadline = time.monotonic() + 10
+        while len(found := self.servers()) != 1:
+            self.assertLess(time.monotonic(), deadline, f"servers: {found}")
+            time.sleep(0.005)
+        return found[0]
+
+    def setUp(self):
+        super().setUp()
+        self.serve_file("--restart-on-failure")
+        self.children = pathlib.Path(f"/proc/{self.pid}/task/{self.pid}/children")
+        self.served()
+
+    def served(self):
+        self.json_of("bench", "blk", self.socket, "--runtime=0.1", "--warmup=0", "--verify")
+
+    def upgrade_by(self, pid, *options):
+        done = self.run_ringway("upgrade", f"--pid={pid}", *options)
+        self.assertEqual(done.returncode, 0, done.stderr + self.log())
+        next_server = int(SERVES.search(done.stdout)[1])
+        deadline = time.monotonic() + 10
+        while self.servers() != [next_server]:
+            self.assertLess(time.monotonic(), deadline, f"servers: {self.servers()}")
+            time.sleep(0.005)
+
+    def test_the_next_server_is_supervised(self):
+        bench = self.start_bench("--runtime=3", "--reconnect")
+        time.sleep(0.8)
+        self.upgrade_by(self.pid)
+        self.upgrade_by(self.one_server())
+        server = self.one_server()
+        os.kill(server, signal.SIGKILL)
+        result = self.result_of(bench)
+        self.assertTrue(result["good"] and not result["errors"], result)
+        self.assertNotEqual(self.one_server(), server)
+        self.upgrade_by(self.pid)
+        self.served()
         self.end_well()
+
+    def test_a_program_that_has_followed_is_started_again_not_the_first(self):
+        first = os.readlink(f"/proc/{self.pid}/exe")
+        second = self.directory / "second"
+        second.write_bytes(pathlib.Path(first).read_bytes())
+        second.chmod(0o755)
+        self.upgrade_by(self.pid, f"--binary={second}")
+        os.kill(self.one_server(), signal.SIGKILL)
+        self.served()
+        for pid in self.pid, self.one_server():
+            self.assertEqual(os.readlink(f"/proc/{pid}/exe"), str(second))
+        self.end_well()
+
+    def test_it_goes_with_its_supervisor(self):
+        self.upgrade_by(self.pid)
+        server = self.one_server()
+        os.kill(self.pid, signal.SIGKILL)
+        deadline = time.monotonic() + 10
+        while runs(server):
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.01)
+
+    def test_one_that_goes_wrong_changes_nothing(self):
+        server = self.one_server()
+        self.assert_stays("the new program ended with status 3", self.program("#!/bin/sh\nexit 3\n"))
+        self.assertEqual(self.one_server(), server)
+        self.served()
 
 
 class UpgradeFails(Case):

@@ -32,6 +32,7 @@ struct Command {
   bool set_vlan(uint8_t command, ring::Reader& from, Rules& rules) const;
   bool set_pairs(ring::Reader& from, Rules& rules) const;
   bool set_spread(bool rss, ring::Reader& from, Rules& rules) const;
+  bool set_coalescing(uint8_t command, ring::Reader& from, Rules& rules) const;
   bool set_offloads(ring::Reader& from, Rules& rules) const;
   bool change(uint8_t group, uint8_t command, ring::Reader& from, Rules& rules) const;
   template <class T>

@@ -63,7 +63,7 @@ Flow flow_of(std::span<const std::byte> frame) {
 
 }  // namespace
 
-Toeplitz::Toeplitz(const HashKey& key) {
+Toeplitz::Toeplitz(const HashKey& key) : key_(key) {
   const auto key_bit = [&](size_t number) {
     return std::to_integer<uint32_t>(key[number / 8]) >> (7 - number % 8) & 1U;
   };

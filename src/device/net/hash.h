@@ -42,10 +42,12 @@ struct HashResult {
 class Toeplitz {
  public:
   explicit Toeplitz(const HashKey& key);
+  [[nodiscard]] const HashKey& key() const { return key_; }
   // At most 36 bytes: two IPv6 addresses and two ports.
   [[nodiscard]] uint32_t operator()(std::span<const std::byte> input) const;
 
  private:
+  const HashKey key_;
   static constexpr size_t max_input = hash_key_size - 4;                 // bytes
   std::array<std::array<uint32_t, 16>, 2 * max_input> contributions_{};  // of each value of each half byte
 };

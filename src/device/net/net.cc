@@ -6,10 +6,12 @@
 #include <algorithm>
 #include <cassert>
 #include <cstring>
+#include <utility>
 
 #include "ringway/base/log.h"
 #include "ringway/device/net/control.h"
 #include "ringway/device/net/receive.h"
+#include "ringway/device/net/state.h"
 #include "ringway/device/net/transmit.h"
 #include "ringway/device/port/virtio_net.h"
 
@@ -35,6 +37,7 @@ HashKey own_key() {
 Net::Net(std::unique_ptr<Port> port, const Options& options)
     : port_(std::move(port)), options_(options), mtu_(options.mtu), mac_(options.mac) {
   assert(options.pairs >= 1 && options.pairs <= max_pairs && port_->abilities().head <= max_head);
+  rulebook_.replace(first_rules());
   port_->on_link_change([this] { config_changed(); });
 }
 
@@ -58,22 +61,27 @@ uint64_t Net::features() const {
                   bit(VIRTIO_NET_F_MRG_RXBUF) | bit(VIRTIO_NET_F_CTRL_VQ) | bit(VIRTIO_NET_F_CTRL_RX) |
                   bit(VIRTIO_NET_F_CTRL_RX_EXTRA) | bit(VIRTIO_NET_F_CTRL_VLAN) |
                   bit(VIRTIO_NET_F_CTRL_MAC_ADDR) | bit(VIRTIO_NET_F_GUEST_ANNOUNCE) |
-                  bit(VIRTIO_NET_F_HASH_REPORT) | (abilities.takes & transmit_offloads) |
-                  (abilities.gives & receive_offloads);
+                  bit(VIRTIO_NET_F_HASH_REPORT) | bit(VIRTIO_NET_F_NOTF_COAL) |
+                  (abilities.takes & transmit_offloads) | (abilities.gives & receive_offloads);
   if (options_.pairs > 1) bits |= bit(VIRTIO_NET_F_MQ) | bit(VIRTIO_NET_F_RSS);
   if ((abilities.gives & receive_offloads) != 0) bits |= bit(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS);
   if (port_->link().speed_mbps > 0) bits |= bit(VIRTIO_NET_F_SPEED_DUPLEX);
   return bits;
 }
 
+// Said again, as when logging is switched on and off, the same features change nothing that the driver has
+// set.
 void Net::set_features(uint64_t features) {
+  if (features == features_) return;
   features_ = features;
-  rulebook_.replace(first_rules());
+  const bool is_loaded = std::exchange(loaded_features_, std::nullopt) == features;
+  if (!is_loaded) rulebook_.replace(first_rules());
   wish();
 }
 
 void Net::reset() {
   announce_ = false;
+  loaded_features_.reset();
   {
     const std::scoped_lock lock(mutex_);
     mac_ = options_.mac;
@@ -86,16 +94,21 @@ void Net::reset() {
 Rules Net::first_rules() const {
   Rules rules{.offloads = features_ & receive_offloads};
   rules.filter.by_vlan = has(VIRTIO_NET_F_CTRL_VLAN);
-  {
-    const std::scoped_lock lock(mutex_);
-    rules.filter.own = mac_;
-  }
-  rules.spread.automatic = options_.pairs > port_->abilities().pairs && has(VIRTIO_NET_F_MQ);
-  if (rules.spread.automatic) {
-    rules.spread.types = supported_hash_types;
-    rules.spread.hash = std::make_shared<const Toeplitz>(own_key());
-  }
+  rules.filter.own = mac();
+  rules.spread = first_spread(features_);
   return rules;
+}
+
+Spread Net::first_spread(uint64_t features) const {
+  const bool many = (features & bit(VIRTIO_NET_F_MQ)) != 0;
+  if (!many || options_.pairs <= port_->abilities().pairs) return {};
+  return {
+      .types = supported_hash_types, .hash = std::make_shared<const Toeplitz>(own_key()), .automatic = true};
+}
+
+Mac Net::mac() const {
+  const std::scoped_lock lock(mutex_);
+  return mac_;
 }
 
 void Net::wish() {
@@ -108,10 +121,7 @@ void Net::wish() {
 Config Net::config() const {
   const Link link = port_->link();
   Config config;
-  {
-    const std::scoped_lock lock(mutex_);
-    config.mac = mac_;
-  }
+  config.mac = mac();
   config.status =
       static_cast<uint16_t>((link.up ? VIRTIO_NET_S_LINK_UP : 0) | (announce_ ? VIRTIO_NET_S_ANNOUNCE : 0));
   config.max_virtqueue_pairs = options_.pairs;
@@ -135,14 +145,51 @@ Result<> Net::write_config(uint32_t offset, std::span<const std::byte> from, boo
   const bool legacy = !has(VIRTIO_F_VERSION_1) && offset + from.size() <= end;
   if (!legacy && !restore) return refused("only a legacy driver may write, and only the MAC address", offset);
   if (offset >= end) return {};  // a restored field that this device knows better
-  const std::scoped_lock lock(mutex_);
-  const size_t length = std::min(from.size(), end - offset);
-  std::ranges::copy(from.first(length), mac_.begin() + offset);
+  {
+    const std::scoped_lock lock(mutex_);
+    const size_t length = std::min(from.size(), end - offset);
+    std::ranges::copy(from.first(length), mac_.begin() + offset);
+  }
+  Rules rules = *rulebook_.present();
+  rules.filter.own = mac();
+  rulebook_.replace(std::move(rules));
   return {};
 }
 
 Result<> Net::set_mtu(uint16_t mtu) {
   if (mtu_.exchange(mtu) != mtu) config_changed();
+  return {};
+}
+
+std::vector<std::byte> Net::save_state() const {
+  const State state{.features = loaded_features_.value_or(features_),
+                    .mac = mac(),
+                    .mtu = mtu_,
+                    .announce = announce_,
+                    .rules = *rulebook_.present()};
+  return state.to_bytes();
+}
+
+// Before or after the front-end says what the driver has agreed on.
+Result<> Net::load_state(std::span<const std::byte> bytes) {
+  State state = TRY(State::from_bytes(bytes, features(), options_.pairs));
+  if (features_ != 0 && features_ != state.features)
+    return refused("the driver had agreed on other features", state.features);
+  Spread spread = first_spread(state.features);
+  if (state.rules.spread.by_driver()) {
+    state.rules.spread.automatic = spread.automatic && state.rules.spread.table.empty();
+  } else {
+    state.rules.spread = std::move(spread);
+  }
+  loaded_features_ = state.features;
+  if (state.mtu != 0) mtu_ = state.mtu;
+  announce_ = state.announce;
+  {
+    const std::scoped_lock lock(mutex_);
+    mac_ = state.mac;
+  }
+  rulebook_.replace(std::move(state.rules));
+  wish();
   return {};
 }
 
@@ -184,7 +231,7 @@ std::unique_ptr<engine::Queue> Net::start_receive(engine::QueueLoop& loop, uint1
 
 std::unique_ptr<engine::Queue> Net::start_transmit(engine::QueueLoop& loop, uint16_t pair) {
   if (!loop.enabled()) return std::make_unique<DiscardingQueue>(loop, drops_);
-  auto queue = std::make_unique<TransmitQueue>(loop, *port_, pair, longest_frame(), drops_);
+  auto queue = std::make_unique<TransmitQueue>(loop, *port_, pair, longest_frame(), rulebook_, drops_);
   if (pair == 0) {
     transmitter_ = queue.get();
     transmitter_worker_ = &loop.worker();

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -55,7 +56,12 @@ class Net final : public engine::Model {
   [[nodiscard]] bool announces() const override { return true; }
   // By the driver itself where it can, else by a RARP frame on its behalf.
   Result<> announce(const std::array<std::byte, 6>& mac) override;
+  [[nodiscard]] std::vector<std::byte> save_state() const override;
+  Result<> load_state(std::span<const std::byte> bytes) override;
   void reset() override;
+  // Live upgrade: what the port behind needs in another process.
+  [[nodiscard]] Result<port::HandedPort> hand_over() const { return port_->hand_over(); }
+  [[nodiscard]] Mac mac() const;
 
  private:
   enum class Role : uint8_t { receive, transmit, control };
@@ -64,6 +70,7 @@ class Net final : public engine::Model {
   [[nodiscard]] Config config() const;
   [[nodiscard]] uint32_t longest_frame() const;
   [[nodiscard]] Rules first_rules() const;
+  [[nodiscard]] Spread first_spread(uint64_t features) const;
   void wish();
   std::unique_ptr<engine::Queue> start_receive(engine::QueueLoop& loop, uint16_t pair);
   std::unique_ptr<engine::Queue> start_transmit(engine::QueueLoop& loop, uint16_t pair);
@@ -73,6 +80,8 @@ class Net final : public engine::Model {
   const Options options_;
   std::atomic<uint16_t> mtu_;
   uint64_t features_ = 0;  // agreed
+  // Agreed with the device whose state this one has, perhaps before the front-end says so here.
+  std::optional<uint64_t> loaded_features_;
   std::atomic<bool> control_runs_ = false;
   std::atomic<bool> announce_ = false;  // the driver has been asked to, and has not said that it did
   mutable std::mutex mutex_;

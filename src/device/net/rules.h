@@ -12,6 +12,7 @@
 
 #include "ringway/device/net/config.h"
 #include "ringway/device/net/hash.h"
+#include "ringway/engine/queue_loop.h"
 
 namespace ringway::net {
 
@@ -53,6 +54,8 @@ struct Spread {
   // Not by it, but the port brings frames to fewer pairs than there are: the device chooses.
   bool automatic = false;
 
+  // The driver has said how; else it is the device's choice.
+  [[nodiscard]] bool by_driver() const { return reported || !table.empty(); }
   // The pair that a frame belongs to which has arrived for pair `here` of a device with so many.
   [[nodiscard]] uint16_t pair_for(const HashResult& result, uint16_t here, uint16_t pairs) const;
 };
@@ -62,6 +65,9 @@ struct Rules {
   uint16_t pairs = 0;     // of queues that receive; 0: as many as run
   Filter filter;
   Spread spread;
+  // By VIRTIO_NET_F_NOTF_COAL.
+  engine::CallModeration receive_calls;
+  engine::CallModeration transmit_calls;
 
   // Nothing depends on what is in a frame.
   [[nodiscard]] bool blind() const { return filter.promiscuous && spread.hash == nullptr; }

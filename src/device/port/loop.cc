@@ -21,6 +21,9 @@ class LoopPort final : public Port {
     return {{"loop: dropped, no buffers", dropped_.load(std::memory_order_relaxed)}};
   }
 
+  // There is nothing to give.
+  [[nodiscard]] Result<HandedPort> hand_over() const override { return HandedPort{}; }
+
  private:
   class In final : public Outlet {
    public:

@@ -83,6 +83,9 @@ class NullPort final : public Port {
     return std::make_unique<Source>(loop, receiver, options_.send);
   }
 
+  // There is nothing to give.
+  [[nodiscard]] Result<HandedPort> hand_over() const override { return HandedPort{}; }
+
  private:
   const NullOptions options_;
   // It takes work as well as frames: neither gets anywhere.

@@ -59,6 +59,14 @@ Result<UniqueFd> open_socket(const std::string& interface) {
   return fd;
 }
 
+bool is_bound_to(const UniqueFd& socket, const std::string& interface) {
+  sockaddr_ll address{};
+  socklen_t size = sizeof address;
+  return ::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&address), &size) == 0 &&
+         address.sll_family == AF_PACKET &&
+         static_cast<unsigned>(address.sll_ifindex) == ::if_nametoindex(interface.c_str());
+}
+
 class PacketPort final : public Port {
  public:
   PacketPort(std::string interface, UniqueFd fd) : interface_(std::move(interface)), fd_(std::move(fd)) {}
@@ -67,6 +75,11 @@ class PacketPort final : public Port {
   std::unique_ptr<Outlet> open_outlet(loop::Loop& loop, uint16_t pair) override;
   std::unique_ptr<Inlet> open_inlet(loop::Loop& loop, uint16_t pair, Receiver& receiver) override;
   [[nodiscard]] Link link() const override { return {.up = !gone_}; }
+  [[nodiscard]] Result<HandedPort> hand_over() const override {
+    HandedPort handed;
+    handed.fds.push_back(TRY(fd_.duplicate()));
+    return handed;
+  }
   [[nodiscard]] std::vector<Counter> counters() const override {
     return {{"packet: frames to the interface", sent_},
             {"packet: frames from the interface", received_},
@@ -146,18 +159,23 @@ class PacketInlet final : public Inlet, private loop::Source {
  private:
   bool poll() override {
     unsigned count = 0;
-    while (count < frames_per_turn && port_.link().up && read_one()) ++count;
+    starved_ = false;
+    while (count < frames_per_turn && port_.link().up && has_room() && read_one()) ++count;
     return count > 0;
   }
   bool park() override {
-    if (!port_.link().up) return true;  // the timer
+    if (starved_ || !port_.link().up) return true;  // resume() or the timer
     if (auto watched = loop_.wake_when_ready(*this, port_.fd(), POLLIN); !watched)
       log::warning("{}", watched.error().to_string());
     return true;
   }
   void unpark() override {}
 
-  // What finds no buffers is dropped here: the socket would drop the next ones instead.
+  // Frames wait in the socket while there are no buffers at all; what needs more than there are is dropped.
+  bool has_room() {
+    starved_ = receiver_.reserve(1).empty();
+    return !starved_;
+  }
   bool read_one() {
     Header header;
     // Room in front for a VLAN tag, which the kernel has taken out of the frame.
@@ -226,6 +244,7 @@ class PacketInlet final : public Inlet, private loop::Source {
   loop::Loop& loop_;
   Receiver& receiver_;
   std::vector<std::byte> buffer_;
+  bool starved_ = false;
   uint64_t retry_ = 0;
 };
 
@@ -241,6 +260,14 @@ std::unique_ptr<Inlet> PacketPort::open_inlet(loop::Loop& loop, uint16_t, Receiv
 
 Result<std::unique_ptr<Port>> open_packet(const std::string& interface) {
   return std::make_unique<PacketPort>(interface, TRY(open_socket(interface)));
+}
+
+Result<std::unique_ptr<Port>> resume_packet(const std::string& interface, HandedPort handed) {
+  if (!handed.words.empty() || handed.fds.size() != 1)
+    return refused("a packet socket is handed over in an unknown way");
+  if (!is_bound_to(handed.fds.front(), interface))
+    return refused("another interface than this is served now, or it is gone");
+  return std::make_unique<PacketPort>(interface, std::move(handed.fds.front()));
 }
 
 }  // namespace ringway::port

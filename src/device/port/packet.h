@@ -11,5 +11,7 @@ namespace ringway::port {
 
 // The interface must be there; it may go and come back.
 Result<std::unique_ptr<Port>> open_packet(const std::string& interface);
+// Goes on with the socket that Port::hand_over() has given in another process.
+Result<std::unique_ptr<Port>> resume_packet(const std::string& interface, HandedPort handed);
 
 }  // namespace ringway::port

@@ -38,7 +38,7 @@ class PacketPortTest : public testing::Test {
     const auto command = fmt::format(
         "ip link add {0} type veth peer name {1} 2>/dev/null && ip link set {0} up && ip link set {1} up",
         ours_, theirs_);
-    return std::system(command.c_str()) == 0;
+    return std::system(command.c_str()) == 0 && test::is_running(ours_) && test::is_running(theirs_);
   }
   void remove() const { EXPECT_EQ(std::system(fmt::format("ip link delete {}", ours_).c_str()), 0); }
   void send(const Bytes& frame) {
@@ -75,15 +75,40 @@ TEST_F(PacketPortTest, a_tag_arrives_where_it_was_in_the_frame) {
   EXPECT_TRUE(TestReceiver::soon([&] { return receiver_.has(frame); }));
 }
 
-TEST_F(PacketPortTest, what_finds_no_buffers_is_dropped_and_counted) {
+TEST_F(PacketPortTest, frames_wait_while_there_are_no_buffers) {
   const HostSide host(theirs_);
   receiver_.room_ = 0;
   ASSERT_TRUE(host.send(broadcast(100)));
-  EXPECT_TRUE(TestReceiver::soon([&] { return port_->counters()[3].value > 0; }));
-  receiver_.room_ = 100;
   ASSERT_TRUE(host.send(broadcast(100, 2)));
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  receiver_.room_ = 100;
+  loop_->run([&] { inlet_->resume(); });
   EXPECT_TRUE(TestReceiver::soon([&] { return receiver_.has(broadcast(100, 2)); }));
-  EXPECT_FALSE(receiver_.has(broadcast(100)));
+  EXPECT_TRUE(receiver_.has(broadcast(100)));
+}
+
+TEST_F(PacketPortTest, a_socket_that_is_handed_over_keeps_what_waits_in_it) {
+  const HostSide host(theirs_);
+  receiver_.room_ = 0;
+  ASSERT_TRUE(host.send(broadcast(100)));
+  auto handed = port_->hand_over();
+  ASSERT_TRUE(handed);
+  loop_->run([&] {
+    inlet_.reset();
+    outlet_.reset();
+  });
+  EXPECT_FALSE(resume_packet("lo", {.words = {}, .fds = {}}));
+  auto next = resume_packet(ours_, *std::move(handed));
+  ASSERT_TRUE(next) << next.error().to_string();
+  port_ = *std::move(next);
+  receiver_.room_ = 100;
+  loop_->run([&] {
+    outlet_ = port_->open_outlet(*loop_, 0);
+    inlet_ = port_->open_inlet(*loop_, 0, receiver_);
+  });
+  EXPECT_TRUE(TestReceiver::soon([&] { return receiver_.has(broadcast(100)); }));
+  send(broadcast(77));
+  EXPECT_EQ(host.receive(), broadcast(77));
 }
 
 TEST_F(PacketPortTest, an_interface_that_goes_and_comes_back_is_used_again) {

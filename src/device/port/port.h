@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "ringway/base/result.h"
+#include "ringway/base/unique_fd.h"
 #include "ringway/device/port/frame.h"
 #include "ringway/loop/loop.h"
 
@@ -88,6 +89,12 @@ struct Link {
   uint32_t speed_mbps = 0;  // 0: unknown
 };
 
+// What a port needs to go on in another process, which is a port of the same kind there (live upgrade).
+struct HandedPort {
+  std::string words;          // of the port's own; what is unknown there is refused
+  std::vector<UniqueFd> fds;  // shared with the port that is handed over, which may go on after all
+};
+
 // Named, for people: "dropped: no buffers" and the like.
 struct Counter {
   std::string name;
@@ -105,6 +112,11 @@ class Port {
   virtual std::unique_ptr<Outlet> open_outlet(loop::Loop& loop, uint16_t pair) = 0;
   virtual std::unique_ptr<Inlet> open_inlet(loop::Loop& loop, uint16_t pair, Receiver& receiver) = 0;
   [[nodiscard]] virtual Link link() const { return {}; }
+  // Any thread. What is opened from it in another process changes nothing that the two share until it opens
+  // its first outlet or inlet, for this one may go on after all.
+  [[nodiscard]] virtual Result<HandedPort> hand_over() const {
+    return refused("a port of this kind cannot move to another process");
+  }
   [[nodiscard]] virtual std::vector<Counter> counters() const { return {}; }
 
   // `notify` is called from any thread whenever link() has changed, and not after this returns.

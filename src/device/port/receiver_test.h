@@ -15,6 +15,7 @@
 #include <chrono>
 #include <cstring>
 #include <deque>
+#include <fstream>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -99,6 +100,16 @@ class TestReceiver final : public Receiver {
   Bytes buffer_;
   std::vector<iovec> places_;
 };
+
+// Waits until an interface has a carrier, some time after it and its peer were set up: what is sent before is
+// lost.
+inline bool is_running(const std::string& interface) {
+  return TestReceiver::soon([&] {
+    std::string state;
+    std::ifstream("/sys/class/net/" + interface + "/operstate") >> state;
+    return state == "up";
+  });
+}
 
 // What is sent here arrives at the other end of the interface, and the other way round.
 class HostSide {

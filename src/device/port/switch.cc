@@ -160,6 +160,9 @@ class SwitchPort final : public Port {
   }
   [[nodiscard]] std::vector<Counter> counters() const override { return station_.counters(); }
 
+  // There is nothing to give.
+  [[nodiscard]] Result<HandedPort> hand_over() const override { return HandedPort{}; }
+
  private:
   Crossing* crossing_on(loop::Loop& loop) {
     const auto crossing = switch_->crossing_on(loop);

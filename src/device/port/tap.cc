@@ -1,5 +1,6 @@
 #include "ringway/device/port/tap.h"
 
+#include <fmt/format.h>
 #include <poll.h>
 #include <sys/uio.h>
 
@@ -9,6 +10,8 @@
 #include <chrono>
 #include <cstring>
 #include <mutex>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "ringway/base/log.h"
@@ -44,15 +47,39 @@ bool means_gone(int error) { return error == EBADFD || error == EBADF || error =
 // says.
 class TapQueue {
  public:
-  TapQueue(TapDevice& device, UniqueFd fd, bool may_detach, bool as_it_is)
-      : device_(device), fd_(std::move(fd)), may_detach_(may_detach), as_it_is_(as_it_is) {
-    if (may_detach_ && fd_) attach(false);
+  // How a queue comes to be ours.
+  enum class Origin : uint8_t {
+    opened,
+    as_it_is,  // see TapOptions
+    shared,    // with another process until begin()
+  };
+  TapQueue(TapDevice& device, UniqueFd fd, bool may_detach, Origin origin)
+      : device_(device),
+        fd_(std::move(fd)),
+        may_detach_(may_detach),
+        as_it_is_(origin == Origin::as_it_is),
+        is_shared_(origin == Origin::shared) {
+    if (is_shared_)
+      is_attached_.reset();
+    else if (may_detach_)
+      attach(false);
   }
 
   [[nodiscard]] int fd() const { return fd_.get(); }
   // Bytes in front of each frame. Whoever has set up a file as it is may change that while no queue is open.
   [[nodiscard]] size_t header() const {
     return as_it_is_ ? header_of(fd_).value_or(plain_header) : plain_header;
+  }
+  // Any thread: a copy for another process.
+  [[nodiscard]] Result<UniqueFd> share() {
+    const std::scoped_lock lock(mutex_);
+    return fd_.duplicate();
+  }
+  // Any thread: nobody else uses the queue from now on.
+  void begin() {
+    const std::scoped_lock lock(mutex_);
+    if (!std::exchange(is_shared_, false)) return;
+    if (auto applied = apply(); !applied) log::warning("{}", applied.error().to_string());
   }
   [[nodiscard]] bool usable() const { return !gone_.load(std::memory_order_relaxed); }
 
@@ -91,12 +118,12 @@ class TapQueue {
 
  private:
   Result<> apply() {
-    if (gone_) return {};
+    if (gone_ || is_shared_) return {};
     const bool attached = !may_detach_ || (is_read_ && wanted_);
     if (attached != is_attached_) attach(attached);
     if (as_it_is_) return {};
     // A queue that is detached does not know its interface.
-    return is_attached_ ? set_tap_offloads(fd_, offloads_) : Result<>();
+    return attached ? set_tap_offloads(fd_, offloads_) : Result<>();
   }
   void attach(bool attached) {
     if (auto done = attach_tap_queue(fd_, attached); !done)
@@ -109,7 +136,8 @@ class TapQueue {
   UniqueFd fd_;
   const bool may_detach_;
   const bool as_it_is_;
-  bool is_attached_ = true;
+  bool is_shared_;
+  std::optional<bool> is_attached_ = true;  // nothing: another process knows
   bool is_read_ = false;
   bool wanted_ = true;
   uint64_t offloads_ = 0;
@@ -119,17 +147,18 @@ class TapQueue {
 
 class TapPort final : public Port {
  public:
-  TapPort(TapDevice device, std::vector<UniqueFd> fds, bool as_it_is) : device_(std::move(device)) {
+  TapPort(TapDevice device, std::vector<UniqueFd> fds, TapQueue::Origin origin, bool knows_uso)
+      : device_(std::move(device)), knows_uso_(knows_uso) {
     abilities_.pairs = static_cast<uint16_t>(fds.size());
     abilities_.takes = transmit_offloads;
     abilities_.gives = receive_offloads;
-    if (!as_it_is && !tap_knows_uso(fds.front())) {
+    if (!knows_uso) {
       abilities_.takes &= ~bit(VIRTIO_NET_F_HOST_USO);
       abilities_.gives &= ~(bit(VIRTIO_NET_F_GUEST_USO4) | bit(VIRTIO_NET_F_GUEST_USO6));
     }
     for (UniqueFd& fd : fds) {
       // The first stays, so that the interface has somebody to talk to.
-      queues_.push_back(std::make_unique<TapQueue>(device_, std::move(fd), !queues_.empty(), as_it_is));
+      queues_.push_back(std::make_unique<TapQueue>(device_, std::move(fd), !queues_.empty(), origin));
     }
   }
 
@@ -141,6 +170,7 @@ class TapPort final : public Port {
   std::unique_ptr<Outlet> open_outlet(loop::Loop& loop, uint16_t pair) override;
   std::unique_ptr<Inlet> open_inlet(loop::Loop& loop, uint16_t pair, Receiver& receiver) override;
   [[nodiscard]] Link link() const override { return {.up = queues_.front()->usable()}; }
+  [[nodiscard]] Result<HandedPort> hand_over() const override;
   [[nodiscard]] std::vector<Counter> counters() const override;
 
   // Any queue: the interface is gone, or back.
@@ -150,7 +180,11 @@ class TapPort final : public Port {
   }
 
  private:
+  void begin() {
+    for (const auto& queue : queues_) queue->begin();
+  }
   TapDevice device_;
+  const bool knows_uso_;
   Abilities abilities_;
   std::vector<std::unique_ptr<TapQueue>> queues_;
 };
@@ -308,11 +342,23 @@ class TapInlet final : public Inlet, private loop::Source {
 };
 
 std::unique_ptr<Outlet> TapPort::open_outlet(loop::Loop&, uint16_t pair) {
+  begin();
   return std::make_unique<TapOutlet>(*this, *queues_[pair % queues_.size()]);
 }
 
 std::unique_ptr<Inlet> TapPort::open_inlet(loop::Loop& loop, uint16_t pair, Receiver& receiver) {
+  begin();
   return std::make_unique<TapInlet>(*this, *queues_[pair], loop, receiver);
+}
+
+Result<HandedPort> TapPort::hand_over() const {
+  HandedPort handed{.words = fmt::format("{} {}", device_.is_created() ? "created" : "found",
+                                         knows_uso_ ? "uso" : "no-uso")};
+  for (const auto& queue : queues_) {
+    if (!queue->usable()) return refused("the tap is gone; it can move to another process when it is back");
+    handed.fds.push_back(TRY(queue->share()));
+  }
+  return handed;
 }
 
 std::vector<Counter> TapPort::counters() const {
@@ -340,7 +386,23 @@ Result<std::unique_ptr<Port>> open_tap(TapOptions options) {
   // Others than the first can be had by name only.
   const size_t wanted = device.has_many_queues() && !options.fd ? options.pairs : 1;
   while (queues.size() < wanted) queues.push_back(TRY(device.open_queue()));
-  return std::make_unique<TapPort>(std::move(device), std::move(queues), options.as_it_is);
+  const bool knows_uso = options.as_it_is || tap_knows_uso(queues.front());
+  const auto origin = options.as_it_is ? TapQueue::Origin::as_it_is : TapQueue::Origin::opened;
+  return std::make_unique<TapPort>(std::move(device), std::move(queues), origin, knows_uso);
+}
+
+Result<std::unique_ptr<Port>> resume_tap(const std::string& name, HandedPort handed) {
+  const std::string_view words = handed.words;
+  const size_t space = words.find(' ');
+  const std::string_view created = words.substr(0, space);
+  const std::string_view uso = space == std::string_view::npos ? "" : words.substr(space + 1);
+  if ((created != "created" && created != "found") || (uso != "uso" && uso != "no-uso"))
+    return refused("a tap is handed over in an unknown way");
+  if (handed.fds.empty()) return refused("a tap is handed over without its queues");
+  TapDevice device = TRY(TapDevice::of_shared_fd(handed.fds.front(), created == "created"));
+  if (!name.empty() && name != device.name()) return refused("another tap than this is served now");
+  return std::make_unique<TapPort>(std::move(device), std::move(handed.fds), TapQueue::Origin::shared,
+                                   uso == "uso");
 }
 
 }  // namespace ringway::port

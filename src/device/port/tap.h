@@ -21,5 +21,8 @@ struct TapOptions {
 };
 
 Result<std::unique_ptr<Port>> open_tap(TapOptions options);
+// Goes on with the tap of this name (empty: whatever its name is) that Port::hand_over() has given in another
+// process.
+Result<std::unique_ptr<Port>> resume_tap(const std::string& name, HandedPort handed);
 
 }  // namespace ringway::port

@@ -123,6 +123,15 @@ Result<TapDevice> TapDevice::as_it_is(const UniqueFd& fd) {
   return device;
 }
 
+Result<TapDevice> TapDevice::of_shared_fd(const UniqueFd& fd, bool created) {
+  ifreq request{};
+  if (::ioctl(fd.get(), TUNGETIFF, &request) != 0) return os_failure("this fd is no tap's");
+  if ((request.ifr_flags & IFF_TAP) == 0) return refused("this fd is a tun's, not a tap's");
+  if (TRY(tap_header(fd, request.ifr_flags)) != plain_header)
+    return os_failure("the tap's headers do not have 12 bytes", EINVAL);
+  return TapDevice(request.ifr_name, (request.ifr_flags & IFF_MULTI_QUEUE) != 0, created);
+}
+
 Result<UniqueFd> TapDevice::open_queue() const {
   if (!may_open_) return refused("whoever has opened this tap has to open it again");
   if (!created_ && ::if_nametoindex(name_.c_str()) == 0) return refused("the tap is not there");

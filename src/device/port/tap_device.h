@@ -17,9 +17,13 @@ class TapDevice {
   static Result<TapDevice> of_fd(const UniqueFd& fd);
   // Of a file that somebody else has set up: a tap's, a tun's, a macvtap's, or a packet socket.
   static Result<TapDevice> as_it_is(const UniqueFd& fd);
+  // The one of a queue that another process still uses: it is as that process has made it. `created`: by that
+  // process, or one before it.
+  static Result<TapDevice> of_shared_fd(const UniqueFd& fd, bool created);
 
   [[nodiscard]] const std::string& name() const { return name_; }
   [[nodiscard]] bool has_many_queues() const { return many_queues_; }
+  [[nodiscard]] bool is_created() const { return created_; }
   // One more queue. Refused while the interface is not there, unless it was created by us.
   [[nodiscard]] Result<UniqueFd> open_queue() const;
   // The first queue, once.

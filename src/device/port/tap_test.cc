@@ -104,10 +104,52 @@ TEST_P(TapPortTest, frames_pass_both_ways_however_they_are_cut) {
   EXPECT_GE(counted("tap: frames from the host"), 3U);
 }
 
+TEST_P(TapPortTest, a_tap_that_is_handed_over_keeps_what_waits_in_it) {
+  for (const uint16_t pairs : {1, 2}) {
+    open(pairs);
+    const HostSide host(name_);
+    receiver_.room_ = 0;
+    for (uint8_t seed = 1; seed < 5; ++seed) ASSERT_TRUE(host.send(broadcast(100, seed)));
+    auto handed = port_->hand_over();
+    ASSERT_TRUE(handed) << handed.error().to_string();
+    EXPECT_EQ(handed->fds.size(), pairs);
+    auto next = resume_tap(name_, *std::move(handed));
+    ASSERT_TRUE(next) << next.error().to_string();
+    EXPECT_EQ((*next)->abilities().takes, port_->abilities().takes);
+    EXPECT_TRUE((*next)->wish({.offloads = 0, .pairs = 1}));
+    close();
+    port_ = *std::move(next);
+    receiver_.room_ = 100;
+    start();
+    for (uint8_t seed = 1; seed < 5; ++seed) {
+      EXPECT_TRUE(TestReceiver::soon([&] { return receiver_.has(broadcast(100, seed)); })) << pairs;
+    }
+    send(broadcast(77));
+    EXPECT_EQ(host.receive(), broadcast(77));
+    close();
+    receiver_.arrived_.clear();
+  }
+}
+
+TEST_P(TapPortTest, a_tap_that_is_handed_over_in_an_unknown_way_is_refused) {
+  open();
+  const auto handed = [&](std::string words) {
+    auto good = *port_->hand_over();
+    good.words = std::move(words);
+    return good;
+  };
+  EXPECT_TRUE(resume_tap(name_, handed("created no-uso")));
+  EXPECT_TRUE(resume_tap("", handed("found uso")));
+  for (const char* words : {"", "created", "created uso ", "other uso", "created other"})
+    EXPECT_FALSE(resume_tap(name_, handed(words))) << words;
+  EXPECT_FALSE(resume_tap("another", handed("found uso")));
+  EXPECT_FALSE(resume_tap(name_, {.words = "found uso", .fds = {}}));
+}
+
 TEST_P(TapPortTest, a_frame_longer_than_what_was_reserved_arrives_whole) {
+  receiver_.buffer_size_ = 500;
   open();
   ASSERT_EQ(std::system(fmt::format("ip link set {} mtu 9000", name_).c_str()), 0);
-  receiver_.buffer_size_ = 500;
   const HostSide host(name_);
   for (uint8_t i = 0; i < 3; ++i) {
     ASSERT_TRUE(host.send(broadcast(8000, i)));
@@ -170,8 +212,8 @@ TEST_P(TapPortTest, a_tap_that_goes_and_comes_back_is_used_again) {
   const HostSide host(name_);
   send(broadcast(77));
   EXPECT_EQ(host.receive(), broadcast(77));
-  ASSERT_TRUE(host.send(broadcast(78)));
-  EXPECT_TRUE(TestReceiver::soon([&] { return receiver_.has(broadcast(78)); }));
+  // The kernel drops what is sent before it has noticed that there is a carrier again.
+  EXPECT_TRUE(TestReceiver::soon([&] { return host.send(broadcast(78)) && receiver_.has(broadcast(78)); }));
   close();
   persist(false);
 }

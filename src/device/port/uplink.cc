@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <thread>
+#include <utility>
 
+#include "ringway/base/log.h"
 #include "ringway/device/port/ingress.h"
 #include "ringway/device/port/virtio_net.h"
 
@@ -101,9 +103,10 @@ class UplinkDoor final : public Door {
 // One pair of queues of the port behind, on its worker.
 class Uplink::Line final : public Receiver {
  public:
-  Line(Switch& fabric, Crossing& crossing, Station& station, uint16_t pair, Port& behind)
+  Line(Switch& fabric, Crossing& crossing, Station& station, uint16_t pair, Port& behind, Start start)
       : loop_(crossing.loop()),
         buffer_(std::make_unique<std::byte[]>(max_frame)),  // NOLINT
+        stands_still_(start == Start::by_go_on),
         ingress_(fabric, crossing, station),
         door_(crossing, station, pair, behind),
         inlet_(behind.open_inlet(loop_, pair, *this)) {}
@@ -116,11 +119,18 @@ class Uplink::Line final : public Receiver {
     return door_.lent() == 0;
   }
 
+  void stand_still() { stands_still_ = true; }
+  void go_on() {
+    if (std::exchange(stands_still_, false)) inlet_->resume();
+  }
+
   bool deliver(const Frame& frame) override {
+    if (stands_still_) return false;
     copy_frame(frame, buffer_.get());
     return enter(frame.offload, frame.length);
   }
   std::span<const iovec> reserve(uint32_t bytes) override {
+    if (stands_still_) return {};
     place_ = {.iov_base = buffer_.get(), .iov_len = std::min(bytes, max_frame)};
     return {&place_, 1};
   }
@@ -148,37 +158,59 @@ class Uplink::Line final : public Receiver {
   loop::Loop& loop_;
   const std::unique_ptr<std::byte[]> buffer_;  // NOLINT: max_frame
   iovec place_{};
+  bool stands_still_;
   Ingress ingress_;
   UplinkDoor door_;
   std::unique_ptr<Inlet> inlet_;
 };
 
-Uplink::Uplink(std::shared_ptr<Switch> fabric, std::unique_ptr<Port> behind, Station& station)
-    : switch_(std::move(fabric)), behind_(std::move(behind)), station_(station) {}
+Uplink::Uplink(std::shared_ptr<Switch> fabric, std::unique_ptr<Port> behind, Station& station,
+               std::vector<loop::Loop*> loops)
+    : switch_(std::move(fabric)), behind_(std::move(behind)), station_(station), loops_(std::move(loops)) {}
 
 Result<std::unique_ptr<Uplink>> Uplink::open(std::shared_ptr<Switch> fabric, std::unique_ptr<Port> behind,
                                              const StationOptions& options,
-                                             std::span<loop::Loop* const> loops) {
+                                             std::span<loop::Loop* const> loops, Start start) {
   Station* const station = TRY(fabric->add_station(options));
-  std::unique_ptr<Uplink> uplink(new Uplink(std::move(fabric), std::move(behind), *station));
-  Port& port = *uplink->behind_;
-  const auto pairs = static_cast<uint16_t>(
-      std::clamp<size_t>(std::min<size_t>(loops.size(), port.abilities().pairs), 1, Station::max_pairs));
-  TRY(port.wish({.offloads = port.abilities().gives & wanted_offloads, .pairs = pairs}));
+  const size_t pairs = std::clamp<size_t>(std::min<size_t>(loops.size(), behind->abilities().pairs), 1,
+                                          size_t{Station::max_pairs});
+  std::unique_ptr<Uplink> uplink(
+      new Uplink(std::move(fabric), std::move(behind), *station, {loops.begin(), loops.begin() + pairs}));
+  if (start == Start::at_once) TRY(uplink->begin(start));
+  return uplink;
+}
+
+Result<> Uplink::begin(Start start) {
+  const auto pairs = static_cast<uint16_t>(loops_.size());
+  TRY(behind_->wish({.offloads = behind_->abilities().gives & wanted_offloads, .pairs = pairs}));
   for (uint16_t pair = 0; pair < pairs; ++pair) {
     Result<> outcome;
-    loops[pair]->run([&] {
-      const auto crossing = uplink->switch_->crossing_on(*loops[pair]);
+    loops_[pair]->run([&] {
+      const auto crossing = switch_->crossing_on(*loops_[pair]);
       if (!crossing) {
         outcome = std::unexpected(crossing.error());
         return;
       }
-      uplink->lines_.push_back(std::make_unique<Line>(*uplink->switch_, **crossing, *station, pair, port));
+      lines_.push_back(std::make_unique<Line>(*switch_, **crossing, station_, pair, *behind_, start));
     });
     TRY(outcome);
   }
-  station->pairs.store(pairs);
-  return uplink;
+  station_.pairs.store(pairs);
+  return {};
+}
+
+void Uplink::stand_still() {
+  for (const auto& line : lines_) line->loop().run([&] { line->stand_still(); });
+}
+
+void Uplink::let_out() {
+  if (!lines_.empty()) return;
+  if (auto begun = begin(Start::by_go_on); !begun) log::error("an uplink: {}", begun.error().to_string());
+}
+
+void Uplink::go_on() {
+  let_out();
+  for (const auto& line : lines_) line->loop().run([&] { line->go_on(); });
 }
 
 Uplink::~Uplink() {

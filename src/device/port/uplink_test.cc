@@ -18,9 +18,7 @@ class Outside final : public Port {
  public:
   explicit Outside(uint32_t head, bool keeps) : abilities_{.head = head}, keeps_(keeps) {}
   [[nodiscard]] const Abilities& abilities() const override { return abilities_; }
-  std::unique_ptr<Outlet> open_outlet(loop::Loop& loop, uint16_t) override {
-    return std::make_unique<Out>(*this, loop);
-  }
+  std::unique_ptr<Outlet> open_outlet(loop::Loop&, uint16_t) override { return std::make_unique<Out>(*this); }
   std::unique_ptr<Inlet> open_inlet(loop::Loop&, uint16_t, Receiver& receiver) override {
     receiver_ = &receiver;
     return std::make_unique<In>();
@@ -31,6 +29,12 @@ class Outside final : public Port {
     const size_t length = std::min(places[0].iov_len, bytes.size());
     std::memcpy(places[0].iov_base, bytes.data(), length);
     EXPECT_TRUE(receiver_->commit({}, static_cast<uint32_t>(length), std::span(bytes).subspan(length)));
+  }
+  [[nodiscard]] bool is_open() const { return receiver_ != nullptr; }
+  [[nodiscard]] bool offers_nothing() const {
+    const Bytes bytes(100);
+    const iovec piece{.iov_base = const_cast<std::byte*>(bytes.data()), .iov_len = bytes.size()};
+    return receiver_->reserve(2048).empty() && !receiver_->deliver({.length = 100, .pieces = {&piece, 1}});
   }
   bool has(const Bytes& bytes) {
     const std::scoped_lock lock(mutex_);
@@ -43,7 +47,7 @@ class Outside final : public Port {
   };
   class Out final : public Outlet {
    public:
-    Out(Outside& outside, loop::Loop& loop) : outside_(outside), loop_(loop) {}
+    explicit Out(Outside& outside) : outside_(outside) {}
     ~Out() override { EXPECT_TRUE(kept_.empty()); }
     Sent send(Frame& frame) override {
       EXPECT_EQ(frame.head.size(), std::min(frame.length, outside_.abilities_.head));
@@ -61,7 +65,6 @@ class Outside final : public Port {
 
    private:
     Outside& outside_;
-    loop::Loop& loop_;
     std::vector<Frame*> kept_;
   };
 
@@ -115,6 +118,31 @@ TEST_P(UplinkTest, work_that_the_port_behind_does_not_take_is_done) {
   built.offload.gso_size = 2000;
   a.queues.send(built.frame, built.offload);
   EXPECT_TRUE(eventually([&] { return uplink_->counters()[2].value == 3; })) << uplink_->counters()[2].name;
+}
+
+TEST_P(UplinkTest, while_it_stands_still_nothing_is_taken_from_the_port_behind) {
+  Guest a(*switch_, *loops_.back(), 1);
+  uplink_->stand_still();
+  loops_[0]->run([&] { EXPECT_TRUE(outside_->offers_nothing()); });
+  uplink_->go_on();
+  const Bytes in = test::ethernet(a.mac(), test::station_mac(99), counting(100));
+  loops_[0]->run([&] { outside_->say(in); });
+  EXPECT_EQ(a.queues.next().bytes, in);
+}
+
+TEST(UplinkThatWaits, touches_nothing_of_the_port_behind_before_it_goes_on) {
+  const auto loop = loop::testing::start_or_fail({});
+  const auto fabric = Switch::make({});
+  auto behind = std::make_unique<Outside>(0, false);
+  Outside& outside = *behind;
+  const std::array<loop::Loop*, 1> on{loop.get()};
+  const auto uplink =
+      test::value_of(Uplink::open(fabric, std::move(behind), {}, on, Uplink::Start::by_go_on));
+  loop->run([&] { EXPECT_FALSE(outside.is_open()); });
+  uplink->let_out();
+  loop->run([&] { EXPECT_TRUE(outside.is_open() && outside.offers_nothing()); });
+  uplink->go_on();
+  loop->run([&] { EXPECT_FALSE(outside.offers_nothing()); });
 }
 
 TEST_P(UplinkTest, it_ends_while_guests_send) {
