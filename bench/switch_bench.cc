@@ -4,6 +4,7 @@
 #include <benchmark/benchmark.h>
 
 #include <cstring>
+#include <ctime>
 #include <memory>
 #include <vector>
 
@@ -25,11 +26,18 @@ T must(Result<T> result) {
   return *std::move(result);
 }
 
+// Of this thread, in seconds.
+double cpu_time() {
+  timespec now{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) / 1e9;
+}
+
 // A device that copies what it gets into buffers of its own, one after the other.
 class Guest final : public Receiver {
  public:
-  Guest(Switch& fabric, loop::Loop& loop, size_t buffer_bytes)
-      : port_(must(fabric.plug({}))), buffers_(buffer_bytes), frames_(64 * stride) {
+  Guest(Switch& fabric, loop::Loop& loop, size_t buffer_bytes, const StationOptions& options = {})
+      : port_(must(fabric.plug(options))), buffers_(buffer_bytes), frames_(64 * stride) {
     outlet_ = port_->open_outlet(loop, 0);
     inlet_ = port_->open_inlet(loop, 0, *this);
   }
@@ -96,6 +104,40 @@ void forward(benchmark::State& state) {
   state.SetItemsProcessed(static_cast<int64_t>(state.iterations() * batch));
 }
 
+enum Storm : int64_t { calm, storm, limited };
+
+// Of one turn of a worker after the other: a guest sends its batch to another, and a third one, if there is a
+// storm, as much to everybody. What the first one's frames cost then is what is left to it. CPU time of the
+// worker, per frame of the first one.
+void beside_a_storm(benchmark::State& state) {
+  constexpr size_t chains_a_turn = 128;  // that the engine takes of a queue
+  const auto ports = static_cast<unsigned>(state.range(0));
+  const auto length = static_cast<uint32_t>(state.range(1));
+  const auto weather = static_cast<Storm>(state.range(2));
+  const auto loop = must(loop::Loop::start({}));
+  const auto fabric = Switch::make({});
+  std::vector<std::unique_ptr<Guest>> guests;
+  loop->run([&] {
+    for (unsigned i = 0; i < ports; ++i) {
+      const uint64_t limit = i == 2 && weather == limited ? 1000 : 0;
+      guests.push_back(
+          std::make_unique<Guest>(*fabric, *loop, size_t{64} << 10, StationOptions{.flood_pps = limit}));
+    }
+    for (unsigned i = 0; i < ports; ++i) guests[i]->send(mac_of((i + 1) % ports), mac_of(i), length);
+  });
+  for (auto _ : state) {
+    loop->run([&] {
+      const auto begin = cpu_time();
+      for (size_t i = 0; i < chains_a_turn; ++i) guests[0]->send(mac_of(1), mac_of(0), length);
+      for (size_t i = 0; i < chains_a_turn && weather != calm; ++i)
+        guests[2]->send(broadcast_mac, mac_of(2), length);
+      state.SetIterationTime(cpu_time() - begin);
+    });
+  }
+  loop->run([&] { guests.clear(); });
+  state.SetItemsProcessed(static_cast<int64_t>(state.iterations() * chains_a_turn));
+}
+
 // What a frame costs without a switch: the same copy.
 void copy_only(benchmark::State& state) {
   const auto length = static_cast<size_t>(state.range(0));
@@ -121,6 +163,10 @@ void all(benchmark::internal::Benchmark* one) {
   }
 }
 BENCHMARK(forward)->Apply(all);
+BENCHMARK(beside_a_storm)
+    ->ArgNames({"ports", "bytes", "storm"})
+    ->ArgsProduct({{3, 16, 64}, {64, 1518}, {calm, storm, limited}})
+    ->UseManualTime();
 BENCHMARK(copy_only)->Arg(64)->Arg(1518);
 
 }  // namespace

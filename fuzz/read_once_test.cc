@@ -27,7 +27,6 @@ using ring::Chain;
 using ring::Format;
 using ring::test::Guest;
 using ring::test::Rig;
-using ring::test::Shape;
 
 constexpr uint64_t guest_bytes = 128 * 1024;
 

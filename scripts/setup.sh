@@ -15,7 +15,7 @@ die() {
 
 declare -A packages=(
   [build]="g++ cmake ninja-build pkg-config ccache libfmt-dev libspdlog-dev libcli11-dev libtomlplusplus-dev
-           nlohmann-json3-dev libfuse3-dev liburing-dev libslirp-dev libgtest-dev libgmock-dev libbenchmark-dev python3"
+           nlohmann-json3-dev libfuse3-dev liburing-dev libslirp-dev libxdp-dev libbpf-dev libgtest-dev libgmock-dev libbenchmark-dev python3"
   [guest]=""
   [dpdk]="dpdk-dev"
   [fuzz]="clang-19 libclang-rt-19-dev"

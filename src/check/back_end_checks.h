@@ -31,8 +31,6 @@ Outcome state_is_checked(Trial& trial);
 Outcome shmem_config_is_sound(Trial& trial);
 Outcome shmem_config_stays(Trial& trial);
 Outcome unknown_objects_have_no_fd(Trial& trial);
-Outcome postcopy_advise_brings_a_userfaultfd(Trial& trial);
-Outcome postcopy_ends(Trial& trial);
 Outcome stray_fds_are_closed(Trial& trial);
 
 // checks_of_rings.cc
@@ -83,10 +81,22 @@ Outcome log_begins_at_its_offset(Trial& trial);
 Outcome log_marks_are_atomic(Trial& trial);
 Outcome log_fd_is_taken(Trial& trial);
 
+// checks_of_postcopy.cc: frames
+Outcome postcopy_advise_brings_a_userfaultfd(Trial& trial);
+Outcome postcopy_ends(Trial& trial);
+Outcome postcopy_waits_for_pages(Trial& trial);
+Outcome postcopy_tells_its_addresses(Trial& trial);
+Outcome postcopy_asks_for_pages(Trial& trial);
+
+// checks_of_transfers.cc
+Outcome loads_to_the_end(Trial& trial);
+Outcome goes_on_after_a_save(Trial& trial);
+
 // checks_of_devices.cc
 Outcome queue_number_is_told(Trial& trial);
 Outcome inflight_area_is_given(Trial& trial);
 Outcome fresh_inflight_area_is_taken(Trial& trial);
+Outcome skip_drain_stops_at_once(Trial& trial);
 Outcome mtu_is_judged(Trial& trial);
 Outcome back_channel_is_taken(Trial& trial);
 Outcome endianness_is_taken(Trial& trial);

@@ -92,6 +92,32 @@ Outcome fresh_inflight_area_is_taken(Trial& trial) {
   return {};
 }
 
+// That it does not wait would be seen by requests that take long only; that it stops, and where, by any.
+Outcome skip_drain_stops_at_once(Trial& trial) {
+  constexpr unsigned skip_drain = vhost::VHOST_USER_PROTOCOL_F_GET_VRING_BASE_SKIP_DRAIN;
+  constexpr uint64_t needed = bit(skip_drain) | bit(vhost::VHOST_USER_PROTOCOL_F_GET_VRING_BASE_INFLIGHT) |
+                              bit(vhost::VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD);
+  Rig* rig = TRY(trial.rig());
+  TRY(rig->needs_request());
+  TRY(rig->negotiate({.capabilities = needed}));
+  if (!rig->can(skip_drain)) return not_offered("GET_VRING_BASE_SKIP_DRAIN");
+  if (rig->agreed().capabilities != needed) return fail("it is offered without what it needs");
+  TRY(rig->must(vhost::SetInflightFd{TRY(area_of(*rig, static_cast<uint16_t>(rig->kind().ring + 1)))}));
+  TRY(rig->share());
+  TRY(rig->make_ring());
+  Rig::Ring& ring = rig->ring();
+  TRY(rig->start(ring));
+  TRY(rig->serves(ring, 20));
+  const vhost::RingState stopped =
+      TRY(expect(rig->ask(vhost::GetVringBaseSkipDrain{ring.index}), "GET_VRING_BASE_SKIP_DRAIN"));
+  if (stopped.value != ring.taken)
+    return fail(fmt::format("{} requests were served, and the reply says {}", ring.taken, stopped.value));
+  TRY(rig->add(ring, 2));
+  const uint32_t served = TRY(rig->take_for(ring, rig->patience().quiet));
+  if (served > 0) return fail(fmt::format("{} requests were processed after it", served));
+  return {};
+}
+
 // ---- configuration
 
 Outcome mtu_is_judged(Trial& trial) {
@@ -107,13 +133,13 @@ Outcome mtu_is_judged(Trial& trial) {
 }
 
 Outcome read_only_config_stays(Trial& trial) {
-  if (!trial.kind().read_only_field) return not_testable("no read-only field of this device is known");
+  const std::optional<uint32_t> field = trial.kind().read_only_field;
+  if (!field) return not_testable("no read-only field of this device is known");
   Rig* rig = TRY(with(trial, vhost::VHOST_USER_PROTOCOL_F_CONFIG));
   const auto size = static_cast<uint32_t>(trial.kind().config_bytes);
   const vhost::GetConfig read{.offset = 0, .size = size};
   const vhost::ConfigBytes before = TRY(reach(rig->ask(read), "GET_CONFIG"));
-  vhost::ConfigBytes change{
-      .offset = *trial.kind().read_only_field, .flags = vhost::VHOST_CONFIG_WRITABLE, .bytes = {}};
+  vhost::ConfigBytes change{.offset = *field, .flags = vhost::VHOST_CONFIG_WRITABLE, .bytes = {}};
   change.bytes.assign(before.bytes.begin() + change.offset, before.bytes.begin() + change.offset + 8);
   const vhost::ConfigBytes original = change;
   change.bytes[0] ^= std::byte{8};

@@ -78,25 +78,6 @@ Or<size_t> read_to_end(int fd, milliseconds patience) {
 constexpr uint64_t state_error = 0xff;
 constexpr uint64_t state_no_fd = 0x100;
 
-// Postcopy excludes memory slots. The userfaultfd, or why there is none.
-Or<UniqueFd> advise(Wire& wire) {
-  auto reply = wire.ask(id<vhost::PostcopyAdvise>);
-  if (!reply) return fail("POSTCOPY_ADVISE was not answered: " + reply.error().to_string());
-  if (reply->header.request != id<vhost::PostcopyAdvise>)
-    return fail("POSTCOPY_ADVISE was answered by " + describe(*reply));
-  if (reply->fds.empty()) return not_testable("it has no userfaultfd, which may be forbidden to it");
-  if (reply->fds.size() > 1)
-    return fail(fmt::format("POSTCOPY_ADVISE brought {} file descriptors", reply->fds.size()));
-  return std::move(reply->fds[0]);
-}
-
-Or<Wire*> postcopy_wire(Trial& trial) {
-  Wire* wire = TRY(wire_with(trial, vhost::VHOST_USER_PROTOCOL_F_PAGEFAULT,
-                             reply_ack | bit(vhost::VHOST_USER_PROTOCOL_F_MQ)));
-  TRY(set_features(*wire));
-  return wire;
-}
-
 }  // namespace
 
 Outcome log_base_is_answered(Trial& trial) {
@@ -195,7 +176,7 @@ Outcome stray_fds_are_closed(Trial& trial) {
                           after - before));
 }
 
-// ---- device state, shared objects, shared memory, postcopy
+// ---- device state, shared objects, shared memory
 
 Outcome state_transfers_are_checked(Trial& trial) {
   Wire* wire = TRY(wire_with(trial, vhost::VHOST_USER_PROTOCOL_F_DEVICE_STATE));
@@ -276,29 +257,6 @@ Outcome unknown_objects_have_no_fd(Trial& trial) {
                  "GET_SHARED_OBJECT"));
   if (reply.fds.empty()) return {};
   return fail("an object that cannot be there was answered by a file descriptor");
-}
-
-Outcome postcopy_advise_brings_a_userfaultfd(Trial& trial) {
-  Wire* wire = TRY(postcopy_wire(trial));
-  const UniqueFd fd = TRY(advise(*wire));
-  std::error_code error;
-  const std::string kind =
-      std::filesystem::read_symlink(fmt::format("/proc/self/fd/{}", fd.get()), error).string();
-  if (kind.find("userfaultfd") != std::string::npos) return {};
-  return fail("POSTCOPY_ADVISE brought " + kind + " and no userfaultfd");
-}
-
-Outcome postcopy_ends(Trial& trial) {
-  Wire* wire = TRY(postcopy_wire(trial));
-  TRY(advise(*wire));
-  if (agreed(*wire, vhost::VHOST_USER_PROTOCOL_F_REPLY_ACK)) {
-    TRY(expect(wire->ack(id<vhost::PostcopyListen>), "POSTCOPY_LISTEN with need_reply"));
-  } else {
-    TRY(reach(wire->send(id<vhost::PostcopyListen>), "POSTCOPY_LISTEN"));
-  }
-  const uint64_t answer = TRY(expect(wire->ask_u64(id<vhost::PostcopyEnd>), "POSTCOPY_END was not answered"));
-  if (answer != 0) return fail(fmt::format("POSTCOPY_END was answered by {:#x}", answer));
-  return {};
 }
 
 }  // namespace ringway::check

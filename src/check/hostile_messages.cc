@@ -13,9 +13,6 @@
 namespace ringway::check {
 namespace {
 
-using vhost::bit;
-
-constexpr uint64_t no_fd = 0x100;
 constexpr uint32_t last_message = 45;
 
 std::vector<UniqueFd> one(UniqueFd fd) {

@@ -45,7 +45,7 @@ using Spoil = std::function<void(RawRing&)>;
 
 // A ring that runs, over the assault's connection; then it is spoilt and kicked.
 HostileInput ring_input(const char* number, const char* what, Spoil spoil) {
-  return {number, fmt::format("a ring with {}", what), [spoil](Assault& a) -> Or<> {
+  return {number, fmt::format("a ring with {}", what), [spoil = std::move(spoil)](Assault& a) -> Or<> {
             Rig* rig = TRY(a.trial.rig_over(a.wire));
             TRY(rig->set_up());
             TRY(rig->serves(rig->ring()));
@@ -131,7 +131,7 @@ std::vector<HostileInput> contents() {
 // Where a ring may not lie: told, started and kicked.
 HostileInput place_input(const char* number, const char* what,
                          std::function<void(vhost::SetVringAddr&)> spoil) {
-  return {number, fmt::format("a ring that lies {}", what), [spoil](Assault& a) -> Or<> {
+  return {number, fmt::format("a ring that lies {}", what), [spoil = std::move(spoil)](Assault& a) -> Or<> {
             Rig* rig = TRY(a.trial.rig_over(a.wire));
             TRY(rig->needs_request());
             TRY(rig->negotiate());

@@ -149,7 +149,12 @@ constexpr std::array<Kind, 7> table{{
      .written_bytes = sector_bytes,
      .config_bytes = 24,  // to the end of blk_size
      .read_only_field = 0},
-    {.name = "net", .request = "a frame to nobody", .ring = 1, .write = write_net, .judge = judge_any},
+    {.name = "net",
+     .request = "a frame to nobody",
+     .ring = 1,
+     .write = write_net,
+     .judge = judge_any,
+     .config_bytes = 6},  // mac
     {.name = "fs",
      .request = "FUSE_GETATTR of the root",
      .ring = 1,

@@ -197,12 +197,13 @@ Or<> Rig::add(Ring& ring, uint32_t count, Kick kick) {
 }
 
 Or<bool> Rig::take_one(Ring& ring) {
-  const auto used = std::visit([](auto& driver) { return driver.take_used(); }, *ring.driver);
-  if (!used) return fail("the used ring cannot be: " + used.error().to_string());
-  if (!*used) return false;
+  const auto found = std::visit([](auto& driver) { return driver.take_used(); }, *ring.driver);
+  if (!found) return fail("the used ring cannot be: " + found.error().to_string());
+  const auto& used = *found;
+  if (!used) return false;
   ++ring.taken;
-  const uint64_t offset = slots_offset_ + ring.slot_of_token[(*used)->token] * Kind::slot_bytes;
-  const auto wrong = kind_.judge({slots_memory_->at(offset), Kind::slot_bytes}, (*used)->written);
+  const uint64_t offset = slots_offset_ + ring.slot_of_token[used->token] * Kind::slot_bytes;
+  const auto wrong = kind_.judge({slots_memory_->at(offset), Kind::slot_bytes}, used->written);
   if (wrong) return fail(*wrong);
   return true;
 }

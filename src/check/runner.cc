@@ -33,7 +33,7 @@ std::string half(std::string what, const Finding& finding) {
 }
 
 // The verdict of a requirement that is two rules: a failure of either; else what could be seen of it.
-Finding joined(Finding requests, Finding frames) {
+Finding joined(const Finding& requests, const Finding& frames) {
   if (requests.verdict == frames.verdict && requests.detail.empty() && frames.detail.empty()) return frames;
   const bool first = requests.verdict == Verdict::fail ||
                      (requests.verdict == Verdict::pass && frames.verdict != Verdict::fail);
@@ -48,11 +48,11 @@ Finding run_both(Target& target, const Options& options, const BackEndTest& test
   if (test.on_requests != nullptr) finding = run_one(target, options, test.on_requests);
   if (test.on_frames == nullptr) return finding;
   if (target.has_frames()) {
-    Finding framed = run_one(target, options, test.on_frames);
-    return test.on_requests == nullptr ? framed : joined(std::move(finding), std::move(framed));
+    const Finding framed = run_one(target, options, test.on_frames);
+    return test.on_requests == nullptr ? framed : joined(finding, framed);
   }
-  Finding unseen{Verdict::not_testable, "there are no messages here to be looked at"};
-  return test.on_requests == nullptr ? unseen : joined(std::move(finding), std::move(unseen));
+  const Finding unseen{Verdict::not_testable, "there are no messages here to be looked at"};
+  return test.on_requests == nullptr ? unseen : joined(finding, unseen);
 }
 
 // About whether rings start: judged even where none does.

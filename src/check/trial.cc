@@ -7,7 +7,7 @@ namespace {
 
 class WireLease final : public Lease {
  public:
-  WireLease(const Wire& wire) : wire_(wire), device_(wire.connection(), wire.patience()) {}
+  explicit WireLease(const Wire& wire) : wire_(wire), device_(wire.connection(), wire.patience()) {}
   vhost::Device& device() override { return device_; }
   [[nodiscard]] std::string transcript() const override { return wire_.transcript(); }
   [[nodiscard]] bool acknowledges() const override {

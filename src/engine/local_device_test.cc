@@ -188,6 +188,60 @@ TEST_F(LocalDeviceTest, the_driver_is_called_and_after_a_new_call_fd_called_ther
   EXPECT_FALSE(call_.arrived(milliseconds(20)));
 }
 
+class LocalDeviceCalls : public LocalDeviceTest {
+ protected:
+  void start_moderated(uint32_t chains, std::chrono::microseconds delay) {
+    model_.moderation_ = {.chains = chains, .delay = delay};
+    start();
+    std::visit([](auto& driver) { (void)driver.enable_calls(); }, *driver_);
+  }
+};
+
+TEST_F(LocalDeviceCalls, a_driver_that_wants_to_be_called_later_is) {
+  start_moderated(1000, milliseconds(100));
+  for (int i = 0; i < 3; ++i) {
+    add("a");
+    add("b");
+    EXPECT_TRUE(take(2));
+    EXPECT_FALSE(call_.arrived(milliseconds(20)));
+    EXPECT_TRUE(call_.arrived());
+    EXPECT_FALSE(call_.arrived(milliseconds(120)));
+  }
+}
+
+TEST_F(LocalDeviceCalls, a_driver_that_wants_to_be_called_after_some_chains_is) {
+  start_moderated(3, std::chrono::seconds(100));
+  for (int i = 0; i < 3; ++i) {
+    add("a");
+    EXPECT_TRUE(take());
+    add("b");
+    EXPECT_TRUE(take());
+    EXPECT_FALSE(call_.arrived(milliseconds(20)));
+    add("c");
+    EXPECT_TRUE(call_.arrived());
+    EXPECT_TRUE(take());
+  }
+}
+
+TEST_F(LocalDeviceCalls, a_driver_that_waits_for_more_chains_than_its_ring_has_is_called_when_all_are_used) {
+  start_moderated(UINT32_MAX, std::chrono::seconds(100));
+  for (uint32_t i = 0; i < driver_config_.size / 2; ++i) add("a");  // two descriptors each
+  EXPECT_TRUE(take(driver_config_.size / 2));
+  EXPECT_FALSE(call_.arrived(milliseconds(20)));
+  for (uint32_t i = 0; i < driver_config_.size / 2; ++i) add("b");
+  EXPECT_TRUE(call_.arrived());
+  EXPECT_TRUE(take(driver_config_.size / 2));
+}
+
+TEST_F(LocalDeviceCalls, a_call_that_is_held_back_comes_when_the_ring_stops) {
+  start_moderated(1000, std::chrono::seconds(100));
+  add("a");
+  EXPECT_TRUE(take());
+  EXPECT_FALSE(call_.arrived(milliseconds(20)));
+  must(vhost::GetVringBase{0});
+  EXPECT_TRUE(call_.arrived(milliseconds(0)));
+}
+
 TEST_F(LocalDeviceTest, H092_a_second_kick_fd_replaces_the_first_and_no_request_is_lost) {
   start();
   add("by the first");

@@ -2,8 +2,10 @@
 // is used, signals at most once a turn. Owned by its worker thread.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
+#include <span>
 
 #include "ringway/base/result.h"
 #include "ringway/loop/loop.h"
@@ -11,12 +13,24 @@
 
 namespace ringway::engine {
 
+// Fewer calls, later: the driver is called when so many chains have been used since the last call, or so long
+// after the first of them.
+struct CallModeration {
+  uint32_t chains = 0;
+  std::chrono::microseconds delay{0};
+  bool operator==(const CallModeration&) const = default;
+};
+
 // What a device has to say to its running queue.
 class QueueLoop {
  public:
   virtual ~QueueLoop() = default;
   // The chain is done; `written` bytes of its writable part are new. Now or later, on the worker's thread.
   virtual void complete(ring::Chain chain, uint32_t written) = 0;
+  // The same for several in this order, in none of which anything was written.
+  virtual void complete_unwritten(std::span<ring::Chain> chains) {
+    for (ring::Chain& chain : chains) complete(std::move(chain), 0);
+  }
   // The chain was not touched and stays available: it comes again when the ring goes on. Only in
   // Queue::drain(), the chain that was processed last first.
   virtual void give_back(ring::Chain chain) = 0;
@@ -26,6 +40,9 @@ class QueueLoop {
   // Processes what has become available since the last turn, for a queue that cannot wait for its next one.
   // False: there is nothing, or this queue's own turn is going on.
   virtual bool take_available() { return false; }
+  // From the next chain on that is used. Without it, and with zeros, a driver is called at the end of each
+  // turn.
+  virtual void moderate_calls(const CallModeration& moderation) { (void)moderation; }
   [[nodiscard]] virtual loop::Loop& worker() = 0;
   [[nodiscard]] virtual uint16_t index() const = 0;      // of the queue in the device
   [[nodiscard]] virtual uint32_t ring_size() const = 0;  // entries
@@ -42,6 +59,9 @@ class Queue {
   virtual ~Queue() = default;
   // Ends in QueueLoop::complete or fail, at once or later. Must not block.
   virtual void process(ring::Chain chain) = 0;
+  // For devices whose work on a chain is so short that a call for each would count: the same for several, in
+  // this order, none of which may end in QueueLoop::fail. False: none was processed, they come one by one.
+  virtual bool process_batch(std::span<ring::Chain> chains) { return (void)chains, false; }
   // All chains that are available now (or as many as fit in a turn) have been processed: submit what was
   // gathered.
   virtual void flush() {}

@@ -61,6 +61,7 @@ class EchoModel final : public Model {
   bool runs_disabled_ = false;
   std::atomic<int> enabled_ = -1;  // of the queue that was started last
   uint16_t mtu_ = 0;
+  CallModeration moderation_;  // of queues that start
   std::array<std::byte, 6> announced_{};
   // Worker's thread: ends every held chain.
   std::function<void()> release_;
@@ -103,6 +104,7 @@ class EchoQueue final : public Queue {
 
 inline std::unique_ptr<Queue> EchoModel::start_queue(QueueLoop& loop) {
   enabled_ = loop.enabled() ? 1 : 0;
+  loop.moderate_calls(moderation_);
   return std::make_unique<EchoQueue>(*this, loop);
 }
 

@@ -1,5 +1,6 @@
 #include "ringway/engine/running_queue.h"
 
+#include <algorithm>
 #include <cassert>
 #include <span>
 
@@ -60,6 +61,7 @@ ring::RingBase RunningQueue::stop() {
     state_ = State::stopped;
     queue_.reset();
     worker_.cancel(poll_timer_);
+    worker_.cancel(call_timer_);
     worker_.unwatch(*this);
     worker_.remove(*this);
     worker_.forget(*this);
@@ -76,6 +78,7 @@ std::optional<ring::RingBase> RunningQueue::suspend() {
     if (state_ != State::broken) state_ = State::paused;
     if (fetches_ == 0) queue_->drain();
     publish();
+    call();
     if (state_ != State::broken) state_ = State::suspended;
     worker_.unwatch(*this);
     base = std::visit([](auto& ring) { return ring.base(); }, ring_);
@@ -191,7 +194,23 @@ void RunningQueue::complete(ring::Chain chain, uint32_t written) {
     return worker_.at_end_of_turn(*this);
   }
   std::visit([&](auto& ring) { ring.push_used(std::move(chain), written); }, ring_);
+  pushed();
+}
+
+void RunningQueue::complete_unwritten(std::span<ring::Chain> chains) {
+  if (state_ == State::suspended) [[unlikely]]
+    return QueueLoop::complete_unwritten(chains);
+  const auto push_all = [&](auto& ring) {
+    for (ring::Chain& chain : chains) ring.push_used(std::move(chain), 0);
+  };
+  std::visit(push_all, ring_);
+  pushed();
+}
+
+// Something is to be published.
+void RunningQueue::pushed() {
   unpublished_ = true;
+  ++uncalled_;
   if (in_poll_) return;
   worker_.at_end_of_turn(*this);
   worker_.wake(*this);  // what has come back is likely to be followed by more
@@ -246,7 +265,7 @@ size_t RunningQueue::process_available(RingType& ring) {
   size_t total = 0;
   while (total < budget && state_ == State::running) {
     const size_t count = pop_batch(ring, chains_);
-    for (size_t i = 0; i < count; ++i) process(std::move(chains_[i]));
+    process(std::span(chains_).first(count));
     total += count;
     if (unpublished_) show_used(ring);
     if (count < chains_.size()) break;
@@ -258,19 +277,24 @@ template <class RingType>
 size_t RunningQueue::pop_batch(RingType& ring, std::span<ring::Chain> chains) {
   size_t count = 0;
   while (count < chains.size()) {
-    auto popped = ring.pop();
+    const auto popped = ring.pop(chains.subspan(count));
     if (!popped) [[unlikely]] {
       break_ring(popped.error());
       break;
     }
-    if (!*popped) {
+    if (*popped == 0) {
       if (const auto& missing = ring.missing()) [[unlikely]]
         on_missing(*missing);
       break;
     }
-    chains[count++] = *std::move(popped);
+    count += *popped;
   }
   return count;
+}
+
+void RunningQueue::process(std::span<ring::Chain> chains) {
+  if (!is_over() && !arrivals_ && queue_->process_batch(chains)) return;
+  for (ring::Chain& chain : chains) process(std::move(chain));
 }
 
 void RunningQueue::process(ring::Chain chain) {
@@ -322,6 +346,41 @@ void RunningQueue::show_used(RingType& ring) {
 
 void RunningQueue::publish() {
   if (unpublished_) std::visit([this](auto& ring) { show_used(ring); }, ring_);
+  if (!call_wanted_) {
+    uncalled_ = 0;
+  } else if (!holds_call()) {
+    call();
+  }
+}
+
+// What is held already is called at the old time.
+void RunningQueue::moderate_calls(const CallModeration& moderation) {
+  moderation_ = {.chains = std::min(moderation.chains, size_), .delay = moderation.delay};
+}
+
+bool RunningQueue::holds_call() {
+  if (uncalled_ >= moderation_.chains || moderation_.delay.count() == 0) [[likely]]
+    return false;
+  if (!std::exchange(call_is_held_, true)) {
+    call_due_ = loop::Loop::Clock::now() + moderation_.delay;
+    if (call_timer_ == 0) call_later(moderation_.delay);
+  }
+  return true;
+}
+
+// One timer runs, however many calls there are meanwhile: it looks at what is due when its time has come.
+void RunningQueue::call_later(std::chrono::nanoseconds delay) {
+  call_timer_ = worker_.after(delay, [this] {
+    call_timer_ = 0;
+    if (!call_is_held_) return;
+    const auto now = loop::Loop::Clock::now();
+    now < call_due_ ? call_later(call_due_ - now) : call();
+  });
+}
+
+void RunningQueue::call() {
+  uncalled_ = 0;
+  call_is_held_ = false;
   if (!std::exchange(call_wanted_, false)) return;
   notify(setup_.call, setup_.events.in_band_call);
 }
@@ -330,6 +389,7 @@ void RunningQueue::break_ring(const Error& error) {
   if (is_over()) return;
   log::warning("queue {} is broken: {}", setup_.index, error.to_string());
   publish();
+  call();
   state_ = State::broken;
   worker_.unwatch(*this);
   notify(setup_.err, setup_.events.in_band_err);
@@ -358,6 +418,7 @@ void RunningQueue::drain(std::binary_semaphore& done) {
 void RunningQueue::on_drained() {
   if (in_flight() > 0 || fetches_ > 0) return;
   publish();
+  call();
   std::exchange(drained_, nullptr)->release();
 }
 

@@ -80,9 +80,11 @@ class RunningQueue final : public QueueLoop, private loop::Source, private loop:
 
   // QueueLoop, worker's thread.
   void complete(ring::Chain chain, uint32_t written) override;
+  void complete_unwritten(std::span<ring::Chain> chains) override;
   void give_back(ring::Chain chain) override;
   void fail(ring::Chain chain, Error error) override;
   bool take_available() override;
+  void moderate_calls(const CallModeration& moderation) override;
   [[nodiscard]] loop::Loop& worker() override { return worker_; }
   [[nodiscard]] uint16_t index() const override { return setup_.index; }
   [[nodiscard]] uint32_t ring_size() const override { return size_; }
@@ -111,7 +113,9 @@ class RunningQueue final : public QueueLoop, private loop::Source, private loop:
   size_t process_available(RingType& ring);
   template <class RingType>
   size_t pop_batch(RingType& ring, std::span<ring::Chain> chains);
+  void process(std::span<ring::Chain> chains);
   void process(ring::Chain chain);
+  void pushed();
   void fetch(ring::Chain chain);
   void on_arrival(uint16_t index);
   void fetch_table(const memory::Translation& missing);
@@ -122,6 +126,9 @@ class RunningQueue final : public QueueLoop, private loop::Source, private loop:
   void break_ring(const Error& error);
   void on_missing(const memory::Translation& missing);
   void publish();
+  [[nodiscard]] bool holds_call();
+  void call_later(std::chrono::nanoseconds delay);
+  void call();
   void watch_kick();
   void poll_again_later();
   [[nodiscard]] uint32_t in_flight() const;
@@ -149,6 +156,11 @@ class RunningQueue final : public QueueLoop, private loop::Source, private loop:
   bool in_poll_ = false;
   bool unpublished_ = false;
   bool call_wanted_ = false;
+  CallModeration moderation_;
+  uint32_t uncalled_ = 0;      // chains used since the last call
+  bool call_is_held_ = false;  // until call_due_
+  loop::Loop::Clock::time_point call_due_;
+  uint64_t call_timer_ = 0;
   uint64_t seen_faults_ = 0;
   uint64_t poll_timer_ = 0;
   std::binary_semaphore* drained_ = nullptr;  // somebody waits for in_flight() == 0

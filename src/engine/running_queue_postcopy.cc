@@ -2,6 +2,7 @@
 // that a page that is late holds up one chain (and those behind it, where their order matters), and no
 // worker.
 #include <array>
+#include <cassert>
 
 #include "ringway/engine/running_queue.h"
 
@@ -14,6 +15,7 @@ constexpr size_t max_table_pieces = 512;
 
 // Chains that come after the last page must not pass those before, which may be on their way still.
 void RunningQueue::fetch(ring::Chain chain) {
+  assert(arrivals_);
   const uint16_t index = chain.index();
   std::vector<iovec> pieces;
   if (setup_.fetcher) {
@@ -30,10 +32,12 @@ void RunningQueue::fetch(ring::Chain chain) {
 }
 
 void RunningQueue::on_arrival(uint16_t index) {
+  assert(arrivals_);
+  Arrivals& arrivals = *arrivals_;
   --fetches_;
-  arrivals_->arrived(index);
+  arrivals.arrived(index);
   bool any = false;
-  while (ring::Chain chain = arrivals_->next()) {
+  while (ring::Chain chain = arrivals.next()) {
     if (is_over()) {
       abandon(std::move(chain));
     } else {

@@ -83,8 +83,8 @@ bool StateTransfer::running() {
 
 Result<std::vector<std::byte>> StateTransfer::finish(std::chrono::milliseconds patience) {
   std::unique_lock lock(mutex_);
-  if (!ended_.wait_for(lock, patience, [this] { return outcome_.has_value(); }))
-    return refused("the transfer of device state does not end");
+  ended_.wait_for(lock, patience, [this] { return outcome_.has_value(); });
+  if (!outcome_) return refused("the transfer of device state does not end");
   TRY(Result<>(*outcome_));
   return std::move(state_);
 }

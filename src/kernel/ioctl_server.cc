@@ -10,7 +10,9 @@
 
 #include "ringway/base/log.h"
 #include "ringway/base/notifier.h"
+#include "ringway/kernel/as_errno.h"
 #include "ringway/kernel/net_backend.h"
+#include "ringway/kernel/ring_areas.h"
 #include "ringway/vhost/features.h"
 
 namespace ringway::kernel {
@@ -19,23 +21,16 @@ namespace {
 using vhost::bit;
 
 // What a device may offer and this interface cannot carry.
-constexpr uint64_t not_carried =
-    bit(VIRTIO_F_RING_PACKED) | bit(VHOST_F_LOG_ALL) | bit(vhost::VHOST_USER_F_PROTOCOL_FEATURES);
+constexpr uint64_t not_carried = bit(VHOST_F_LOG_ALL) | bit(vhost::VHOST_USER_F_PROTOCOL_FEATURES);
+constexpr uint64_t endian = bit(vhost::VHOST_USER_PROTOCOL_F_CROSS_ENDIAN);
+// What is agreed on with a device behind vhost-vdpa, and what of that it must have.
+constexpr uint64_t vdpa_needs =
+    bit(vhost::VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS) | bit(vhost::VHOST_USER_PROTOCOL_F_RESET_DEVICE) |
+    bit(vhost::VHOST_USER_PROTOCOL_F_MQ) | bit(vhost::VHOST_USER_PROTOCOL_F_CONFIG);
+constexpr uint64_t vdpa_capabilities = vdpa_needs | endian;
 constexpr uint64_t backend_features = bit(VHOST_BACKEND_F_IOTLB_MSG_V2);
 constexpr uint32_t max_ring_entries = 0xffff;  // what SET_VRING_NUM and SET_VRING_BASE can say
 constexpr uint64_t user_space_end = uint64_t{1} << 47U;
-
-std::unexpected<Error> no(int error, const char* why) { return os_failure(why, error); }
-
-// What a device has said, as the kernel would: what it refuses without an errno of its own gets `otherwise`.
-template <class T>
-Result<T> as_errno(Result<T> result, int otherwise) {
-  if (result || result.error().fault == Fault::os) return result;
-  Error error = result.error();
-  error.fault = Fault::os;
-  error.os_error = otherwise;
-  return std::unexpected(error);
-}
 
 bool is_user_range(uint64_t address, uint64_t size) {
   return size <= user_space_end && address <= user_space_end - size;
@@ -43,16 +38,24 @@ bool is_user_range(uint64_t address, uint64_t size) {
 
 }  // namespace
 
-const std::array<IoctlServer::Row, 21> IoctlServer::rows{{
+// Of two rows the first that the family has counts.
+// clang-format off: a table
+const std::array<IoctlServer::Row, 44> IoctlServer::rows{{
     {VHOST_GET_FEATURES, Rule::anybody, &IoctlServer::get_features},
-    {VHOST_SET_FEATURES, Rule::anybody, &IoctlServer::set_features},
-    {VHOST_GET_BACKEND_FEATURES, Rule::anybody, &IoctlServer::get_backend_features},
-    {VHOST_SET_BACKEND_FEATURES, Rule::anybody, &IoctlServer::set_backend_features},
+    {VHOST_SET_FEATURES, Rule::anybody, &IoctlServer::set_features, Family::net},
+    {VHOST_SET_FEATURES, Rule::anybody, &IoctlServer::vdpa_set_features, Family::vdpa},
+    {VHOST_GET_BACKEND_FEATURES, Rule::anybody, &IoctlServer::get_backend_features, Family::net},
+    {VHOST_GET_BACKEND_FEATURES, Rule::anybody, &IoctlServer::vdpa_get_backend_features, Family::vdpa},
+    {VHOST_SET_BACKEND_FEATURES, Rule::anybody, &IoctlServer::set_backend_features, Family::net},
+    {VHOST_SET_BACKEND_FEATURES, Rule::anybody, &IoctlServer::vdpa_set_backend_features, Family::vdpa},
     {VHOST_SET_OWNER, Rule::anybody, &IoctlServer::set_owner},
-    {VHOST_RESET_OWNER, Rule::owner, &IoctlServer::reset_owner},
-    {VHOST_SET_MEM_TABLE, Rule::owner, &IoctlServer::set_mem_table},
-    {VHOST_SET_LOG_BASE, Rule::owner, &IoctlServer::set_log_base},
-    {VHOST_SET_LOG_FD, Rule::owner, &IoctlServer::set_log_fd},
+    {VHOST_RESET_OWNER, Rule::owner, &IoctlServer::reset_owner, Family::net},
+    {VHOST_SET_MEM_TABLE, Rule::owner, &IoctlServer::set_mem_table, Family::net},
+    {VHOST_SET_MEM_TABLE, Rule::owner, &IoctlServer::vdpa_set_mem_table, Family::vdpa},
+    {VHOST_SET_LOG_BASE, Rule::owner, &IoctlServer::set_log_base, Family::net},
+    {VHOST_SET_LOG_BASE, Rule::anybody, &IoctlServer::vdpa_no_log, Family::vdpa},
+    {VHOST_SET_LOG_FD, Rule::owner, &IoctlServer::set_log_fd, Family::net},
+    {VHOST_SET_LOG_FD, Rule::anybody, &IoctlServer::vdpa_no_log, Family::vdpa},
     {VHOST_SET_VRING_NUM, Rule::ring, &IoctlServer::set_vring_num},
     {VHOST_SET_VRING_ADDR, Rule::ring, &IoctlServer::set_vring_addr},
     {VHOST_SET_VRING_BASE, Rule::ring, &IoctlServer::set_vring_base},
@@ -64,12 +67,32 @@ const std::array<IoctlServer::Row, 21> IoctlServer::rows{{
     {VHOST_SET_VRING_ERR, Rule::ring, &IoctlServer::set_vring_err},
     {VHOST_SET_VRING_BUSYLOOP_TIMEOUT, Rule::ring, &IoctlServer::set_busyloop_timeout},
     {VHOST_GET_VRING_BUSYLOOP_TIMEOUT, Rule::ring, &IoctlServer::get_busyloop_timeout},
-    {VHOST_NET_SET_BACKEND, Rule::anybody, &IoctlServer::net_set_backend},
+    {VHOST_NET_SET_BACKEND, Rule::anybody, &IoctlServer::net_set_backend, Family::net},
+    {VHOST_VDPA_GET_DEVICE_ID, Rule::anybody, &IoctlServer::vdpa_get_device_id, Family::vdpa},
+    {VHOST_VDPA_GET_STATUS, Rule::anybody, &IoctlServer::vdpa_get_status, Family::vdpa},
+    {VHOST_VDPA_SET_STATUS, Rule::anybody, &IoctlServer::vdpa_set_status, Family::vdpa},
+    {VHOST_VDPA_GET_CONFIG, Rule::anybody, &IoctlServer::vdpa_get_config, Family::vdpa},
+    {VHOST_VDPA_SET_CONFIG, Rule::anybody, &IoctlServer::vdpa_set_config, Family::vdpa},
+    {VHOST_VDPA_SET_VRING_ENABLE, Rule::ring, &IoctlServer::vdpa_set_vring_enable, Family::vdpa},
+    {VHOST_VDPA_GET_VRING_NUM, Rule::anybody, &IoctlServer::vdpa_get_vring_num, Family::vdpa},
+    {VHOST_VDPA_SET_CONFIG_CALL, Rule::anybody, &IoctlServer::vdpa_set_config_call, Family::vdpa},
+    {VHOST_VDPA_GET_IOVA_RANGE, Rule::anybody, &IoctlServer::vdpa_get_iova_range, Family::vdpa},
+    {VHOST_VDPA_GET_CONFIG_SIZE, Rule::anybody, &IoctlServer::vdpa_get_config_size, Family::vdpa},
+    {VHOST_VDPA_GET_VQS_COUNT, Rule::anybody, &IoctlServer::vdpa_get_vqs_count, Family::vdpa},
+    {VHOST_VDPA_GET_GROUP_NUM, Rule::anybody, &IoctlServer::vdpa_get_one, Family::vdpa},
+    {VHOST_VDPA_GET_AS_NUM, Rule::anybody, &IoctlServer::vdpa_get_one, Family::vdpa},
+    {VHOST_VDPA_GET_VRING_GROUP, Rule::ring, &IoctlServer::vdpa_get_vring_group, Family::vdpa},
+    {VHOST_VDPA_SET_GROUP_ASID, Rule::ring, &IoctlServer::vdpa_set_group_asid, Family::vdpa},
+    {VHOST_VDPA_SUSPEND, Rule::anybody, &IoctlServer::vdpa_suspend, Family::vdpa},
+    {VHOST_VDPA_RESUME, Rule::anybody, &IoctlServer::vdpa_resume, Family::vdpa},
 }};
+// clang-format on
 
-const IoctlServer::Row* IoctlServer::find(unsigned long request) {
-  const auto* found = std::ranges::find(rows, request & 0xffff'ffff, &Row::request);
-  return found == rows.end() || found->serve == nullptr ? nullptr : found;
+const IoctlServer::Row* IoctlServer::find(unsigned long request) const {
+  const auto* found = std::ranges::find_if(rows, [&](const Row& row) {
+    return row.request == (request & 0xffff'ffff) && serves(options_.family, row.family);
+  });
+  return found == rows.end() ? nullptr : found;
 }
 
 // ---- life
@@ -94,23 +117,31 @@ Result<> IoctlServer::open_device() {
   has_table_ = false;
   has_memory_ = false;
   log_.reset();
-  rings_ = std::vector<Ring>(options_.rings);
   auto served = TRY(make_device_());
-  vhost::Device* const device = served.device.get();
-  offered_ = TRY(vhost::call(*device, vhost::GetFeatures{})) & ~not_carried;
-  constexpr uint64_t endian = bit(vhost::VHOST_USER_PROTOCOL_F_CROSS_ENDIAN);
-  const uint64_t capabilities = TRY(vhost::call(*device, vhost::GetProtocolFeatures{})).bits & endian;
-  TRY(vhost::call(*device, vhost::SetProtocolFeatures{{capabilities}}));
-  TRY(vhost::call(*device, vhost::SetFrontEnd{messages_}));
-  TRY(vhost::call(*device, vhost::SetFeatures{0}));  // what a caller has that never says anything
-  swaps_bytes_ = capabilities != 0;
+  vhost::Device& device = *served.device;
+  offered_ = TRY(vhost::call(device, vhost::GetFeatures{})) & ~not_carried;
+  if (!is_vdpa()) offered_ &= ~bit(VIRTIO_F_RING_PACKED);
+  const uint64_t capabilities =
+      TRY(vhost::call(device, vhost::GetProtocolFeatures{})).bits & (is_vdpa() ? vdpa_capabilities : endian);
+  TRY(vhost::call(device, vhost::SetProtocolFeatures{{capabilities}}));
+  TRY(vhost::call(device, vhost::SetFrontEnd{front_end()}));
+  TRY(vhost::call(device, vhost::SetFeatures{0}));  // what a caller has that never says anything
+  swaps_bytes_ = (capabilities & endian) != 0;
+  uint64_t rings = options_.rings;
+  if (is_vdpa()) {
+    if ((capabilities & vdpa_needs) != vdpa_needs)
+      return no(ENODEV, "this device cannot be behind vhost-vdpa");
+    offered_ |= bit(VIRTIO_F_ACCESS_PLATFORM);
+    rings = TRY(vhost::call(device, vhost::GetQueueNum{}));
+  }
+  rings_ = std::vector<Ring>(rings);
   served_ = std::move(served);
   return {};
 }
 
-template <class Request>
-Result<typename Request::Reply> IoctlServer::ask(Request request) {
-  return vhost::call(*served_.device, std::move(request));
+std::shared_ptr<vhost::FrontEnd> IoctlServer::front_end() const {
+  if (is_vdpa()) return config_call_;
+  return messages_;
 }
 
 long IoctlServer::ioctl(Caller& caller, unsigned long request, uint64_t argument) {
@@ -171,7 +202,9 @@ Result<> IoctlServer::set_backend_features(Call& call) {
   return {};
 }
 
-bool IoctlServer::has_iotlb() const { return (features_ & bit(VIRTIO_F_ACCESS_PLATFORM)) != 0; }
+bool IoctlServer::is_packed() const { return (features_ & bit(VIRTIO_F_RING_PACKED)) != 0; }
+
+bool IoctlServer::has_iotlb() const { return !is_vdpa() && (features_ & bit(VIRTIO_F_ACCESS_PLATFORM)) != 0; }
 
 Result<> IoctlServer::set_owner(Call& call) {
   if (owner_ != 0) return no(EBUSY, "the device has an owner");
@@ -255,14 +288,7 @@ Result<> IoctlServer::set_log_base(Call& call) {
 }
 
 Result<> IoctlServer::set_log_fd(Call& call) {
-  const int number = TRY(call.caller.take<int>(call.argument));
-  UniqueFd fd;
-  if (number != VHOST_FILE_UNBIND) {
-    fd = TRY(call.caller.descriptor(number));
-    const auto kind = notify_kind(fd.get());
-    if (!kind || *kind != NotifyKind::eventfd) return no(EINVAL, "not an eventfd");
-  }
-  log_ = std::move(fd);
+  log_ = TRY(eventfd_of(call.caller, TRY(call.caller.take<int>(call.argument))));
   return {};
 }
 
@@ -305,7 +331,7 @@ Result<> IoctlServer::set_vring_base(Call& call) {
   Ring& ring = rings_[call.ring];
   if (ring.active) return no(EBUSY, "the ring is active");
   const auto state = TRY(call.caller.take<vhost_vring_state>(call.argument));
-  if (state.num > max_ring_entries) return no(EINVAL, "ring base");
+  if (!is_packed() && state.num > max_ring_entries) return no(EINVAL, "ring base");
   ring.base = state.num;
   return {};
 }
@@ -348,9 +374,12 @@ Result<> IoctlServer::get_busyloop_timeout(Call& call) {
 
 // No descriptor: unbind.
 Result<UniqueFd> IoctlServer::take_eventfd(Call& call) {
-  const auto file = TRY(call.caller.take<vhost_vring_file>(call.argument));
-  if (file.fd == VHOST_FILE_UNBIND) return UniqueFd();
-  UniqueFd fd = TRY(call.caller.descriptor(file.fd));
+  return eventfd_of(call.caller, TRY(call.caller.take<vhost_vring_file>(call.argument)).fd);
+}
+
+Result<UniqueFd> IoctlServer::eventfd_of(Caller& caller, int number) {
+  if (number == VHOST_FILE_UNBIND) return UniqueFd();
+  UniqueFd fd = TRY(caller.descriptor(number));
   const auto kind = notify_kind(fd.get());
   if (!kind || *kind != NotifyKind::eventfd) return no(EINVAL, "not an eventfd");
   return fd;
@@ -421,10 +450,10 @@ Result<> IoctlServer::hand_over(uint32_t index, const UniqueFd& backend) {
 Result<> IoctlServer::start(Caller& caller, uint32_t index) {
   Ring& ring = rings_[index];
   if (ring.size == 0 || !ring.addresses || !has_memory_) return no(EFAULT, "the ring is not described");
-  if (!has_iotlb()) TRY(check_areas(caller, *ring.addresses, ring.size));
+  const vhost::SetVringAddr addresses = TRY(place(caller, ring));
   if (!ring.kick) ring.kick = TRY(make_eventfd());
   TRY(as_errno(ask(vhost::SetVringNum{index, ring.size}), EINVAL));
-  TRY(as_errno(ask(vhost::SetVringAddr{*ring.addresses}), EFAULT));
+  TRY(as_errno(ask(vhost::SetVringAddr{addresses}), EFAULT));
   TRY(as_errno(ask(vhost::SetVringBase{index, ring.base}), EINVAL));
   if (swaps_bytes_) TRY(as_errno(ask(vhost::SetVringEndian{index, ring.big_endian}), EINVAL));
   auto started = as_errno(ask(vhost::SetVringKick{index, TRY(ring.kick.duplicate())}), EFAULT);
@@ -474,6 +503,18 @@ Result<> IoctlServer::with_rings_stopped(Caller& caller, Change change) {
   return changed;
 }
 
+Result<vhost::SetVringAddr> IoctlServer::place(Caller& caller, const Ring& ring) const {
+  vhost::SetVringAddr at = *ring.addresses;
+  if (is_vdpa()) {
+    at.desc = TRY(as_errno(mapped_.front_end(at.desc, desc_bytes(ring.size)), EINVAL));
+    at.avail = TRY(as_errno(mapped_.front_end(at.avail, avail_bytes(ring.size, is_packed())), EINVAL));
+    at.used = TRY(as_errno(mapped_.front_end(at.used, used_bytes(ring.size, is_packed())), EINVAL));
+  } else if (!has_iotlb()) {
+    TRY(check_areas(caller, at, ring.size));
+  }
+  return at;
+}
+
 Result<> IoctlServer::check_areas(Caller& caller, const vhost::SetVringAddr& at, uint32_t size) {
   using enum memory::Access;
   TRY(caller.probe(at.desc, size * sizeof(vring_desc), read));
@@ -484,6 +525,7 @@ Result<> IoctlServer::check_areas(Caller& caller, const vhost::SetVringAddr& at,
 // ---- IOTLB
 
 Result<size_t> IoctlServer::read(std::span<std::byte> to, Reader reader) {
+  if (is_vdpa()) return no(EINVAL, "vhost-vdpa has nothing to read");
   auto result = messages_->read(to);
   if (result || result.error().os_error != EAGAIN || reader == Reader::at_once) return result;
   const std::scoped_lock lock(mutex_);
@@ -491,17 +533,25 @@ Result<size_t> IoctlServer::read(std::span<std::byte> to, Reader reader) {
   return result;
 }
 
-Result<size_t> IoctlServer::write(std::span<const std::byte> from) {
+// Whatever is wrong with a message of that form, the kernel has one answer.
+Result<size_t> IoctlServer::write(Caller& caller, std::span<const std::byte> from) {
   const vhost::IotlbMessage message = TRY(IotlbMessages::decode(from));
   if (message.type == vhost::IotlbType::update && message.size == 0)
     return no(EINVAL, "an update of no bytes");
   const std::scoped_lock lock(mutex_);
   if (!served_.device) return no(EFAULT, "the device could not be made again");
-  const bool known = message.type == vhost::IotlbType::update || message.type == vhost::IotlbType::invalidate;
-  if (!has_iotlb() || !known) return no(EFAULT, "no IOTLB takes this message");
-  // Whatever is wrong with it, the kernel has one answer.
-  if (const auto done = ask(vhost::UpdateIotlb{message}); !done) return no(EFAULT, done.error().what);
+  if (const auto done = is_vdpa() ? vdpa_write(caller, message) : net_write(message); !done) {
+    log::debug("IOTLB message: {}", done.error().to_string());
+    return no(EFAULT, done.error().what);
+  }
   return IotlbMessages::size;
+}
+
+Result<> IoctlServer::net_write(const vhost::IotlbMessage& message) {
+  const bool known = message.type == vhost::IotlbType::update || message.type == vhost::IotlbType::invalidate;
+  if (!has_iotlb() || !known) return refused("no IOTLB takes this message");
+  TRY(ask(vhost::UpdateIotlb{message}));
+  return {};
 }
 
 }  // namespace ringway::kernel

@@ -1,7 +1,7 @@
-// IoctlServer: the kernel's vhost interface served: one open file of such a device. Decodes ioctls, read and
-// write, holds the kernel's rules and errnos, and asks a vhost::Device to do the rest. linux/vhost.h; the
-// rules are those of Linux 6.1.
-// Thread rule: any thread; one call at a time does something, the others wait.
+// IoctlServer: the kernel's vhost interface served: one open file of a vhost-net or vhost-vdpa device.
+// Decodes ioctls, read and write, holds the kernel's rules and errnos, and asks a vhost::Device to do the
+// rest. linux/vhost.h; the rules are those of Linux 6.1. Thread rule: any thread; one call at a time does
+// something, the others wait.
 //
 // Where the two conversations differ:
 //   - a ring starts when a backend is bound to it and stops when that is unbound; the device is told all
@@ -10,7 +10,9 @@
 //   - GET_VRING_BASE only reads: a running ring is stopped and started for it;
 //   - features, addresses and memory may change under running rings: those are stopped and started;
 //   - kernel rings may lie outside the memory table. Here they may not: EFAULT when they start;
-//   - LOG_ALL, packed rings, workers, feature arrays and the fork owner are not offered.
+//   - LOG_ALL, workers, feature arrays and the fork owner are not offered, packed rings by vhost-vdpa only.
+// Of vhost-vdpa (ioctl_server_vdpa.cc): rings run while they are enabled, DRIVER_OK is set and the device is
+// not suspended; memory and addresses of rings are I/O virtual ones, which the caller maps by write().
 #pragma once
 
 #include <array>
@@ -25,8 +27,10 @@
 
 #include "ringway/base/log.h"
 #include "ringway/kernel/caller.h"
+#include "ringway/kernel/config_call.h"
 #include "ringway/kernel/ioctl_table.h"
 #include "ringway/kernel/iotlb_messages.h"
+#include "ringway/kernel/iova_map.h"
 #include "ringway/vhost/handler.h"
 
 namespace ringway::kernel {
@@ -40,19 +44,28 @@ static_assert(sizeof(MemoryTableHead) == sizeof(vhost_memory));
 
 class IoctlServer {
  public:
-  // What is behind the file. The device must hold the protocol's contract itself (vhost::Contract).
+  // What a file of vhost-vdpa tells of its device, and no request does.
+  struct Identity {
+    uint32_t device_id = 0;  // VIRTIO "Device Types"
+    uint16_t ring_size = 0;  // entries, at most
+    uint32_t config_bytes = 0;
+  };
+  // What is behind the file. The device must hold the protocol's contract itself (vhost::Contract). Of
+  // vhost-vdpa it must take memory by slots, and be able to be reset.
   struct Served {
     std::unique_ptr<vhost::Device> device;
+    Identity identity = {};
     // Told which backend NET_SET_BACKEND has given to a ring, before that starts, and none after it has
     // stopped. Empty: the device does not use any.
-    std::function<Result<>(uint32_t ring, UniqueFd backend)> set_backend = {};
+    std::function<Result<>(uint32_t ring, UniqueFd backend)> set_backend;
   };
   // Makes it afresh: at open, and again at RESET_OWNER, after the one before it has ended.
   using MakeDevice = std::function<Result<Served>()>;
   struct Options {
-    uint32_t rings = 2;          // what a file of the device has; vhost-net: one pair
-    uint32_t max_regions = 64;   // of a memory table
-    uint32_t max_size = 0x8000;  // of a ring, entries
+    Family family = Family::net;  // or vdpa
+    uint32_t rings = 2;           // what a file of vhost-net has; vhost-vdpa: as many as the device
+    uint32_t max_regions = 64;    // of a memory table
+    uint32_t max_size = 0x8000;   // of a ring, entries
   };
 
   static Result<std::unique_ptr<IoctlServer>> open(const Options& options, MakeDevice make_device);
@@ -65,7 +78,7 @@ class IoctlServer {
   // is told EBADFD where none will come.
   Result<size_t> read(std::span<std::byte> to, Reader reader = Reader::at_once);
   // And from it. Takes one message, whatever follows it.
-  Result<size_t> write(std::span<const std::byte> from);
+  Result<size_t> write(Caller& caller, std::span<const std::byte> from);
   // Whether read() would give something; and `told` for whenever that changes (it must not call back).
   [[nodiscard]] bool readable() const { return messages_->waiting(); }
   void on_readable(std::function<void(bool)> told) { messages_->on_change(std::move(told)); }
@@ -78,6 +91,7 @@ class IoctlServer {
     uint32_t base = 0;
     UniqueFd kick;
     UniqueFd backend;
+    bool enabled = false;  // vhost-vdpa
     bool active = false;
     uint32_t busyloop_timeout = 0;  // microseconds
     uint32_t big_endian = 0;
@@ -97,12 +111,14 @@ class IoctlServer {
     unsigned long request = 0;
     Rule rule = Rule::owner;
     Result<> (IoctlServer::*serve)(Call&) = nullptr;
+    Family family = Family::any;
   };
-  static const Row* find(unsigned long request);
-  static const std::array<Row, 21> rows;
+  [[nodiscard]] const Row* find(unsigned long request) const;
+  static const std::array<Row, 44> rows;
 
   explicit IoctlServer(const Options& options, MakeDevice make_device);
   Result<> open_device();
+  [[nodiscard]] std::shared_ptr<vhost::FrontEnd> front_end() const;
   Result<> dispatch(Call& call, unsigned long request);
   [[nodiscard]] Result<> check_owner(const Call& call) const;
   Result<> check_ring(Call& call) const;
@@ -129,7 +145,44 @@ class IoctlServer {
   Result<> get_busyloop_timeout(Call& call);
   Result<> net_set_backend(Call& call);
 
+  Result<> vdpa_get_device_id(Call& call);
+  Result<> vdpa_get_status(Call& call);
+  Result<> vdpa_set_status(Call& call);
+  Result<> vdpa_set_features(Call& call);
+  Result<> vdpa_get_backend_features(Call& call);
+  Result<> vdpa_set_backend_features(Call& call);
+  Result<> vdpa_get_config(Call& call);
+  Result<> vdpa_set_config(Call& call);
+  Result<> vdpa_set_config_call(Call& call);
+  Result<> vdpa_get_config_size(Call& call);
+  Result<> vdpa_get_vqs_count(Call& call);
+  Result<> vdpa_get_vring_num(Call& call);
+  Result<> vdpa_get_iova_range(Call& call);
+  Result<> vdpa_get_one(Call& call);  // of groups, of address spaces
+  Result<> vdpa_suspend(Call& call);
+  Result<> vdpa_resume(Call& call);
+  Result<> vdpa_set_mem_table(Call& call);
+  Result<> vdpa_no_log(Call& call);
+  Result<> vdpa_set_vring_enable(Call& call);
+  Result<> vdpa_get_vring_group(Call& call);
+  Result<> vdpa_set_group_asid(Call& call);
+  Result<> vdpa_forget(const std::vector<IovaMap::Mapping>& gone);
+  Result<> vdpa_reset();
+  Result<> vdpa_settle(Caller& caller);  // runs what shall run, and nothing else
+  Result<> vdpa_map(Caller& caller, const vhost::IotlbMessage& message);
+  Result<> vdpa_unmap(const vhost::IotlbMessage& message);
+  Result<> vdpa_write(Caller& caller, const vhost::IotlbMessage& message);
+  Result<> net_write(const vhost::IotlbMessage& message);
+  // The part of the configuration space that an ioctl is about, and where its bytes are in the caller.
+  struct ConfigPart {
+    uint32_t offset = 0;
+    uint32_t size = 0;
+    uint64_t at = 0;
+  };
+  Result<ConfigPart> vdpa_config_part(Call& call) const;
+
   Result<UniqueFd> take_eventfd(Call& call);
+  static Result<UniqueFd> eventfd_of(Caller& caller, int number);
   Result<> bind(Call& call, UniqueFd backend);
   Result<> unbind(uint32_t index);
   Result<> hand_over(uint32_t index, const UniqueFd& backend);
@@ -147,10 +200,16 @@ class IoctlServer {
   template <class Change>
   Result<> with_rings_stopped(Caller& caller, Change change);
   static Result<> check_areas(Caller& caller, const vhost::SetVringAddr& at, uint32_t size);
+  // Where the device finds a ring.
+  Result<vhost::SetVringAddr> place(Caller& caller, const Ring& ring) const;
+  [[nodiscard]] bool is_vdpa() const { return options_.family == Family::vdpa; }
+  [[nodiscard]] bool is_packed() const;
   [[nodiscard]] bool has_iotlb() const;
   [[nodiscard]] bool any_active() const;
   template <class Request>
-  Result<typename Request::Reply> ask(Request request);
+  Result<typename Request::Reply> ask(Request request) {
+    return vhost::call(*served_.device, std::move(request));
+  }
 
   const Options options_;
   const MakeDevice make_device_;
@@ -167,6 +226,11 @@ class IoctlServer {
   bool has_memory_ = false;  // and it is not empty
   UniqueFd log_;
   std::vector<Ring> rings_;
+  // vhost-vdpa
+  const std::shared_ptr<ConfigCall> config_call_ = std::make_shared<ConfigCall>();
+  uint8_t status_ = 0;  // VIRTIO_CONFIG_S_*
+  bool suspended_ = false;
+  IovaMap mapped_;
 };
 
 }  // namespace ringway::kernel

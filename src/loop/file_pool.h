@@ -19,8 +19,8 @@ namespace ringway::loop {
 struct FileJob {
   FileRequest* request = nullptr;
   int64_t result = 0;
-  Stack<FileJob>* home = nullptr;        // where the job goes when it is done
-  std::shared_ptr<Doorbell> doorbell{};  // rung then
+  Stack<FileJob>* home = nullptr;      // where the job goes when it is done
+  std::shared_ptr<Doorbell> doorbell;  // rung then
   FileJob* next = nullptr;
 };
 

@@ -132,7 +132,7 @@ class Loop {
   void cancel(uint64_t timer);
 
  private:
-  class Impl;
+  class Impl;  // NOLINT(cppcoreguidelines-virtual-class-destructor): it is final
   explicit Loop(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };

@@ -16,7 +16,13 @@ class Timers {
 
   [[nodiscard]] bool empty() const { return timers_.empty(); }
   uint64_t add(Clock::time_point when, Loop::Task task) {
-    timers_.emplace(std::pair(when, ++last_), std::move(task));
+    if (spare_.empty()) {
+      timers_.emplace(std::pair(when, ++last_), std::move(task));
+      return last_;
+    }
+    spare_.key() = std::pair(when, ++last_);
+    spare_.mapped() = std::move(task);
+    timers_.insert(std::move(spare_));
     return last_;
   }
   void cancel(uint64_t number) {
@@ -32,7 +38,9 @@ class Timers {
     bool any = false;
     for (auto due = find_due(now, newest); due != timers_.end(); due = find_due(now, newest)) {
       auto timer = timers_.extract(due);
-      timer.mapped()();
+      Loop::Task task = std::move(timer.mapped());
+      spare_ = std::move(timer);
+      task();
       any = true;
     }
     return any;
@@ -46,6 +54,7 @@ class Timers {
     return timer != timers_.end() && timer->first.first <= now ? timer : timers_.end();
   }
   Map timers_;
+  Map::node_type spare_;  // of the last timer that was due, so that one that begins again allocates nothing
   uint64_t last_ = 0;
 };
 

@@ -74,7 +74,7 @@ Result<Window> Window::open(View view, GuestAddress address, uint64_t length, Ac
   return of(view.map_, pieces.all(), length);
 }
 
-Result<Window> Window::open(std::shared_ptr<const Map> map, FrontEndAddress address, uint64_t length) {
+Result<Window> Window::open(const std::shared_ptr<const Map>& map, FrontEndAddress address, uint64_t length) {
   std::vector<iovec> storage(max_window_pieces);
   Segments pieces{std::span(storage)};
   if (!map->translate(address, length, pieces))

@@ -67,7 +67,7 @@ class Window {
   // `failure` tells a miss from a bad address when the Result is an error.
   static Result<Window> open(View view, GuestAddress address, uint64_t length, Access access,
                              Translation& failure);
-  static Result<Window> open(std::shared_ptr<const Map> map, FrontEndAddress address, uint64_t length);
+  static Result<Window> open(const std::shared_ptr<const Map>& map, FrontEndAddress address, uint64_t length);
 
   [[nodiscard]] std::byte* data() const { return data_; }
   [[nodiscard]] uint64_t size() const { return size_; }

@@ -49,7 +49,7 @@ struct DeviceFile::Forget {
 };
 
 Result<std::pair<std::shared_ptr<DeviceFile>, UniqueFd>> DeviceFile::open(
-    kernel::IoctlServer::MakeDevice make_device, int flags) {
+    kernel::IoctlServer::MakeDevice make_device, int flags, const kernel::IoctlServer::Options& options) {
   std::array<int, 2> ends{};
   if (::pipe2(ends.data(), O_CLOEXEC) != 0) return os_failure("cannot make a pipe");
   std::shared_ptr<DeviceFile> file(new DeviceFile, Forget{});
@@ -63,7 +63,7 @@ Result<std::pair<std::shared_ptr<DeviceFile>, UniqueFd>> DeviceFile::open(
   if (::fstat(of_program.get(), &status) != 0) return os_failure("cannot examine a pipe");
   file->device_ = status.st_dev;
   file->inode_ = status.st_ino;
-  file->server_ = TRY(kernel::IoctlServer::open({}, std::move(make_device)));
+  file->server_ = TRY(kernel::IoctlServer::open(options, std::move(make_device)));
   file->server_->on_readable([raw = file.get()](bool waiting) { raw->show(waiting); });
   OwnProcess own;
   file->server_->ioctl(own, VHOST_GET_FEATURES, address_of(&file->features_));
@@ -138,7 +138,7 @@ ssize_t DeviceFile::write(std::span<const iovec> from) {
   const auto copied =
       scatter(from, bytes, [&](uint64_t at, std::span<std::byte> part) { return own.copy_in(part, at); });
   if (!copied) return minus(copied.error());
-  const auto written = server_->write(bytes);
+  const auto written = server_->write(own, bytes);
   return written ? static_cast<ssize_t>(*written) : minus(written.error());
 }
 

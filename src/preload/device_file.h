@@ -17,7 +17,8 @@ class DeviceFile {
  public:
   // `flags`: O_CLOEXEC and O_NONBLOCK of open(). The descriptor is for the program.
   static Result<std::pair<std::shared_ptr<DeviceFile>, UniqueFd>> open(
-      kernel::IoctlServer::MakeDevice make_device, int flags);
+      kernel::IoctlServer::MakeDevice make_device, int flags,
+      const kernel::IoctlServer::Options& options = {});
 
   // What the system calls return, or minus an errno. They may be called in a child of the process that has
   // opened the file; the device is not usable there.

@@ -8,8 +8,8 @@
 
 namespace ringway::preload {
 
-// "loopback": a network device whose frames come back. "tap": one over the tap that VHOST_NET_SET_BACKEND
-// names. Refuses every other name. `workers` outlive the device.
+// "tap": a network device over what VHOST_NET_SET_BACKEND names. "loopback": one whose frames come back.
+// Refuses every other name. `workers` outlive the device.
 Result<kernel::IoctlServer::Served> make_device(std::string_view name, engine::Workers& workers);
 [[nodiscard]] bool is_device_name(std::string_view name);
 

@@ -12,7 +12,7 @@ class IoctlServerIotlb : public IoctlRig {
   static constexpr uint64_t features = modern | vhost::bit(VIRTIO_F_ACCESS_PLATFORM);
 
   Result<size_t> write(const vhost_msg_v2& message) {
-    return server_->write(std::as_bytes(std::span(&message, 1)));
+    return server_->write(caller_, std::as_bytes(std::span(&message, 1)));
   }
   static vhost_msg_v2 message(uint64_t iova, uint64_t size, uint64_t user, uint8_t type) {
     vhost_msg_v2 one{};
@@ -111,8 +111,8 @@ TEST_F(IoctlServerIotlb, wrong_messages_have_the_kernels_errnos) {
   vhost_msg_v2 unknown = message(0, 4096, 0, VHOST_IOTLB_UPDATE);
   unknown.type = 7;
   EXPECT_EQ(error(write(unknown)), EINVAL);
-  EXPECT_EQ(error(server_->write({})), EINVAL);
-  EXPECT_EQ(error(server_->write(std::span(room).first(20))), EINVAL);
+  EXPECT_EQ(error(server_->write(caller_, {})), EINVAL);
+  EXPECT_EQ(error(server_->write(caller_, std::span(room).first(20))), EINVAL);
 }
 
 TEST_F(IoctlServerIotlb, a_message_that_waits_is_told) {

@@ -56,7 +56,7 @@ class IoctlRig : public testing::Test {
   static constexpr size_t memory_size = 1 << 20;
   static constexpr uint64_t guest_base = 0x4000'0000;
   static constexpr uint32_t ring_size = 16;
-  static constexpr size_t header = port::plain_header;
+  size_t header = port::plain_header;  // bytes
   static constexpr uint64_t modern = vhost::bit(VIRTIO_F_VERSION_1);
 
   IoctlRig() {

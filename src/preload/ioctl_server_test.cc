@@ -149,7 +149,7 @@ TEST(IoctlServerLife, a_device_that_cannot_be_made_again_is_gone) {
   EXPECT_EQ(server->ioctl(caller, VHOST_RESET_OWNER, 0), -ENOMEM);
   EXPECT_EQ(server->ioctl(caller, VHOST_SET_OWNER, 0), -ENODEV);
   const vhost_msg_v2 message{.type = VHOST_IOTLB_MSG_V2};
-  EXPECT_FALSE(server->write(std::as_bytes(std::span(&message, 1))));
+  EXPECT_FALSE(server->write(caller, std::as_bytes(std::span(&message, 1))));
   EXPECT_FALSE(kernel::IoctlServer::open({}, make));
 }
 
@@ -534,7 +534,7 @@ TEST_F(IoctlServer, random_ioctls_with_random_arguments_are_survived) {
     ASSERT_LE(result, 0);
     ASSERT_GT(result, -4096);
     succeeded += result == 0 ? 1 : 0;
-    const auto written = server_->write(std::as_bytes(std::span(argument)));
+    const auto written = server_->write(caller_, std::as_bytes(std::span(argument)));
     const auto got = server_->read(std::as_writable_bytes(std::span(argument)));
     ASSERT_TRUE(written || written.error().os_error > 0);
     ASSERT_TRUE(got || got.error().os_error > 0);

@@ -18,9 +18,11 @@ namespace ringway::preload {
 
 class ServedFile final : public kernel::Ioctls {
  public:
-  explicit ServedFile(engine::Workers& workers) {
-    auto opened = DeviceFile::open([&workers] { return make_device("loopback", workers); }, O_CLOEXEC);
-    EXPECT_TRUE(opened);
+  explicit ServedFile(engine::Workers& workers)
+      : ServedFile([&workers] { return make_device("loopback", workers); }, {}) {}
+  ServedFile(kernel::IoctlServer::MakeDevice make_device, const kernel::IoctlServer::Options& options) {
+    auto opened = DeviceFile::open(std::move(make_device), O_CLOEXEC, options);
+    EXPECT_TRUE(opened) << opened.error().to_string();
     std::tie(file_, fd_) = *std::move(opened);
   }
   Result<> ioctl(unsigned long request, void* argument) override {

@@ -11,7 +11,7 @@
 namespace ringway::preload {
 
 struct Settings {
-  std::string net = "loopback";  // the device behind /dev/vhost-net; "none": the host's own, if it has one
+  std::string net = "tap";  // the device behind /dev/vhost-net; "none": the host's own, if it has one
   unsigned workers = 1;
   loop::Polling polling = loop::Polling::adaptive;
   log::Level level = log::Level::warning;

@@ -5,10 +5,10 @@
 namespace ringway::preload {
 namespace {
 
-TEST(PreloadSettings, nothing_said_is_a_loop_and_one_worker) {
+TEST(PreloadSettings, nothing_said_is_a_tap_and_one_worker) {
   const auto settings = Settings::parse("");
   ASSERT_TRUE(settings);
-  EXPECT_EQ(settings->net, "loopback");
+  EXPECT_EQ(settings->net, "tap");
   EXPECT_EQ(settings->workers, 1U);
 }
 

@@ -75,21 +75,27 @@ void Chains::make_ready(uint16_t index, const Gatherer& gathered, uint32_t descr
   const std::span<const iovec> pieces = gathered.pieces();
   slot.readable = static_cast<uint16_t>(gathered.readable());
   slot.writable = static_cast<uint16_t>(pieces.size() - gathered.readable());
-  slot.descriptors = static_cast<uint16_t>(descriptors);
-  slot.index = index;
-  slot.state = Slot::ready;
   if (pieces.size() <= Slot::inline_pieces) [[likely]] {
     copy(pieces, slot.place);
   } else {
     slot.spilled = true;
     slot.place[0].iov_base = std::exchange(scratch_, new_block());
   }
+  show(slot, index, descriptors);
+}
+
+// A slot that has its pieces can be popped.
+void Chains::show(Slot& slot, uint16_t index, uint32_t descriptors) {
+  slot.descriptors = static_cast<uint16_t>(descriptors);
+  slot.index = index;
+  slot.state = Slot::ready;
   if (log_ != nullptr) [[unlikely]]
     log_->keep(slot, beside(slot));
+  const iovec& first = *slot.pieces();
   if (slot.readable > 0) {
-    prefetch_to_read(pieces[0]);
+    prefetch_to_read(first);
   } else {
-    prefetch_to_write(pieces[0]);
+    prefetch_to_write(first);
   }
   ready_[end_ready_++] = &slot;
 }

@@ -32,6 +32,21 @@ class Chains {
   [[nodiscard]] bool has_room() const { return scratch_ != nullptr; }
   [[nodiscard]] bool is_free(uint16_t index) const { return slots_[index].state == Slot::free; }
   void make_ready(uint16_t index, const Gatherer& gathered, uint32_t descriptors);
+  // The usual chain of a network device, without gathering: one descriptor whose buffer is in one piece.
+  // False if it is not, for whatever reason, and is to be gathered.
+  [[nodiscard]] bool make_ready(uint16_t index, const Descriptor& only) {
+    Slot& slot = slots_[index];
+    const bool writable = only.writable();
+    memory::Segments piece(std::span(slot.place, 1));
+    const auto translation = view_.translate({only.address}, only.length,
+                                             writable ? memory::Access::write : memory::Access::read, piece);
+    if (translation.outcome != memory::Translation::ok || piece.size() == 0) [[unlikely]]
+      return false;
+    slot.readable = writable ? 0 : 1;
+    slot.writable = writable ? 1 : 0;
+    show(slot, index, 1);
+    return true;
+  }
   void stop(const Verdict& verdict, const Gatherer& gathered);
   // An error if there is one and nothing is ready before it.
   Result<> end_fill();
@@ -39,6 +54,7 @@ class Chains {
   void prefetch_table(const Descriptor& descriptor);
 
   [[nodiscard]] bool any_ready() const { return next_ready_ != end_ready_; }
+  [[nodiscard]] uint32_t ready() const { return end_ready_ - next_ready_; }
   [[nodiscard]] const Slot& next_ready() const { return *ready_[next_ready_]; }
   // Something must be ready.
   Chain take() {
@@ -106,6 +122,7 @@ class Chains {
     uint32_t in_flight = 0;
   };
   Chains() = default;
+  void show(Slot& slot, uint16_t index, uint32_t descriptors);
   void release(Slot& slot) {
     if (slot.spilled) [[unlikely]]
       free_block(slot.pieces());

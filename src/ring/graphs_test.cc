@@ -167,7 +167,8 @@ TEST_F(Graphs, of_split_rings_of_one_and_two_entries) {
     std::vector<std::vector<vring_desc>> alphabets(size);
     for (uint32_t i = 0; i < size; ++i) {
       for (uint16_t flags = 0; flags < 8; ++flags) {
-        for (uint16_t link = 0; link <= ((flags & next) != 0 ? size : 0); ++link) {
+        const auto last = static_cast<uint16_t>((flags & next) != 0 ? size : 0);
+        for (uint16_t link = 0; link <= last; ++link) {
           for (const uint32_t length : {0U, 24U, 32U}) {
             for (const uint64_t address : {rig.data + 64 * i, both, nowhere}) {
               alphabets[i].push_back({address, length, flags, link});
@@ -215,8 +216,8 @@ TEST_F(Graphs, of_split_indirect_tables_of_one_to_three_entries) {
     std::vector<std::vector<vring_desc>> alphabets(size);
     for (uint32_t i = 0; i < size; ++i) {
       for (const uint16_t flags : {0, 1, 2, 3, 4, 5}) {
-        for (uint16_t link = 0; link <= size; ++link) {
-          if ((flags & next) == 0 && link > 0) continue;
+        const auto last = static_cast<uint16_t>((flags & next) != 0 ? size : 0);
+        for (uint16_t link = 0; link <= last; ++link) {
           for (const uint32_t length : {0U, 16U})
             alphabets[i].push_back({rig.data + 64 * i, length, flags, link});
         }

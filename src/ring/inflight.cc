@@ -233,11 +233,13 @@ Result<> PackedInflight::settle(const Image& image, const std::byte* desc) {
 }
 
 Result<> PackedInflight::read_free_list(const Image& image, std::vector<bool>& known) {
-  for (uint16_t at = free_head_; at < size_; at = next_[at]) {
+  uint16_t at = free_head_;
+  while (at < size_) {
     if (known[at]) return contradiction(at);
     known[at] = true;
     next_[at] = image.of<uint16_t>(at, next_at);
     if (image.in_flight(at)) memory::store<uint8_t>(entry(at), 0);
+    at = next_[at];
   }
   return {};
 }

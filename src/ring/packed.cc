@@ -16,6 +16,8 @@ class PackedRing::Ahead {
     return true;
   }
   [[nodiscard]] bool any() const { return next_ != end_; }
+  [[nodiscard]] const Descriptor& first() const { return staged_[next_]; }
+  void drop_first() { ++next_; }
 
  private:
   const PackedRing& ring_;
@@ -81,6 +83,7 @@ Result<> PackedRing::fill() {
     place.advance(1, size_);
   }
   while (ahead.any()) {
+    if (make_ready_alone(ahead)) continue;
     Gatherer gather = chains_.gather();
     const Verdict verdict = walk(ahead, gather);
     if (!verdict.ok()) {
@@ -89,6 +92,19 @@ Result<> PackedRing::fill() {
     }
   }
   return chains_.end_fill();
+}
+
+// False: it takes a walk.
+bool PackedRing::make_ready_alone(Ahead& ahead) {
+  const Descriptor& first = ahead.first();
+  if (first.indirect() || first.continues() || first.last >= size_ || outstanding_ == size_ ||
+      inflight_ != nullptr || !chains_.is_free(first.last) || !chains_.make_ready(first.last, first)) {
+    return false;
+  }
+  ahead.drop_first();
+  walked_.advance(1, size_);
+  ++outstanding_;
+  return true;
 }
 
 Verdict PackedRing::walk(Ahead& ahead, Gatherer& gather) {

@@ -2,6 +2,8 @@
 // Virtqueues". The functions are described in ring.h. Used descriptors are written and never read back.
 #pragma once
 
+#include <algorithm>
+
 #include "ringway/ring/chains.h"
 #include "ringway/ring/config.h"
 #include "ringway/ring/inflight.h"
@@ -14,15 +16,22 @@ class PackedRing {
   static Result<PackedRing> start(RingConfig config, memory::View view);
 
   Result<Chain> pop() {
-    if (!chains_.any_ready()) [[unlikely]] {
+    Chain chain;
+    TRY(pop(std::span(&chain, 1)));
+    return chain;
+  }
+  Result<size_t> pop(std::span<Chain> to) {
+    if (!chains_.any_ready()) [[unlikely]]
       TRY(fill());
-      if (!chains_.any_ready()) return Chain();
+    const size_t count = std::min<size_t>(chains_.ready(), to.size());
+    for (Chain& chain : to.first(count)) {
+      const Slot& next = chains_.next_ready();
+      if (inflight_ != nullptr) [[unlikely]]
+        inflight_->take(next.index, avail_.position, next.descriptors);
+      avail_.advance(next.descriptors, size_);
+      chain = chains_.take();
     }
-    const Slot& next = chains_.next_ready();
-    if (inflight_ != nullptr) [[unlikely]]
-      inflight_->take(next.index, avail_.position, next.descriptors);
-    avail_.advance(next.descriptors, size_);
-    return chains_.take();
+    return count;
   }
   [[nodiscard]] const std::optional<memory::Translation>& missing() const { return chains_.missing(); }
   void push_used(Chain chain, uint32_t written) {
@@ -65,6 +74,7 @@ class PackedRing {
   // Reads the descriptor at `place`, not before walked_; false if the driver has not made it available.
   bool load_available(const PackedPlace& place, Descriptor& to) const;
   Result<> fill();
+  bool make_ready_alone(Ahead& ahead);
   Verdict walk(Ahead& ahead, Gatherer& gather);
   Verdict follow(Ahead& ahead, Gatherer& gather, uint32_t& entries, uint16_t& id);
   void use(Slot& slot, uint32_t written);

@@ -121,8 +121,8 @@ Result<std::optional<Used>> PackedDriver::take_used() {
       return std::unexpected(*broken_);
     }
   }
-  Result<std::optional<Used>> used(tokens_.take());
-  const uint16_t id = (*used)->token;
+  const Used used = tokens_.take();
+  const uint16_t id = used.token;
   const uint32_t entries = tokens_.last_of(id).descriptors;
   used_.advance(entries, size_);
   free_ += entries;

@@ -12,7 +12,6 @@ namespace {
 using test::even_lap;
 using test::Guest;
 using test::HostilePacked;
-using test::must;
 using test::odd_lap;
 using test::pieces_of;
 using test::Shape;
@@ -99,7 +98,7 @@ TEST_F(HostilePackedRing, H211_a_chain_that_is_not_complete_is_refused) {
 }
 
 TEST_F(HostilePackedRing, H212_a_chain_that_meets_its_own_head_is_refused) {
-  for (const uint32_t size : {1U, 3U, 7U, 40U}) {
+  for (const uint16_t size : {1, 3, 7, 40}) {
     HostilePacked rig(guest, of_size(size));
     for (uint16_t i = 0; i < size; ++i) rig.descriptors()[i] = {rig.data, 8, i, odd_lap | next};
     EXPECT_EQ(rig.failure(), "descriptor chain is longer than the ring");

@@ -124,6 +124,9 @@ class Device {
     ADD_FAILURE() << chain.error().to_string();
     return {};
   }
+  Result<size_t> pop(std::span<Chain> to) {
+    return std::visit([&](auto& ring) { return ring.pop(to); }, ring_);
+  }
   void push_used(Chain chain, uint32_t written) {
     std::visit([&](auto& ring) { ring.push_used(std::move(chain), written); }, ring_);
   }

@@ -3,8 +3,8 @@
 // decided once, at start.
 //
 //   Result<Chain> pop();                  the next available chain; an empty Chain: nothing, or missing();
-//   error: broken
-//                                         for good
+//                                         error: broken for good
+//   Result<size_t> pop(std::span<Chain>); the next ones, as many as are walked already; none: as pop()
 //   std::optional<memory::Translation> missing();   why pop() gave nothing: an IOTLB miss; pop() tries again
 //   void push_used(Chain, uint32_t written);   not visible before publish()
 //   void push_back(Chain);                the chain popped last was not touched: it will be popped again.

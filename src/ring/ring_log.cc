@@ -47,8 +47,9 @@ void RingLog::wrote_area(const std::vector<LoggedRange>& area, uint64_t offset, 
 void RingLog::mark() {
   chains_.mark(*logging_.log);
   areas_.mark(*logging_.log);
-  const bool news = chains_.take_news() | areas_.take_news();
-  if (news && logging_.news) logging_.news->signal();
+  const bool of_chains = chains_.take_news();
+  const bool of_areas = areas_.take_news();
+  if ((of_chains || of_areas) && logging_.news) logging_.news->signal();
 }
 
 }  // namespace ringway::ring

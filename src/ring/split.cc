@@ -47,6 +47,10 @@ Result<> SplitRing::fill() {
   }
   const uint32_t count = look_ahead(ahead);
   for (uint32_t i = 0; i < count; ++i) {
+    if (make_ready_alone(ahead[i])) {
+      ++walked_;
+      continue;
+    }
     Gatherer gather = chains_.gather();
     const Verdict verdict = walk(ahead[i], gather);
     if (!verdict.ok()) {
@@ -58,17 +62,30 @@ Result<> SplitRing::fill() {
   return chains_.end_fill();
 }
 
+// False: it takes a walk.
+bool SplitRing::make_ready_alone(const Ahead& first) {
+  const uint32_t waiting = static_cast<uint16_t>(seen_avail_ - walked_);
+  return first.head <= mask_ && !first.descriptor.indirect() && !first.descriptor.continues() &&
+         waiting <= size() && chains_.is_free(first.head) && chains_.make_ready(first.head, first.descriptor);
+}
+
 // Reads the next available entries, then their first descriptors, so that the loads overlap.
 uint32_t SplitRing::look_ahead(std::span<Ahead> ahead) {
   const uint32_t waiting = static_cast<uint16_t>(seen_avail_ - walked_);
-  if (waiting > size()) return 1;  // walk() says so
+  if (waiting > size()) {  // walk() says so
+    ahead[0] = {};
+    return 1;
+  }
   const uint32_t count = std::min<uint32_t>(waiting, ahead.size());
   for (uint32_t i = 0; i < count; ++i) {
     ahead[i].head = next_head(i);
     __builtin_prefetch(desc_ + (ahead[i].head & mask_) * descriptor_bytes);
   }
   for (uint32_t i = 0; i < count; ++i) {
-    if (ahead[i].head > mask_) return i + 1;
+    if (ahead[i].head > mask_) {
+      ahead[i].descriptor = {};
+      return i + 1;
+    }
     ahead[i].descriptor = order_.load_descriptor(desc_ + ahead[i].head * descriptor_bytes);
     if (ahead[i].descriptor.indirect()) chains_.prefetch_table(ahead[i].descriptor);
   }

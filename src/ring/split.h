@@ -2,6 +2,8 @@
 // The functions are described in ring.h. Used index and entries are written and never read back.
 #pragma once
 
+#include <algorithm>
+
 #include "ringway/ring/chains.h"
 #include "ringway/ring/config.h"
 #include "ringway/ring/inflight.h"
@@ -14,14 +16,21 @@ class SplitRing {
   static Result<SplitRing> start(RingConfig config, memory::View view);
 
   Result<Chain> pop() {
-    if (!chains_.any_ready()) [[unlikely]] {
+    Chain chain;
+    TRY(pop(std::span(&chain, 1)));
+    return chain;
+  }
+  Result<size_t> pop(std::span<Chain> to) {
+    if (!chains_.any_ready()) [[unlikely]]
       TRY(fill());
-      if (!chains_.any_ready()) return Chain();
+    const size_t count = std::min<size_t>(chains_.ready(), to.size());
+    for (Chain& chain : to.first(count)) {
+      if (inflight_ != nullptr) [[unlikely]]
+        inflight_->take(chains_.next_ready().index);
+      chain = chains_.take();
     }
-    if (inflight_ != nullptr) [[unlikely]]
-      inflight_->take(chains_.next_ready().index);
-    ++next_avail_;
-    return chains_.take();
+    next_avail_ = static_cast<uint16_t>(next_avail_ + count);
+    return count;
   }
   [[nodiscard]] const std::optional<memory::Translation>& missing() const { return chains_.missing(); }
   void push_used(Chain chain, uint32_t written) {
@@ -56,6 +65,7 @@ class SplitRing {
   SplitRing(RingConfig config, Chains chains, std::unique_ptr<SplitInflight> inflight);
   Result<> fill();
   uint32_t look_ahead(std::span<Ahead> ahead);
+  bool make_ready_alone(const Ahead& first);
   Verdict walk(const Ahead& first, Gatherer& gather);
   Verdict follow(const Descriptor& first, Gatherer& gather, uint32_t& steps) const;
   void use(Slot& slot, uint32_t written) {

@@ -110,9 +110,9 @@ Result<std::optional<Used>> SplitDriver::take_used() {
     }
     if (!*any) return std::nullopt;
   }
-  Result<std::optional<Used>> used(tokens_.take());
+  const Used used = tokens_.take();
   ++taken_;
-  release((*used)->token);
+  release(used.token);
   return used;
 }
 

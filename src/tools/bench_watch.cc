@@ -5,6 +5,7 @@
 #include <sys/random.h>
 
 #include <algorithm>
+#include <cassert>
 #include <csignal>
 #include <utility>
 
@@ -155,6 +156,8 @@ void BenchWatch::watch(std::string_view phase, std::optional<double> seconds) {
 
 // Until somebody serves the device again, or patience ends.
 void BenchWatch::reconnect() {
+  assert(succession_);
+  const auto& try_again = succession_->reconnect;
   const int64_t begin = now_ns();
   std::string trouble;
   while (since(begin, now_ns()) < options_->patience) {
@@ -162,7 +165,7 @@ void BenchWatch::reconnect() {
       interrupted_ = true;
       return fail("interrupted while there was no back-end");
     }
-    if (auto done = succession_->reconnect(); !done) {
+    if (auto done = try_again(); !done) {
       trouble = std::move(done).error();
       continue;
     }

@@ -124,14 +124,14 @@ void BlkDriver::publish() {
 Result<std::optional<BlkDone>> BlkDriver::take() {
   const auto taken = std::visit([](auto& driver) { return driver.take_used(); }, driver_);
   if (!taken) return std::unexpected(taken.error());
-  if (!*taken) return std::nullopt;
-  const ring::Used& used = **taken;
-  const uint16_t slot = slot_of_token_[used.token];
+  const std::optional<ring::Used>& used = *taken;
+  if (!used) return std::nullopt;
+  const uint16_t slot = slot_of_token_[used->token];
   const auto result = memory::load<uint8_t>(status(slot));
   return BlkDone{.slot = slot,
                  .status = result,
-                 .overlong = used.overlong,
-                 .short_used = result == VIRTIO_BLK_S_OK && used.written < least_written_[slot]};
+                 .overlong = used->overlong,
+                 .short_used = result == VIRTIO_BLK_S_OK && used->written < least_written_[slot]};
 }
 
 void BlkDriver::disable_calls() {

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cassert>
 #include <string>
 #include <utility>
 
@@ -56,6 +57,7 @@ std::expected<void, std::string> BlkFrontEnd::reconnect() {
 Result<> BlkFrontEnd::go_on() {
   TRY(negotiate());
   TRY(share_memory());
+  assert(inflight_);
   TRY(front_end_->session().use_inflight(*inflight_));
   for (uint16_t index = 0; index < options_.queues; ++index) {
     TRY(start_queue(index, drivers_[index]->restart_base()));

@@ -76,11 +76,12 @@ Result<bool> BlkJob::turn(bool stop) {
   int64_t now = 0;
   uint64_t taken = 0;
   while (taken < turn_limit_) {
-    const auto done = driver_.take();
-    if (!done) return std::unexpected(done.error());
-    if (!*done) break;
+    const auto next = driver_.take();
+    if (!next) return std::unexpected(next.error());
+    const std::optional<BlkDone>& done = *next;
+    if (!done) break;
     if (taken++ == 0) now = now_ns();
-    finish(**done, now);
+    finish(*done, now);
   }
   if (taken > 0) {
     ++tally_.turns;

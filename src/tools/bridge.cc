@@ -32,12 +32,12 @@ struct Arguments {
   bool verbose = false;
 };
 
-// The family of a file is in its name, as the kernel's drivers give it.
+// The family of a file is in its name: what the kernel's drivers give it is how it begins.
 std::optional<kernel::Family> family_of(const std::string& path) {
   const std::string name = path.substr(path.rfind('/') + 1);
-  if (name == "vhost-net") return kernel::Family::net;
-  if (name == "vhost-scsi") return kernel::Family::scsi;
-  if (name == "vhost-vsock") return kernel::Family::vsock;
+  if (name.starts_with("vhost-net")) return kernel::Family::net;
+  if (name.starts_with("vhost-scsi")) return kernel::Family::scsi;
+  if (name.starts_with("vhost-vsock")) return kernel::Family::vsock;
   if (name.starts_with("vhost-vdpa")) return kernel::Family::vdpa;
   return std::nullopt;
 }
@@ -130,7 +130,8 @@ Parsed<kernel::Family> checked(const Arguments& arguments) {
   const auto family = family_of(arguments.file);
   if (!family) {
     return std::unexpected(fmt::format(
-        "{}: known are files called vhost-net, vhost-scsi, vhost-vsock and vhost-vdpa-N", arguments.file));
+        "{}: known are files whose names begin with vhost-net, vhost-scsi, vhost-vsock or vhost-vdpa",
+        arguments.file));
   }
   if (arguments.socket_path.empty() == (arguments.fd < 0))
     return std::unexpected("exactly one of --socket-path and --fd is needed");

@@ -65,21 +65,24 @@ class Program {
   void end() {
     if (child_ > 0 && !ended()) ::kill(-child_, SIGTERM);
   }
-  bool ended() {
-    if (child_ > 0 && !status_) {
-      int status = 0;
-      if (::waitpid(child_, &status, WNOHANG) == child_) status_ = status;
-    }
-    return status_.has_value();
-  }
+  bool ended() { return look().has_value(); }
   // The signal that it died by; 0: none.
   int signal_of_death() {
-    if (!ended()) return 0;
-    const int by = WIFSIGNALED(*status_) ? WTERMSIG(*status_) : WEXITSTATUS(*status_) - 128;
+    const std::optional<int> status = look();
+    if (!status) return 0;
+    const int by = WIFSIGNALED(*status) ? WTERMSIG(*status) : WEXITSTATUS(*status) - 128;
     return by > 0 && by < 65 ? by : 0;
   }
 
  private:
+  // How it ended, as waitpid() tells; nothing: it has not.
+  std::optional<int> look() {
+    if (child_ > 0 && !status_) {
+      int status = 0;
+      if (::waitpid(child_, &status, WNOHANG) == child_) status_ = status;
+    }
+    return status_;
+  }
   pid_t child_ = 0;
   std::optional<int> status_;
 };
@@ -248,7 +251,8 @@ const std::vector<Lie>& lies() {
        edited([](Frame& f) { set_value(f, uint64_t{1} << 63); })},
       {"GET_FEATURES is answered by all bits", id<vhost::GetFeatures>,
        edited([](Frame& f) { set_value(f, ~uint64_t{0}); })},
-      {"GET_FEATURES is not answered", id<vhost::GetFeatures>, [](Frame) { return std::vector<Frame>{}; }},
+      {"GET_FEATURES is not answered", id<vhost::GetFeatures>,
+       [](const Frame&) { return std::vector<Frame>{}; }},
   };
   return all;
 }

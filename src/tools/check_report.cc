@@ -191,9 +191,18 @@ int report(const std::vector<Row>& rows, const std::vector<check::HostileRow>& a
 std::string why_not_checked(const std::string& path, const Error& error, double seconds) {
   struct stat status{};
   if (::stat(path.c_str(), &status) == 0 && !S_ISSOCK(status.st_mode)) return "this is not a socket";
-  if (error.fault == Fault::os && error.os_error == ENOENT) return "there is nothing: does the back-end run?";
-  if (error.fault == Fault::os && error.os_error == ECONNREFUSED)
-    return "nobody listens: a back-end that has ended left it behind";
+  switch (error.fault == Fault::os ? error.os_error : 0) {
+    case ENOENT:
+      return "there is nothing: does the back-end run?";
+    case ECONNREFUSED:
+      return "nobody listens: a back-end that has ended left it behind";
+    case EAGAIN:
+      return "the back-end does not accept connections: it is busy with others";
+    case EPROTOTYPE:
+      return "this is no stream socket, so no vhost-user back-end is there";
+    default:
+      break;
+  }
   if (error.fault == Fault::violation || error.fault == Fault::gone) {
     return fmt::format(
         "{}: it does not answer as a vhost-user back-end does, or is busy with another front-end (an answer "

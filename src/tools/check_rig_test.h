@@ -134,7 +134,7 @@ class ProxiedTarget final : public check::Target {
 // Served over a pair of sockets, with somebody in between who changes messages.
 class MeddledTarget final : public check::Target {
  public:
-  MeddledTarget(check::Meddler::Change change, Decorate decorate = {})
+  explicit MeddledTarget(check::Meddler::Change change, Decorate decorate = {})
       : disk_(std::move(decorate)), change_(std::move(change)) {}
   Result<std::unique_ptr<check::Lease>> connect() override {
     sessions_.clear();

@@ -1,8 +1,10 @@
 // Back-ends that are wrong at the request seam.
 #include <poll.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "ringway/base/notifier.h"
+#include "ringway/base/quiet_write.h"
 #include "ringway/tools/check_wrong_test.h"
 
 namespace ringway::tools {
@@ -380,6 +382,49 @@ const std::vector<Case>& cases() {
        [](Wrong& self, DeviceRequest request) -> Reply {
          if (as<GetStatus>(request)) return uint64_t{0};
          return self.right(std::move(request));
+       }},
+      {"state_is_read_in_part",
+       {62},
+       [](Wrong& self, DeviceRequest request) -> Reply {
+         if (auto* transfer = as<SetDeviceStateFd>(request)) {
+           if (transfer->direction == 1)
+             self.fd = std::move(transfer->fd);
+           else
+             quiet_write(transfer->fd.get(), std::as_bytes(std::span("abc", 3)));
+           return StateChannel{};
+         }
+         if (as<CheckDeviceState>(request) == nullptr) return self.right(std::move(request));
+         char byte = 0;
+         const ssize_t got = self.fd ? ::read(self.fd.get(), &byte, 1) : 0;
+         return static_cast<uint64_t>(got < 0);
+       }},
+      {"its_own_state_is_refused",
+       {62},
+       [](Wrong& self, DeviceRequest request) -> Reply {
+         if (auto* transfer = as<SetDeviceStateFd>(request)) self.number = transfer->direction;
+         if (as<CheckDeviceState>(request) && self.number == 1) return uint64_t{1};
+         return self.right(std::move(request));
+       }},
+      {"gone_after_a_save",
+       {67},
+       [](Wrong& self, DeviceRequest request) -> Reply {
+         if (as<SetDeviceStateFd>(request)) self.number = 1;
+         if (as<SetVringKick>(request) && self.number == 1) return Done{};
+         return self.right(std::move(request));
+       }},
+      {"goes_on_without_a_drain",
+       {129},
+       [](Wrong& self, DeviceRequest request) -> Reply {
+         if (auto* stop = as<GetVringBaseSkipDrain>(request)) return RingState{stop->ring, 20};
+         return self.right(std::move(request));
+       }},
+      {"lost_without_a_drain",
+       {129},
+       [](Wrong& self, DeviceRequest request) -> Reply {
+         const bool stops = as<GetVringBaseSkipDrain>(request) != nullptr;
+         Reply reply = self.right(std::move(request));
+         if (stops && reply) ++std::get<RingState>(*reply).value;
+         return reply;
        }},
       {"in_band_calls_are_lost",
        {133},

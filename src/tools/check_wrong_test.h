@@ -89,7 +89,7 @@ struct WireCase {
   const char* name;
   std::set<unsigned> numbers;
   std::function<Frames(Direction, Frame)> change;
-  Wrong::Answer answer = {};
+  Wrong::Answer answer;
 };
 
 // check_wrong_messages_test.cc

@@ -36,12 +36,12 @@ struct Need {
 
 // The elements behind the fixed part, once that has been fetched. More than the kernel takes are not fetched.
 size_t tail_size(const IoctlInfo& info, std::span<const std::byte> in) {
-  constexpr uint64_t most = 64;
+  constexpr uint64_t most_bytes = 4096;
   const kernel::Tail tail = kernel::tail_of(info.argument);
   if (tail.count_size != sizeof(uint32_t) || in.size() < tail.count_offset + tail.count_size) return 0;
   uint32_t count = 0;
   std::memcpy(&count, in.data() + tail.count_offset, sizeof count);
-  return count <= most ? count * tail.element : 0;
+  return count * tail.element <= most_bytes ? count * tail.element : 0;
 }
 
 // Unknown ioctls are taken for those of a ring, whose index comes first.
@@ -53,16 +53,18 @@ Need need_of(unsigned long request, std::span<const std::byte> in) {
       info->direction == kernel::Direction::from_kernel || info->direction == kernel::Direction::both;
   const bool takes =
       info->direction == kernel::Direction::to_kernel || info->direction == kernel::Direction::both;
-  return {.in = takes ? fixed + tail_size(*info, in) : 0, .out = gives ? fixed : 0};
+  const size_t tail = takes ? tail_size(*info, in) : 0;
+  return {.in = takes ? fixed + (gives ? 0 : tail) : 0, .out = gives ? fixed + tail : 0};
 }
 
 // One open of the device.
 class OpenFile {
  public:
-  static Result<std::unique_ptr<OpenFile>> open(const kernel::IoctlServer::MakeDevice& make_device,
+  static Result<std::unique_ptr<OpenFile>> open(const kernel::IoctlServer::Options& options,
+                                                const kernel::IoctlServer::MakeDevice& make_device,
                                                 fuse_session* session) {
     auto file = std::make_unique<OpenFile>(session);
-    file->server_ = TRY(kernel::IoctlServer::open({}, make_device));
+    file->server_ = TRY(kernel::IoctlServer::open(options, make_device));
     file->server_->on_readable([raw = file.get()](bool waiting) { raw->tell(waiting); });
     return file;
   }
@@ -115,7 +117,9 @@ void OpenFile::ioctl(fuse_req_t request, unsigned long command, uint64_t argumen
     fuse_reply_ioctl_retry(request, &wanted_in, need.in > 0 ? 1 : 0, &wanted_out, need.out > 0 ? 1 : 0);
     return;
   }
+  // All of it goes back: what is not answered stays as it is.
   std::vector<std::byte> out(need.out);
+  std::ranges::copy(in.first(std::min(in.size(), out.size())), out.begin());
   auto caller =
       OtherProcess::of_thread(fuse_req_ctx(request)->pid, {.address = argument, .in = in, .out = out});
   if (!caller) {
@@ -154,7 +158,12 @@ void OpenFile::read(fuse_req_t request, size_t size, bool blocking) {
 }
 
 void OpenFile::write(fuse_req_t request, std::span<const std::byte> from) {
-  const auto written = server_->write(from);
+  auto caller = OtherProcess::of_thread(fuse_req_ctx(request)->pid, {});
+  if (!caller) {
+    fuse_reply_err(request, errno_of(caller.error(), ESRCH));
+    return;
+  }
+  const auto written = server_->write(*caller, from);
   if (written)
     fuse_reply_write(request, std::min(*written, from.size()));
   else
@@ -164,11 +173,12 @@ void OpenFile::write(fuse_req_t request, std::span<const std::byte> from) {
 // All open files: those that nobody has closed when the service ends must end before the workers do.
 class OpenFiles {
  public:
-  explicit OpenFiles(kernel::IoctlServer::MakeDevice make_device) : make_device_(std::move(make_device)) {}
+  OpenFiles(const kernel::IoctlServer::Options& options, kernel::IoctlServer::MakeDevice make_device)
+      : options_(options), make_device_(std::move(make_device)) {}
   void set_session(fuse_session* session) { session_ = session; }  // before the first open()
 
   Result<OpenFile*> open() {
-    auto file = TRY(OpenFile::open(make_device_, session_));
+    auto file = TRY(OpenFile::open(options_, make_device_, session_));
     const std::scoped_lock lock(mutex_);
     return files_.emplace_back(std::move(file)).get();
   }
@@ -182,6 +192,7 @@ class OpenFiles {
   }
 
  private:
+  const kernel::IoctlServer::Options options_;
   const kernel::IoctlServer::MakeDevice make_device_;
   fuse_session* session_ = nullptr;
   std::mutex mutex_;
@@ -251,7 +262,8 @@ constexpr cuse_lowlevel_ops operations{.init = nullptr,
 
 }  // namespace
 
-int serve_by_cuse(const std::string& name, kernel::IoctlServer::MakeDevice make_device) {
+int serve_by_cuse(const std::string& name, const kernel::IoctlServer::Options& options,
+                  kernel::IoctlServer::MakeDevice make_device) {
   const std::string device_name = fmt::format("DEVNAME={}", name);
   std::array<const char*, 1> device_info{device_name.c_str()};
   const cuse_info info{.dev_major = 0,
@@ -263,7 +275,7 @@ int serve_by_cuse(const std::string& name, kernel::IoctlServer::MakeDevice make_
   std::string foreground = "-f";
   std::array<char*, 2> arguments{program.data(), foreground.data()};
   int threads = 0;
-  auto files = std::make_unique<OpenFiles>(std::move(make_device));
+  auto files = std::make_unique<OpenFiles>(options, std::move(make_device));
   fuse_session* session =
       cuse_lowlevel_setup(arguments.size(), arguments.data(), &info, &operations, &threads, files.get());
   if (session == nullptr) {

@@ -10,6 +10,7 @@ namespace ringway::tools {
 
 // Makes the device and serves it until SIGTERM, SIGINT or SIGHUP. Returns an exit status; what went wrong has
 // been said on standard error.
-int serve_by_cuse(const std::string& name, kernel::IoctlServer::MakeDevice make_device);
+int serve_by_cuse(const std::string& name, const kernel::IoctlServer::Options& options,
+                  kernel::IoctlServer::MakeDevice make_device);
 
 }  // namespace ringway::tools

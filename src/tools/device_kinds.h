@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "ringway/base/unique_fd.h"
+#include "ringway/device/port/port.h"
 #include "ringway/engine/model.h"
 #include "ringway/tools/device_options.h"
 #include "ringway/tools/parse.h"
@@ -22,6 +23,7 @@ struct OpenedDevice {
   // Live upgrade: what another process needs to open it, DeviceOptions::inherited there; may be nothing.
   // None: devices of this kind cannot move to another process.
   std::function<Result<UniqueFd>()> hand_over;
+  std::function<std::vector<port::Counter>()> counters = {};  // any thread; may be none
 };
 
 struct DeviceKind {

@@ -50,7 +50,7 @@ void Ledger::check(uint64_t block, std::span<const std::byte> bytes) {
     ++account_.unsure;
     return;
   }
-  const Finding finding = examine(bytes, tag(block, entry.generation));
+  const Diagnosis finding = examine(bytes, tag(block, entry.generation));
   const uint64_t wrong = account_.wrong();
   ++account_.checked;
   ++account_.verdicts[static_cast<size_t>(finding.verdict)];

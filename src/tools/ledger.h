@@ -14,7 +14,7 @@
 namespace ringway::tools {
 
 struct Mismatch {
-  Finding finding;
+  Diagnosis finding;
   uint64_t expected_generation = 0;
   uint64_t queue = 0;
 };

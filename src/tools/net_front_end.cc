@@ -45,7 +45,7 @@ std::expected<std::unique_ptr<NetFrontEnd>, std::string> NetFrontEnd::open(
   Result<> done = self->negotiate();
   if (done) done = self->share_memory();
   if (done) done = self->start_pairs();
-  if (!done) return std::unexpected(fmt::format("{}: {}", options.socket, done.error().to_string()));
+  if (!done) return std::unexpected(self->front_end_->explain(done.error()));
   return self;
 }
 

@@ -124,8 +124,8 @@ Result<uint32_t> NetJob::receive() {
   if (frames > 0) {
     receiver.refill();
     receiver.publish();
-    for (uint16_t flow = 0; flow < came_.size(); ++flow) {
-      if (came_[flow] > 0) flows_.note_arrived(flow, std::exchange(came_[flow], 0));
+    for (size_t flow = 0; flow < came_.size(); ++flow) {
+      if (came_[flow] > 0) flows_.note_arrived(static_cast<uint16_t>(flow), std::exchange(came_[flow], 0));
     }
   }
   if (work_.aside == nullptr) return frames;

@@ -63,11 +63,14 @@ Parsed<OpenedDevice> open_device(const DeviceOptions& options, std::optional<Par
   auto net = std::make_unique<net::Net>(
       TRY(open_port(options.port, pairs, std::move(parcel))),
       net::Net::Options{.pairs = pairs, .mac = mac, .mtu = static_cast<uint16_t>(options.mtu)});
-  auto hand_over = [&device = *net, kind = kind_in(options.port)]() -> Result<UniqueFd> {
-    auto port = TRY(device.hand_over());
-    return wrap_port({.kind = kind, .mac = to_text(device.mac()), .port = std::move(port)});
+  auto hand_over = [&net = *net, kind = kind_in(options.port)]() -> Result<UniqueFd> {
+    auto port = TRY(net.hand_over());
+    return wrap_port({.kind = kind, .mac = to_text(net.mac()), .port = std::move(port)});
   };
-  return OpenedDevice{.model = std::move(net), .refresh = {}, .hand_over = hand_over};
+  const net::Net& device = *net;
+  return OpenedDevice{.model = std::move(net), .refresh = {}, .hand_over = hand_over, .counters = [&device] {
+                        return device.counters();
+                      }};
 }
 
 Parsed<OpenedDevice> open(const DeviceOptions& options) {

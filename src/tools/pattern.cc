@@ -80,7 +80,7 @@ void fill(std::span<std::byte> block, const Tag& tag) {
 
 void scrub(std::span<std::byte> block) { std::memset(block.data(), scrubbed_byte, block.size()); }
 
-Finding examine(std::span<const std::byte> block, const Tag& tag) {
+Diagnosis examine(std::span<const std::byte> block, const Tag& tag) {
   assert(block.size() % sector_bytes == 0);
   for (size_t at = 0; at < block.size(); at += sector_bytes) {
     const Tag expected{.seed = tag.seed, .offset = tag.offset + at, .generation = tag.generation};

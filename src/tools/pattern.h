@@ -42,12 +42,12 @@ void fill(std::span<std::byte> block, const Tag& tag);
 // Before a read, so that what an earlier request has left in the buffer is not taken for what was read.
 void scrub(std::span<std::byte> block);
 
-struct Finding {
+struct Diagnosis {
   Verdict verdict = Verdict::right;
   uint64_t offset = 0;  // of the first wrong sector, bytes, on the disk
   Tag found;            // what that sector says of itself, for stale, newer, misplaced and torn
 };
 // `block` must not change meanwhile: a copy of what came out of shared memory.
-[[nodiscard]] Finding examine(std::span<const std::byte> block, const Tag& tag);
+[[nodiscard]] Diagnosis examine(std::span<const std::byte> block, const Tag& tag);
 
 }  // namespace ringway::tools

@@ -23,14 +23,14 @@ TEST(Pattern, AnySingleBitThatFlipsIsFound) {
   for (size_t at = 0; at < good.size(); ++at) {
     std::vector<std::byte> bad = good;
     bad[at] ^= std::byte{1} << (at % 8);
-    const Finding finding = examine(bad, tag);
+    const Diagnosis finding = examine(bad, tag);
     ASSERT_NE(finding.verdict, Verdict::right) << at;
     ASSERT_EQ(finding.offset, tag.offset + at / 512 * 512);
   }
 }
 
 TEST(Pattern, AnEarlierWriteIsStale) {
-  const Finding finding = examine(block({.seed = 99, .offset = 8192, .generation = 4}), tag);
+  const Diagnosis finding = examine(block({.seed = 99, .offset = 8192, .generation = 4}), tag);
   EXPECT_EQ(finding.verdict, Verdict::stale);
   EXPECT_EQ(finding.found.generation, 4U);
 }
@@ -40,7 +40,7 @@ TEST(Pattern, ALaterWriteThanTheLastIsTold) {
 }
 
 TEST(Pattern, AWriteToAnotherPlaceIsMisplaced) {
-  const Finding finding = examine(block({.seed = 99, .offset = 4096, .generation = 5}), tag);
+  const Diagnosis finding = examine(block({.seed = 99, .offset = 4096, .generation = 5}), tag);
   EXPECT_EQ(finding.verdict, Verdict::misplaced);
   EXPECT_EQ(finding.found.offset, 4096U);
 }
@@ -63,7 +63,7 @@ TEST(Pattern, HalfAWriteIsFoundAtItsBorder) {
   std::vector<std::byte> bytes = block(tag);
   const std::vector<std::byte> old = block({.seed = 99, .offset = 8192, .generation = 3});
   std::memcpy(bytes.data() + 2048, old.data() + 2048, 2048);
-  const Finding finding = examine(bytes, tag);
+  const Diagnosis finding = examine(bytes, tag);
   EXPECT_EQ(finding.verdict, Verdict::stale);
   EXPECT_EQ(finding.offset, tag.offset + 2048);
   std::memset(bytes.data() + 700, 0, 100);

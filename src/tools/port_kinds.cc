@@ -14,6 +14,7 @@
 #include "ringway/device/port/pcap.h"
 #include "ringway/device/port/tap.h"
 #include "ringway/device/port/user.h"
+#include "ringway/device/port/xdp.h"
 #include "ringway/tools/switches.h"
 
 namespace ringway::tools {
@@ -58,6 +59,22 @@ Parsed<std::unique_ptr<port::Port>> resume_tap_port(const PortText& text, port::
 Parsed<std::unique_ptr<port::Port>> open_packet_port(const PortText& text, uint16_t) {
   if (!text.has("name")) return std::unexpected("name is needed");
   return opened(port::open_packet(text.text("name")));
+}
+
+Parsed<std::unique_ptr<port::Port>> open_xdp_port(const PortText& text, uint16_t pairs) {
+  if (!text.has("interface")) return std::unexpected("interface is needed");
+  const auto queue = text.number("queue", 0, 65535, 0);
+  if (!queue) return std::unexpected(queue.error());
+  port::XdpOptions options{
+      .interface = text.text("interface"), .queue = static_cast<uint32_t>(*queue), .pairs = pairs};
+  if (const std::string mode = text.text("mode"); mode == "copy") {
+    options.mode = port::XdpMode::copy;
+  } else if (mode == "zerocopy") {
+    options.mode = port::XdpMode::zero_copy;
+  } else if (!mode.empty() && mode != "auto") {
+    return std::unexpected("mode: must be auto, copy or zerocopy");
+  }
+  return opened(port::open_xdp(options));
 }
 
 Parsed<std::unique_ptr<port::Port>> resume_packet_port(const PortText& text, port::HandedPort handed) {
@@ -126,6 +143,7 @@ std::span<const PortKind> port_kinds() {
       {"switch", switch_port_keys, open_switch_port},
       {"tap", {"name", "fd"}, open_tap_port, resume_tap_port},
       {"user", {"net", "hostfwd", "restrict"}, open_user_port},
+      {"xdp", {"interface", "queue", "mode"}, open_xdp_port},
   });
   return kinds;
 }

@@ -44,6 +44,12 @@ TEST(PortKinds, values_are_judged_when_the_port_is_opened) {
   EXPECT_THAT(open_port("tap", 1).error(), HasSubstr("exactly one of name and fd"));
   EXPECT_THAT(open_port("tap:name=a,fd=3", 1).error(), HasSubstr("exactly one of name and fd"));
   EXPECT_THAT(open_port("packet:name=ringway-none", 1).error(), HasSubstr("there is no such interface"));
+  EXPECT_THAT(open_port("xdp", 1).error(), HasSubstr("interface is needed"));
+  EXPECT_THAT(open_port("xdp:interface=lo,mode=fast", 1).error(),
+              HasSubstr("mode: must be auto, copy or zerocopy"));
+  EXPECT_THAT(open_port("xdp:interface=lo,queue=x", 1).error(),
+              HasSubstr("queue: must be a number from 0 to 65535"));
+  EXPECT_THAT(open_port("xdp:interface=ringway-none", 1).error(), HasSubstr("there is no such interface"));
 }
 
 }  // namespace

@@ -16,6 +16,7 @@
 #include <thread>
 
 #include "ringway/base/log.h"
+#include "ringway/tools/command_options.h"
 #include "ringway/tools/device_kinds.h"
 #include "ringway/tools/file_limit.h"
 #include "ringway/tools/serve_config.h"
@@ -45,30 +46,6 @@ struct Arguments {
   SwitchOptions fabric{.name = "switch"};
 };
 
-template <class Options>
-void add_options(CLI::App& app, Options& options, std::span<const Option<Options>> table) {
-  for (const Option<Options>& option : table) {
-    const std::string name = fmt::format("--{}", option.name);
-    const auto* size = std::get_if<uint64_t Options::*>(&option.member);
-    if (option.is_size) {
-      uint64_t& bytes = options.**size;
-      app.add_option_function<std::string>(
-             name,
-             [&bytes, name](const std::string& text) {
-               const auto parsed = parse_size(text);
-               if (!parsed) throw CLI::ValidationError(name, parsed.error());
-               bytes = *parsed;
-             },
-             option.help)
-          ->type_name("SIZE");
-    } else if (const auto* flag = std::get_if<bool Options::*>(&option.member)) {
-      app.add_flag(name, options.**flag, option.help);
-    } else {
-      std::visit([&](auto member) { app.add_option(name, options.*member, option.help); }, option.member);
-    }
-  }
-}
-
 Parsed<engine::Workers::Options> worker_options(const ProcessOptions& process) {
   engine::Workers::Options options{.count = static_cast<unsigned>(process.workers),
                                    .use_io_uring = !process.no_io_uring};
@@ -96,6 +73,25 @@ int fail(std::string_view sentence) {
 void refresh(std::span<const std::unique_ptr<ServedDevice>> devices) {
   for (const auto& device : devices) {
     if (auto looked = device->refresh(); !looked) log::warning("{}", looked.error().to_string());
+  }
+}
+
+std::string json_of(std::span<const port::Counter> counters) {
+  nlohmann::ordered_json json = nlohmann::ordered_json::object();
+  for (const port::Counter& one : counters) json[one.name] = one.value;
+  return json.dump();
+}
+
+// A line for each device and each uplink of a switch that counts.
+void report(std::span<const std::unique_ptr<ServedDevice>> devices,
+            std::span<const std::unique_ptr<ServedSwitch>> switches) {
+  for (const auto& device : devices) {
+    const auto counters = device->counters();
+    if (!counters.empty()) log::info("counters of {}: {}", device->place(), json_of(counters));
+  }
+  for (const auto& fabric : switches) {
+    for (const ServedSwitch::Uplink& one : fabric->uplinks())
+      log::info("counters of {}: {}", one.name, json_of(one.uplink->counters()));
   }
 }
 
@@ -262,7 +258,7 @@ int serve(const ServeConfig& config, const Arguments& arguments, Service& servic
   if (config.process.verbose) log::set_level(log::Level::debug);
   allow_many_fds();
   const std::string binary = own_binary();
-  const auto termination = Termination::make({SIGUSR2});
+  const auto termination = Termination::make({SIGUSR1, SIGUSR2});
   if (!termination) return fail(termination.error().to_string());
   auto workers = engine::Workers::start(*options);
   if (!workers) return fail(workers.error().to_string());
@@ -301,6 +297,7 @@ int serve(const ServeConfig& config, const Arguments& arguments, Service& servic
                         .obstacle = obstacle_in(config)};
   termination->wait(
       {.on_hangup = [&] { refresh(served.devices()); },
+       .on_report = [&] { report(served.devices(), *switches); },
        .on_upgrade =
            [&](const signalfd_siginfo& signal) { upgrade(serving, binary, service, heart, signal); },
        .interval = heart.interval(),

@@ -1,5 +1,5 @@
 // ringway serve: devices for front-ends, until SIGTERM or SIGINT. SIGHUP looks at the sizes of the files
-// again.
+// again, SIGUSR1 logs what devices have counted.
 #pragma once
 
 #include <optional>

@@ -38,6 +38,11 @@ class ServedDevice final : public user::SessionOwner {
   // Looks at what it serves again: a file may have grown.
   Result<> refresh() { return opened_.refresh ? opened_.refresh() : Result<>(); }
 
+  // Empty for kinds of devices that count nothing.
+  [[nodiscard]] std::vector<port::Counter> counters() const {
+    return opened_.counters ? opened_.counters() : std::vector<port::Counter>();
+  }
+
   void arrived(const std::shared_ptr<user::Connection>& front_end) override { front_end_ = front_end; }
   Result<vhost::Device*> connected() override;
   void disconnected() override;

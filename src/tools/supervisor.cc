@@ -59,7 +59,7 @@ class Supervisor {
   explicit Supervisor(const Supervised& supervised) : supervised_(supervised) {
     ::prctl(PR_SET_CHILD_SUBREAPER, 1);  // who follows a server by an upgrade is its child
     ::sigemptyset(&set_);
-    for (const int number : {SIGTERM, SIGINT, SIGHUP, SIGUSR2, SIGCHLD}) ::sigaddset(&set_, number);
+    for (const int number : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD}) ::sigaddset(&set_, number);
     ::sigprocmask(SIG_BLOCK, &set_, &before_);
     signals_.reset(::signalfd(-1, &set_, SFD_CLOEXEC));
   }
@@ -146,7 +146,7 @@ class Supervisor {
 
   void pass_on(const signalfd_siginfo& signal) {
     if (signal.ssi_signo == SIGUSR2) return pass_on_wish(signal);
-    ending_ |= signal.ssi_signo != SIGHUP;
+    ending_ |= signal.ssi_signo == SIGTERM || signal.ssi_signo == SIGINT;
     ::kill(child_, static_cast<int>(signal.ssi_signo));
   }
 

@@ -17,9 +17,9 @@ struct Supervised {
 };
 
 // Runs a server in a process of its own until it ends with 0, or is told to end by SIGTERM or SIGINT, which
-// it is told too, as of SIGHUP. Who asks for an upgrade (SIGUSR2) is answered by the server; the one that
-// follows it is supervised then. A server that cannot even start the first time is not started again. The
-// value is the exit status of the last one.
+// it is told too, as of SIGHUP and SIGUSR1. Who asks for an upgrade (SIGUSR2) is answered by the server; the
+// one that follows it is supervised then. A server that cannot even start the first time is not started
+// again. The value is the exit status of the last one.
 int supervise(const Supervised& supervised);
 
 // In a server: why none could follow it; empty: one can.

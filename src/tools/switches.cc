@@ -154,7 +154,10 @@ Parsed<std::unique_ptr<ServedSwitch>> ServedSwitch::open(const SwitchOptions& op
     if (inherited) backing = TRY(inherited(place));
     auto opened = open_uplink(served->switch_, uplink, workers, std::move(backing));
     if (!opened) return std::unexpected(fmt::format("{}: {}", uplink.port, opened.error()));
-    served->uplinks_.push_back({.place = place, .kind = kind_in(uplink.port), .uplink = *std::move(opened)});
+    served->uplinks_.push_back({.place = place,
+                                .name = fmt::format("{}, {}", options.name, uplink.port),
+                                .kind = kind_in(uplink.port),
+                                .uplink = *std::move(opened)});
   }
   return served;
 }

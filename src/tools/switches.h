@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -48,12 +49,16 @@ class ServedSwitch {
   void let_out();
   void go_on();
 
- private:
+  // A port of it that is no device's.
   struct Uplink {
-    std::string place;
-    std::string kind;  // of the port
+    std::string place;  // where it is found by another process
+    std::string name;   // as it is written: "sw0, tap:name=tap0"
+    std::string kind;   // of the port
     std::unique_ptr<port::Uplink> uplink;
   };
+  [[nodiscard]] std::span<const Uplink> uplinks() const { return uplinks_; }
+
+ private:
   explicit ServedSwitch(std::shared_ptr<port::Switch> fabric) : switch_(std::move(fabric)) {}
   const std::shared_ptr<port::Switch> switch_;
   std::vector<Uplink> uplinks_;

@@ -29,6 +29,8 @@ void Termination::wait(const Meanwhile& meanwhile) const {
     if (::read(fd_.get(), &info, sizeof info) != static_cast<ssize_t>(sizeof info)) continue;
     if (info.ssi_signo == SIGHUP) {
       meanwhile.on_hangup();
+    } else if (info.ssi_signo == SIGUSR1) {
+      meanwhile.on_report();
     } else if (info.ssi_signo == SIGUSR2) {
       meanwhile.on_upgrade(info);
     } else {

@@ -1,6 +1,6 @@
-// Termination: SIGTERM, SIGINT and SIGHUP, and SIGUSR2 where it means something, to be waited for instead of
-// being interrupted. Made before the first thread starts, for the signals are blocked; kept until the program
-// ends. Main thread.
+// Termination: SIGTERM, SIGINT and SIGHUP, SIGUSR1 and SIGUSR2 where they mean something, to be waited for
+// instead of being interrupted. Made before the first thread starts, for the signals are blocked; kept until
+// the program ends. Main thread.
 #pragma once
 
 #include <sys/signalfd.h>
@@ -17,11 +17,12 @@ namespace ringway::tools {
 
 class Termination {
  public:
-  // `more`: none, or SIGUSR2; else that ends the program, as it does elsewhere.
+  // `more`: SIGUSR1, SIGUSR2; those that are not there end the program, as they do elsewhere.
   static Result<Termination> make(std::initializer_list<int> more = {});
-  // What is done meanwhile: at each SIGHUP, at each SIGUSR2, and from time to time.
+  // What is done meanwhile: at each SIGHUP, SIGUSR1 and SIGUSR2, and from time to time.
   struct Meanwhile {
     std::function<void()> on_hangup = [] {};
+    std::function<void()> on_report = [] {};
     std::function<void(const signalfd_siginfo&)> on_upgrade = [](const auto&) {};
     std::optional<std::chrono::milliseconds> interval;
     std::function<void()> on_interval = [] {};

@@ -16,8 +16,6 @@
 #include "ringway/tools/upgrade_channel.h"
 #include "ringway/user/sockets.h"
 
-extern char** environ;
-
 namespace ringway::tools {
 namespace {
 

@@ -40,11 +40,11 @@ struct Field {
 // A payload: `fixed`, then as many `repeated` as there is room for, then bytes. If the payload has exactly
 // the size of `shorter`, it is that instead.
 struct Layout {
-  std::span<const Field> fixed = {};
-  std::span<const Field> repeated = {};
+  std::span<const Field> fixed;
+  std::span<const Field> repeated;
   const char* repeated_name = "";
   const char* rest = "";  // what bytes behind are called; empty: there should be none
-  std::span<const Field> shorter = {};
+  std::span<const Field> shorter;
 };
 
 struct FieldValue {

@@ -158,7 +158,8 @@ Result<std::vector<HandedPlace>> Listener::Impl::hand_over() {
   std::vector<HandedPlace> handed;
   for (const auto& place : places_) {
     HandedPlace one{.kind = place->kind, .name = place->name, .owner = &place->owner};
-    one.owns_path = place->file && place->file->is_there();
+    const auto& file = place->file;
+    one.owns_path = file && file->is_there();
     if (place->listening) one.listening = TRY(place->listening.duplicate());
     if (place->waiting) one.waiting = TRY(place->waiting.duplicate());
     if (place->session && !place->session->ended()) {
@@ -282,10 +283,12 @@ void Listener::Impl::try_again(Place& place, Clock::time_point now) {
     return;
   }
   Result<UniqueFd> front_end = connect_to(place.name);
-  if (front_end) begin(place, *std::move(front_end));
-  if (place.session != nullptr) return;
-  if (!front_end) log::debug("{}: {}", place.name, front_end.error().to_string());
-  place.retry_at = now + place.back_off.next();
+  if (front_end) {
+    begin(place, *std::move(front_end));
+  } else {
+    log::debug("{}: {}", place.name, front_end.error().to_string());
+  }
+  if (place.session == nullptr) place.retry_at = now + place.back_off.next();
 }
 
 // Milliseconds, as epoll_wait takes them.
@@ -293,7 +296,8 @@ int Listener::Impl::time_to_next_try() {
   const std::scoped_lock lock(mutex_);
   std::optional<Clock::time_point> first;
   for (const auto& place : places_) {
-    if (place->retry_at && (!first || *place->retry_at < *first)) first = place->retry_at;
+    const auto& retry_at = place->retry_at;
+    if (retry_at && (!first || *retry_at < *first)) first = retry_at;
   }
   if (!first) return -1;
   return static_cast<int>(

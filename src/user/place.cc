@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cassert>
 #include <random>
 #include <system_error>
 
@@ -63,7 +64,9 @@ void Session::go_on() {
 }
 
 Result<> Session::replay(std::vector<Frame> frames) {
-  for (Frame& frame : frames) TRY(server_->replay(std::move(frame)));
+  assert(server_);
+  DeviceServer& server = *server_;
+  for (Frame& frame : frames) TRY(server.replay(std::move(frame)));
   return {};
 }
 

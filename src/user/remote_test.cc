@@ -10,7 +10,6 @@ namespace {
 
 using namespace testing;
 using namespace vhost;
-using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 // ---- against a back-end that the test plays

@@ -100,11 +100,11 @@ template class Server<FrontEndRequest>;
 
 DeviceServer::DeviceServer(std::shared_ptr<Connection> connection, vhost::Device& device,
                            SocketFeatures offered)
-    : connection_(connection),
+    : connection_(std::move(connection)),
       device_(device, *negotiated_, offered),
-      transcript_(connection->options().gate ? std::optional<vhost::Transcript>(std::in_place, device_)
-                                             : std::nullopt),
-      server_(connection, transcript_ ? static_cast<vhost::Device&>(*transcript_) : device_, *negotiated_,
+      transcript_(connection_->options().gate ? std::optional<vhost::Transcript>(std::in_place, device_)
+                                              : std::nullopt),
+      server_(connection_, transcript_ ? static_cast<vhost::Device&>(*transcript_) : device_, *negotiated_,
               this) {}
 
 Error DeviceServer::serve() {

@@ -77,7 +77,7 @@ class Writer {
     for (const uint64_t value : values) put(value);
   }
   void fail(std::unexpected<Error> error) {
-    if (result_) result_ = std::move(error);
+    if (result_) result_ = error;
   }
 
   Frame& frame_;
@@ -169,7 +169,7 @@ class Reader {
     for (uint64_t& value : values) get(value);
   }
   void fail(std::unexpected<Error> error) {
-    if (result_) result_ = std::move(error);
+    if (result_) result_ = error;
   }
 
   std::span<const std::byte> rest_;

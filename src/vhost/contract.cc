@@ -24,7 +24,7 @@ bool has_same_areas(const SetVringAddr& a, const SetVringAddr& b) {
 }  // namespace
 
 Result<DeviceReply> Contract::handle(DeviceRequest request) {
-  return std::visit([this](auto&& one) { return forward(std::move(one)); }, std::move(request));
+  return std::visit([this](auto& one) { return forward(std::move(one)); }, request);
 }
 
 template <class T>
@@ -144,7 +144,8 @@ Result<> Contract::check(const SetVringAddr& request) {
   if (request.used % 4 != 0) return violation("device area is not aligned", request.used);
   if ((request.flags & ~(1U << VHOST_VRING_F_LOG)) != 0)
     return violation("undefined ring flags", request.flags);
-  if (is_started(request.ring) && !has_same_areas(request, *rings_[request.ring].address)) {
+  const std::optional<SetVringAddr>& before = rings_[request.ring].address;
+  if (is_started(request.ring) && before && !has_same_areas(request, *before)) {
     return refused("the addresses of a started ring cannot change");
   }
   return {};

@@ -9,8 +9,6 @@ namespace ringway::vhost {
 namespace {
 
 using testing::Bytes;
-using testing::every_feature;
-using ::testing::HasSubstr;
 using testing::RecordingDevice;
 using testing::some_device_request;
 using testing::some_fd;

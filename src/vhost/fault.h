@@ -23,8 +23,8 @@ struct Mishap {
     disconnect,  // the peer is gone: this request and all that follow are not passed on
   };
   Kind kind = Kind::error;
-  std::string request = {};  // its name in the catalogue; empty: any
-  size_t nth = 0;            // the n-th of those, from 1; 0: each of them
+  std::string request;  // its name in the catalogue; empty: any
+  size_t nth = 0;       // the n-th of those, from 1; 0: each of them
   std::chrono::milliseconds time{0};
   Error error{.fault = Fault::refused, .what = "was told to fail"};
 };

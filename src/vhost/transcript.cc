@@ -25,7 +25,7 @@ Result<UniqueFd> again(const UniqueFd& fd) {
 }  // namespace
 
 Result<DeviceReply> Transcript::handle(DeviceRequest request) {
-  return std::visit([this](auto&& one) { return forward(std::move(one)); }, std::move(request));
+  return std::visit([this](auto& one) { return forward(std::move(one)); }, request);
 }
 
 template <class T>

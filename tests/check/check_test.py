@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import socket
 import subprocess
 import time
 import unittest
@@ -69,13 +70,17 @@ class CheckQemu(Case):
         process = self.start_qemu()
         report = self.directory / "report.xml"
         found = self.check_json("back-end", "--device=blk", f"--junit={report}", "--timeout=2", self.socket, status=1)
-        # docs/conformance.md has each of them, looked up in the specification.
-        self.assertEqual(self.numbers(found, "fail"), {17, 38, 97, 107, 124})
-        self.assertEqual(found["faults"], 2)
+        # docs/conformance.md has each of them, looked up in the specification. Some come on busy machines only, and
+        # one where userfaultfd is allowed.
+        late = self.numbers(found, "fail") & {42, 45, 96}
+        postcopy = {93} & self.numbers(found, "fail")
+        self.assertEqual(bool(postcopy), 112 in self.numbers(found, "pass"))
+        self.assertEqual(self.numbers(found, "fail") - late, {17, 38, 97, 107, 124} | postcopy)
+        self.assertEqual(found["faults"], 2 + len(postcopy | late))
         details = {row["number"]: row["detail"] for row in found["requirements"]}
         self.assertIn("success is answered to", details[124])
         self.assertIn("[", details[107])  # the bytes
-        self.assertEqual(xml.etree.ElementTree.parse(report).getroot().get("failures"), "2")
+        self.assertEqual(xml.etree.ElementTree.parse(report).getroot().get("failures"), str(found["faults"]))
         self.assertIsNone(process.poll())
 
     def test_what_kills_it_is_told_and_it_is_started_again(self):
@@ -168,6 +173,12 @@ class CheckErrors(Case):
     def test_a_file(self):
         self.socket.write_text("")
         self.fails("this is not a socket")
+
+    def test_a_datagram_socket(self):
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(listener.close)
+        listener.bind(str(self.socket))
+        self.fails("this is no stream socket")
 
     def test_a_back_end_that_never_answers(self):
         self.start_fake(lambda connection: time.sleep(2))

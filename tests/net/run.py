@@ -5,6 +5,7 @@ Exit status 0 when all pass, 1 when one fails, 77 when this machine cannot run t
 import argparse
 import hashlib
 import os
+import queue
 import re
 import shutil
 import signal
@@ -21,14 +22,18 @@ sys.path.insert(0, str(HERE.parent / "guest"))
 import image  # noqa: E402
 import lab  # noqa: E402
 
-HOST, GUEST = "10.77.0.1", "10.77.0.2"
+HOST, GUEST, PEER = "10.77.0.1", "10.77.0.2", "10.77.0.3"
 VLAN_HOST, VLAN_GUEST = "10.78.0.1", "10.78.0.2"
-MAC = "52:54:00:77:00:02"
+MACS = ["52:54:00:77:00:02", "52:54:00:77:00:03"]  # of guests
 FILE_BYTES = 24 << 20
 # QEMU has the configuration space of its own network devices itself.
 HARMLESS = "supports VHOST_USER_PROTOCOL_F_CONFIG but QEMU does not"
 # What it says of a back-end that is gone.
 LOST = "vhost VQ [0-9]+ ring restore failed"
+NO_OFFLOADS = "".join(f",{name}=off" for name in (
+    "csum", "gso", "guest_csum", "guest_tso4", "guest_tso6", "guest_ecn", "guest_ufo", "host_tso4", "host_tso6", "host_ecn",
+    "host_ufo", "mrg_rxbuf"))
+LISTENS = ":1451 00000000000000000000000000000000:0000 0A"  # iperf3, in /proc/net/tcp6
 SCENARIOS = {}
 
 
@@ -67,15 +72,16 @@ class Lab:
         self.socket = self.folder / "net.sock"
         self.log = self.folder / "backend.log"
         self.space = Namespace()
-        self.backend = self.machine = self.console = None
+        self.backend = None
+        self.guests = []
         self.serve_options = ()
         self.expected = HARMLESS  # of what the console says
+        self.port = "tap:name=tap0"
         self.by_switch = False
-        self.last = []
 
     def serve(self, *options):
         self.serve_options = options or self.serve_options
-        what = ("switch", "--uplink=tap:name=tap0") if self.by_switch else ("net", "--port=tap:name=tap0")
+        what = ("switch", f"--uplink={self.port}") if self.by_switch else ("net", f"--port={self.port}")
         self.backend = self.start_backend(self.socket, *what, *self.serve_options, *self.options.serve)
         self.check_backend()
 
@@ -119,7 +125,7 @@ class Lab:
         if status:
             raise lab.LabError(f"the back-end ended with status {status} on SIGTERM")
 
-    def initramfs(self, script):
+    def initramfs(self, script, tools=()):
         one = image.Cpio()
         kernel = self.image.vmlinux.parent
         order = (kernel / "guest_net").read_text()
@@ -129,15 +135,17 @@ class Lab:
         one.file("scenario.sh", (HERE / "guest" / script).read_bytes())
         one.file("net.sh", (HERE / "guest" / "net.sh").read_bytes())
         one.file("init", (lab.SCRIPTS / "init").read_bytes())
-        path = self.folder / "initramfs"
+        programs = [image.tool(name) for name in tools]
+        for program in programs:
+            one.file(f"tools/{program.name}", program.read_bytes())
+        for library in image.libraries(programs):
+            one.file(library, Path(library).read_bytes())
+        path = self.folder / f"initramfs{len(self.guests)}"
         path.write_bytes(self.image.initramfs.read_bytes() + one.finish())
         return path
 
-    def boot(self, script="pass.sh", **options):
-        self.machine, self.console = self.start_machine(script, self.socket, **options)
-
-    def start_machine(self, script, front, *, device="", netdev="", chardev="", processors=1, words="", reboots=False,
-                      extra=()):
+    def boot(self, script="pass.sh", *, device="", netdev="", chardev="", processors=1, words="", reboots=False, tools=(),
+             socket=None, address=GUEST, host=HOST, mac=None, extra=()):
         acceleration = ["-accel", "kvm", "-cpu", "host"] if lab.kvm_works(self.qemu) else \
             ["-accel", "tcg", "-cpu", "max,la57=off"]
         # QEMU 7.2 unmasks a vector of vhost-user-net by way of KVM even where there is no KVM, and crashes.
@@ -145,22 +153,58 @@ class Lab:
         command = [self.qemu, "-nodefaults", "-no-user-config", "-display", "none", *acceleration, "-m", "512M",
                    "-machine", "q35,memory-backend=ram", "-object", "memory-backend-memfd,id=ram,size=512M,share=on",
                    "-smp", str(processors), "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
-                   *([] if reboots else ["-no-reboot"]), "-kernel", self.image.vmlinux, "-initrd", self.initramfs(script),
+                   *([] if reboots else ["-no-reboot"]), "-kernel", self.image.vmlinux, "-initrd",
+                   self.initramfs(script, tools),
                    "-append", "console=ttyS0 loglevel=5 nokaslr mitigations=off tsc=reliable no_timer_check panic=-1 "
-                              f"lab.host={HOST} lab.guest={GUEST} lab.vlan_host={VLAN_HOST} lab.vlan_guest={VLAN_GUEST} {words}",
-                   "-chardev", f"socket,id=net,path={front}{chardev}",
+                              f"lab.host={host} lab.guest={address} lab.vlan_host={VLAN_HOST} lab.vlan_guest={VLAN_GUEST} {words}",
+                   "-chardev", f"socket,id=net,path={socket or self.socket}{chardev}",
                    "-netdev", f"vhost-user,id=net0,chardev=net{netdev}",
-                   "-device", f"virtio-net-pci,netdev=net0,mac={MAC}{device}", *extra]
-        machine = lab.spawn(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        return machine, lab.Console(machine, self.show, self.check_backend)
+                   "-device", f"virtio-net-pci,netdev=net0,mac={mac or MACS[len(self.guests)]}{device}", *extra]
+        self.guests.append(Guest(self, command))
+        return self.guests[-1]
+
+    def close(self):
+        for guest in self.guests:
+            guest.end()
+        if self.backend and self.backend.poll() is None:
+            self.backend.kill()
+            self.backend.wait()
+        self.space.close()
+        if self.options.keep:
+            print(f"kept: {self.folder}")
+        else:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Guest:
+    """A machine that QEMU runs, and what is said on its console."""
+
+    def __init__(self, one, command):
+        self.lab = one
+        self.expected = one.expected
+        self.name = f"guest {len(one.guests)}"
+        self.last = []
+        self.machine = lab.spawn(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self.console = lab.Console(self.machine, self.show, one.check_backend)
 
     def show(self, line):
         self.last.append(line)
-        if self.options.verbose:
-            print(f"  {line}", flush=True)
+        if self.lab.options.verbose:
+            print(f"  {self.name} | {line}", flush=True)
+
+    def go_on_as(self, other):
+        """It has moved to the machine of another, which has nothing to say of its own."""
+        self.machine, self.console = other.machine, other.console
+        other.console.show = self.show
+
+    def end(self):
+        if self.machine.poll() is None:
+            self.machine.kill()
+            self.machine.wait()
+        self.console.close()
 
     def follow(self, **answers):
-        """Until the guest says PASS. answers: what to call for each `ask` with the words behind it."""
+        """Until it says PASS. answers: what to call for each `ask` with the words behind it."""
         deadline = time.monotonic() + 200
         while (line := self.console.line(deadline)) is not None:
             if line.startswith(lab.MARK):
@@ -181,19 +225,6 @@ class Lab:
             pass
         if status := self.machine.wait(lab.START_LIMIT):
             raise lab.LabError(f"QEMU ended with status {status}")
-
-    def close(self):
-        for process in (self.machine, self.backend):
-            if process and process.poll() is None:
-                process.kill()
-                process.wait()
-        if self.console:
-            self.console.close()
-        self.space.close()
-        if self.options.keep:
-            print(f"kept: {self.folder}")
-        else:
-            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Files:
@@ -241,9 +272,10 @@ def whole(one, script="pass.sh", serve=(), mtu=1500, answers=None, **boot):
     one.serve(*serve)
     one.address_tap(mtu)
     files = Files(one)
-    one.boot(script, **boot)
-    one.follow(offer=files.offer, accept=files.accept, received=files.received, **(answers or {}))
+    guest = one.boot(script, **boot)
+    guest.follow(offer=files.offer, accept=files.accept, received=files.received, **(answers or {}))
     one.stop_backend()
+    return guest
 
 
 @scenario
@@ -261,9 +293,7 @@ def packed(one):
 @scenario
 def no_offloads(one):
     """nothing is left to the other side: checksums and segments by the guest"""
-    off = "".join(f",{name}=off" for name in ("csum", "gso", "guest_csum", "guest_tso4", "guest_tso6", "guest_ecn", "guest_ufo",
-                                              "host_tso4", "host_tso6", "host_ecn", "host_ufo", "mrg_rxbuf"))
-    whole(one, device=off, words="lab.not=0,1,7,8,11,12,15")
+    whole(one, device=NO_OFFLOADS, words="lab.not=0,1,7,8,11,12,15")
 
 
 @scenario
@@ -324,6 +354,115 @@ def switch_no_offloads(one):
     one.by_switch = True
     off = "".join(f",{name}=off" for name in ("guest_csum", "guest_tso4", "guest_tso6", "guest_ecn", "guest_ufo", "mrg_rxbuf"))
     whole(one, device=off, words="lab.has=0,11 lab.not=1,7,15")
+
+
+@scenario
+def xdp(one):
+    """a veth pair, one end of which we serve by AF_XDP: nothing is left to either side"""
+    one.space.ip("link", "add", "xdp0", "type", "veth", "peer", "name", "tap0")
+    one.space.ip("link", "set", "xdp0", "up")
+    image.run(*one.space.wrap(sys.executable, HERE / "no_offloads.py", "tap0"))
+    one.port = "xdp:interface=xdp0"
+    whole(one, words="lab.not=0,1,7,8,11,12")
+    if "prog/xdp" in one.space.ip("-d", "link", "show", "xdp0"):
+        raise lab.LabError("the XDP program is left on the interface")
+
+
+class Peer:
+    """The guest at the other end, which does what the host passes on to it (peer.sh): for `pass.sh` it is what Files is."""
+
+    def __init__(self, guest):
+        self.orders, self.answers = queue.Queue(), queue.Queue()
+        self.thread = threading.Thread(target=self.follow, args=(guest,), daemon=True)
+        self.thread.start()
+
+    def follow(self, guest):
+        try:
+            guest.follow(order=self.orders.get, done=self.done)
+            self.answers.put(None)
+        except lab.LabError as error:
+            self.answers.put(error)
+
+    def done(self, *words):
+        self.answers.put(" ".join(words) or "yes")
+        return "yes"
+
+    def tell(self, order):
+        self.orders.put(order)
+        try:
+            answer = self.answers.get(timeout=120)
+        except queue.Empty:
+            raise lab.LabError(f"the other guest does not {order}") from None
+        if isinstance(answer, Exception):
+            raise lab.LabError(f"the other guest: {answer}")
+        return answer
+
+    def offer(self):
+        return self.tell("offer")
+
+    def accept(self):
+        return self.tell("accept")
+
+    def received(self):
+        return self.tell("received")
+
+    def measure(self):
+        return self.tell("measure")
+
+    def end(self):
+        self.tell("end")
+        self.thread.join(lab.STOP_LIMIT)
+
+
+def two(one, script, tools=(), **boot):
+    """Two guests on a switch; the first runs the script, and the second is its host."""
+    one.by_switch = True
+    other = one.folder / "other.sock"
+    one.serve(f"--socket-path={other}")
+    one.address_tap()
+    peer = Peer(one.boot("peer.sh", socket=other, address=PEER, host=HOST, tools=tools, **boot))
+    guest = one.boot(script, host=PEER, tools=tools, **boot)
+    guest.follow(offer=peer.offer, accept=peer.accept, received=peer.received, measure=peer.measure)
+    peer.end()
+    one.stop_backend()
+    return guest
+
+
+@scenario
+def two_guests(one):
+    """through `ringway serve switch` from one guest to another, with all offloads: ping, a file in both directions, iperf3"""
+    guest = two(one, "measure.sh", tools=("iperf3",), words="lab.has=0,1,11,15,32")
+    show_rates(guest)
+
+
+@scenario
+def two_guests_no_offloads(one):
+    """the same file between guests that leave nothing to each other"""
+    two(one, "pass.sh", device=NO_OFFLOADS, words="lab.not=0,1,7,8,11,12,15")
+
+
+@scenario
+def iperf3(one):
+    """iperf3 in both directions over the tap, with two pairs of queues"""
+    servers = []
+
+    def measure():
+        servers.append(lab.spawn(one.space.wrap("iperf3", "--server", "--one-off"), stdout=subprocess.DEVNULL))
+        lab.wait_until(lambda: LISTENS in Path(f"/proc/{servers[-1].pid}/net/tcp6").read_text(), 10, "iperf3")
+        return "yes"
+    try:
+        show_rates(whole(one, "measure.sh", serve=("--queues=2",), netdev=",queues=2", device=",mq=on,vectors=6",
+                         processors=2, answers={"measure": measure}, tools=("iperf3",)))
+    finally:
+        for server in servers:
+            server.kill()
+            server.wait()
+
+
+def show_rates(guest):
+    for line in guest.last:
+        if found := re.search("RINGWAY: rate (.*)", line):
+            print(f"     {found[1]}", flush=True)
 
 
 @scenario
@@ -408,21 +547,20 @@ class Site:
         self.socket = one.folder / f"{name}.sock"
         self.backend = one.start_backend(self.socket, "net", f"--port=tap:name={self.tap}", *one.options.serve)
         one.space.ip("link", "set", self.tap, "master", "bridge", "up")
-        self.machine = self.console = self.control = None
+        self.guest = self.control = None
 
     def boot(self, device, *extra):
         self.machines += 1
         path = self.one.folder / f"{self.name}{self.machines}.qmp"
-        self.machine, self.console = self.one.start_machine(
-            "move.sh", self.socket, device=device, extra=("-qmp", f"unix:{path},server=on,wait=off", *extra))
-        lab.wait_until(lambda: self.machine.poll() is not None or lab.listening(path), lab.START_LIMIT, "QEMU")
+        self.guest = self.one.boot("move.sh", socket=self.socket, device=device, mac=MACS[0],
+                                   extra=("-qmp", f"unix:{path},server=on,wait=off", *extra))
+        machine = self.guest.machine
+        lab.wait_until(lambda: machine.poll() is not None or lab.listening(path), lab.START_LIMIT, "QEMU")
         self.control = lab.Qmp(path)
 
     def leave(self):
         self.control.close()
-        self.machine.kill()
-        self.machine.wait()
-        self.console.close()
+        self.guest.end()
 
 
 class Announcements:
@@ -434,7 +572,7 @@ class Announcements:
             "    print({b'\\x80\\x35': 'rarp', b'\\x08\\x06': 'arp'}.get(kind, kind.hex()), flush=True)\n")
 
     def __init__(self, one, interface):
-        self.process = lab.spawn(one.space.wrap(sys.executable, "-c", self.CODE, interface, MAC.replace(":", "")),
+        self.process = lab.spawn(one.space.wrap(sys.executable, "-c", self.CODE, interface, MACS[0].replace(":", "")),
                                  stdout=subprocess.PIPE)
         self.process.stdout.readline()
 
@@ -447,7 +585,7 @@ def qmp_status(site):
     return site.control.run("query-migrate").get("status")
 
 
-def move(one, source, target, device, announcement):
+def move(one, guest, source, target, device, announcement):
     """The guest goes on at the other site, which says so to the bridge."""
     announcements = Announcements(one, target.tap)
     target.boot(device, "-incoming", "defer")
@@ -460,7 +598,8 @@ def move(one, source, target, device, announcement):
         raise lab.LabError(f"the migration failed: {source.control.run('query-migrate').get('error-desc')}")
     lab.wait_until(lambda: target.control.run("query-status")["status"] == "running", lab.START_LIMIT, "the guest to run again")
     source.leave()
-    one.backend, one.machine, one.console = target.backend, target.machine, target.console
+    one.backend = target.backend
+    guest.go_on_as(target.guest)
     time.sleep(1)  # QEMU announces several times
     heard = announcements.heard()
     if announcement not in heard:
@@ -481,24 +620,23 @@ def moving(one, moves, announcement, device=""):
         nonlocal at
         if not left:
             return "enough"
-        move(one, at, left[0], device, announcement)
+        move(one, guest, at, left[0], device, announcement)
         at = left.pop(0)
         return "moved"
 
     one.backend = at.backend
     at.boot(device)
-    one.machine, one.console = at.machine, at.console
+    guest = at.guest
     try:
-        one.follow(offer=lambda: files.offer(pause=0.3), go=go)
+        guest.follow(offer=lambda: files.offer(pause=0.3), go=go)
         for site in sites:
             one.backend = site.backend
             one.stop_backend()
     finally:
         for site in sites:
-            for process in (site.backend, site.machine):
-                if process and process.poll() is None:
-                    process.kill()
-                    process.wait()
+            if site.backend.poll() is None:
+                site.backend.kill()
+                site.backend.wait()
 
 
 @scenario
@@ -520,7 +658,8 @@ def run(name, options):
         SCENARIOS[name](one)
     except (lab.LabError, image.ImageError) as error:
         print(f"FAIL {name}: {error}")
-        print("\n".join(f"  guest | {line}" for line in one.last[-25:]))
+        for guest in one.guests:
+            print("\n".join(f"  {guest.name} | {line}" for line in guest.last[-25:]))
         if one.log.exists():
             print("\n".join(f"  back-end | {line}" for line in one.log.read_text(errors="replace").splitlines()[-15:]))
         return 1

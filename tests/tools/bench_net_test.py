@@ -1,5 +1,6 @@
 """ringway bench net against our own back-end: every frame is numbered and checked."""
 
+import time
 import unittest
 
 import peers
@@ -130,6 +131,10 @@ class BenchNetErrors(BenchNetCase):
 
     def test_nothing_there(self):
         self.assert_fails("there is nothing at", "bench", "net", self.socket)
+
+    def test_a_back_end_that_never_answers(self):
+        self.start_fake(lambda connection: time.sleep(2))
+        self.assert_fails("(an answer may take 0.3 s)", "bench", "net", self.socket, "--timeout=0.3")
 
     def test_options_that_make_no_sense(self):
         for options, sentence in ((["--size=10"], "60 to 65536"), (["--size=x"], "not a size"), (["--mode=up"], "--mode"),

@@ -43,7 +43,7 @@ class BridgeErrors(peers.Case):
         self.refuses("you may not use", *self.vsock(path))
 
     def test_an_unknown_name(self):
-        self.refuses("known are files called", *self.vsock(self.folder / "vhost-blk"))
+        self.refuses("known are files whose names begin with", *self.vsock(self.folder / "vhost-blk"))
 
     def test_options_of_another_family(self):
         self.refuses("--guest-cid is for vhost-vsock, which needs it", self.folder / "vhost-vsock",

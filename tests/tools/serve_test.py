@@ -4,6 +4,7 @@ import array
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import struct
@@ -386,6 +387,56 @@ class ServeSupervised(ServeCase):
             process.send_signal(signal.SIGTERM)
             self.assertEqual(process.wait(10), 0)
             self.assertTrue(self.socket.exists(), "it is not ours to remove")
+
+
+class ServeCounters(peers.Case):
+    """SIGUSR1."""
+
+    def counters(self, process):
+        """What the next report says, by name: counters by theirs."""
+        log = self.directory / "log"
+        before = len(re.findall("counters of", log.read_text()))
+        process.send_signal(signal.SIGUSR1)
+        deadline = time.monotonic() + 10
+        while len(lines := re.findall(r"counters of (.*): (\{.*\})$", log.read_text(), re.MULTILINE)) == before:
+            self.assertLess(time.monotonic(), deadline, log.read_text())
+            time.sleep(0.02)
+        time.sleep(0.05)
+        lines = re.findall(r"counters of (.*): (\{.*\})$", log.read_text(), re.MULTILINE)
+        return {name: json.loads(counted) for name, counted in lines[before:]}
+
+    def test_a_device_tells_what_it_has_passed_on_and_dropped(self):
+        process = self.start(peers.RINGWAY, "serve", "net", f"--socket-path={self.socket}", "--port=switch:name=a")
+        self.assertEqual(self.counters(process)[str(self.socket)]["frames sent"], 0)
+        result = self.json_of("bench", "net", self.socket, "--mode=tx", "--runtime=0.2", "--warmup=0")
+        counted = self.counters(process)
+        self.assertEqual(list(counted), [str(self.socket)])
+        counted = counted[str(self.socket)]
+        self.assertGreater(counted["frames sent"], 100)
+        self.assertEqual(counted["bytes sent"], 64 * counted["frames sent"])
+        self.assertGreaterEqual(counted["frames sent"], result["sent"]["packets"])
+        self.assertEqual(counted["frames received"], 0)
+        self.assertEqual(self.counters(process)[str(self.socket)], counted)
+
+    def test_a_switch_tells_of_its_uplinks(self):
+        other = self.directory / "other"
+        process = self.start(peers.RINGWAY, "serve", "switch", f"--socket-path={self.socket}", f"--socket-path={other}",
+                             f"--uplink=pcap:write={self.directory / 'capture'}")
+        counted = self.counters(process)
+        self.assertEqual(sorted(counted), sorted([str(self.socket), str(other),
+                                                  f"switch, pcap:write={self.directory / 'capture'}"]))
+
+    def test_a_server_under_a_supervisor_tells_too(self):
+        process = self.start(peers.RINGWAY, "serve", "net", f"--socket-path={self.socket}", "--port=loop",
+                             "--restart-on-failure")
+        time.sleep(0.3)
+        self.assertIn(str(self.socket), self.counters(process))
+
+    def test_a_disk_counts_nothing_and_goes_on(self):
+        process = self.start_ringway("--memory=1M")
+        process.send_signal(signal.SIGUSR1)
+        time.sleep(0.2)
+        self.assertIsNone(process.poll())
 
 
 class ServeErrors(peers.Case):

@@ -13,8 +13,6 @@
 namespace ringway::blk {
 namespace {
 
-using backing::Operation;
-
 struct WireHeader {
   le32 type;
   le32 reserved;

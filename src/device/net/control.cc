@@ -18,6 +18,7 @@ enum Group : uint8_t {  // the specification calls it class
   VIRTIO_NET_CTRL_ANNOUNCE = 3,
   VIRTIO_NET_CTRL_MQ = 4,
   VIRTIO_NET_CTRL_GUEST_OFFLOADS = 5,
+  VIRTIO_NET_CTRL_NOTF_COAL = 6,
 };
 enum RxCommand : uint8_t {
   VIRTIO_NET_CTRL_RX_PROMISC = 0,
@@ -36,6 +37,12 @@ enum MqCommand : uint8_t {
   VIRTIO_NET_CTRL_MQ_HASH_CONFIG = 2,
 };
 enum OffloadCommand : uint8_t { VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET = 0 };
+enum CoalescingCommand : uint8_t {
+  VIRTIO_NET_CTRL_NOTF_COAL_TX_SET = 0,
+  VIRTIO_NET_CTRL_NOTF_COAL_RX_SET = 1
+};
+
+// A driver that wants to wait longer has mistaken the unit.
 
 constexpr bool is_group(const Mac& mac) { return (mac[0] & std::byte{1}) != std::byte{0}; }
 
@@ -94,6 +101,8 @@ bool Command::change(uint8_t group, uint8_t command, ring::Reader& from, Rules& 
              set_spread(false, from, rules);
     case VIRTIO_NET_CTRL_GUEST_OFFLOADS:
       return command == VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET && set_offloads(from, rules);
+    case VIRTIO_NET_CTRL_NOTF_COAL:
+      return set_coalescing(command, from, rules);
     default:
       return false;
   }
@@ -174,6 +183,17 @@ bool Command::set_spread(bool rss, ring::Reader& from, Rules& rules) const {
   spread.reported = has(VIRTIO_NET_F_HASH_REPORT);
   if (spread.types != 0 || rss || spread.automatic) spread.hash = std::make_shared<const Toeplitz>(key);
   rules.spread = std::move(spread);
+  return true;
+}
+
+// struct virtio_net_ctrl_coal
+bool Command::set_coalescing(uint8_t command, ring::Reader& from, Rules& rules) const {
+  uint32_t packets = 0;
+  uint32_t delay = 0;
+  if (!has(VIRTIO_NET_F_NOTF_COAL) || command > VIRTIO_NET_CTRL_NOTF_COAL_RX_SET) return false;
+  if (!read(from, packets) || !read(from, delay) || delay > longest_call_delay) return false;
+  auto& calls = command == VIRTIO_NET_CTRL_NOTF_COAL_TX_SET ? rules.transmit_calls : rules.receive_calls;
+  calls = {.chains = packets, .delay = std::chrono::microseconds(delay)};
   return true;
 }
 

@@ -32,6 +32,7 @@ struct Command {
   bool set_vlan(uint8_t command, ring::Reader& from, Rules& rules) const;
   bool set_pairs(ring::Reader& from, Rules& rules) const;
   bool set_spread(bool rss, ring::Reader& from, Rules& rules) const;
+  bool set_coalescing(uint8_t command, ring::Reader& from, Rules& rules) const;
   bool set_offloads(ring::Reader& from, Rules& rules) const;
   bool change(uint8_t group, uint8_t command, ring::Reader& from, Rules& rules) const;
   template <class T>
@@ -40,7 +41,8 @@ struct Command {
 
 inline constexpr uint8_t VIRTIO_NET_OK = 0;
 inline constexpr uint8_t VIRTIO_NET_ERR = 1;
-inline constexpr uint16_t max_table = 128;  // entries of an indirection table
+inline constexpr uint16_t max_table = 128;                 // entries of an indirection table
+inline constexpr uint32_t longest_call_delay = 1'000'000;  // us
 
 class ControlQueue final : public engine::Queue {
  public:

@@ -326,6 +326,45 @@ TEST_F(NetControl, a_device_with_more_pairs_than_its_port_spreads_by_itself) {
   EXPECT_LT(second, 27);
 }
 
+TEST_F(NetControl, a_driver_says_when_it_wants_to_be_called_and_each_direction_obeys) {
+  using std::chrono::microseconds;
+  const auto calls = [](uint8_t what, uint32_t packets, uint32_t delay) {
+    return command(6, what) + le(packets, 4) + le(delay, 4);
+  };
+  const auto use_both = [&] {
+    EXPECT_TRUE(arrives(frame_of(64)));
+    transmit(plain() + frame_of(64));
+  };
+  open(controlled | bit(VIRTIO_NET_F_NOTF_COAL));
+  EXPECT_EQ(order(calls(0, 32, 100)), ok);
+  use_both();
+  EXPECT_EQ(transmitter().moderation_, (engine::CallModeration{.chains = 32, .delay = microseconds(100)}));
+  EXPECT_EQ(receiver().moderation_, engine::CallModeration{});
+  EXPECT_EQ(order(calls(1, 8, 1'000'000)), ok);
+  use_both();
+  EXPECT_EQ(receiver().moderation_, (engine::CallModeration{.chains = 8, .delay = microseconds(1'000'000)}));
+  EXPECT_EQ(transmitter().moderation_.chains, 32U);
+  EXPECT_EQ(order(calls(1, 8, 1'000'001)), error);
+  EXPECT_EQ(order(calls(1, 8, UINT32_MAX)), error);
+  EXPECT_EQ(order(calls(2, 8, 1)), error);
+  EXPECT_EQ(order(command(6, 0) + le(8, 4) + le(1, 3)), error);
+  use_both();
+  EXPECT_EQ(receiver().moderation_.chains, 8U);
+  EXPECT_EQ(order(calls(1, 0, 0)), ok);
+  use_both();
+  EXPECT_EQ(receiver().moderation_, engine::CallModeration{});
+}
+
+TEST_F(NetControl, a_driver_that_has_not_agreed_to_it_cannot_delay_calls_and_a_reset_ends_it) {
+  open(controlled);
+  EXPECT_EQ(order(command(6, 0) + le(32, 4) + le(100, 4)), error);
+  open(controlled | bit(VIRTIO_NET_F_NOTF_COAL));
+  EXPECT_EQ(order(command(6, 0) + le(32, 4) + le(100, 4)), ok);
+  net_->reset();
+  transmit(plain() + frame_of(64));
+  EXPECT_EQ(transmitter().moderation_, engine::CallModeration{});
+}
+
 TEST_F(NetControl, a_driver_that_can_announces_itself) {
   open(controlled);
   ASSERT_TRUE(net_->announce(own));

@@ -61,8 +61,8 @@ uint64_t Net::features() const {
                   bit(VIRTIO_NET_F_MRG_RXBUF) | bit(VIRTIO_NET_F_CTRL_VQ) | bit(VIRTIO_NET_F_CTRL_RX) |
                   bit(VIRTIO_NET_F_CTRL_RX_EXTRA) | bit(VIRTIO_NET_F_CTRL_VLAN) |
                   bit(VIRTIO_NET_F_CTRL_MAC_ADDR) | bit(VIRTIO_NET_F_GUEST_ANNOUNCE) |
-                  bit(VIRTIO_NET_F_HASH_REPORT) | (abilities.takes & transmit_offloads) |
-                  (abilities.gives & receive_offloads);
+                  bit(VIRTIO_NET_F_HASH_REPORT) | bit(VIRTIO_NET_F_NOTF_COAL) |
+                  (abilities.takes & transmit_offloads) | (abilities.gives & receive_offloads);
   if (options_.pairs > 1) bits |= bit(VIRTIO_NET_F_MQ) | bit(VIRTIO_NET_F_RSS);
   if ((abilities.gives & receive_offloads) != 0) bits |= bit(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS);
   if (port_->link().speed_mbps > 0) bits |= bit(VIRTIO_NET_F_SPEED_DUPLEX);
@@ -231,7 +231,7 @@ std::unique_ptr<engine::Queue> Net::start_receive(engine::QueueLoop& loop, uint1
 
 std::unique_ptr<engine::Queue> Net::start_transmit(engine::QueueLoop& loop, uint16_t pair) {
   if (!loop.enabled()) return std::make_unique<DiscardingQueue>(loop, drops_);
-  auto queue = std::make_unique<TransmitQueue>(loop, *port_, pair, longest_frame(), drops_);
+  auto queue = std::make_unique<TransmitQueue>(loop, *port_, pair, longest_frame(), rulebook_, drops_);
   if (pair == 0) {
     transmitter_ = queue.get();
     transmitter_worker_ = &loop.worker();

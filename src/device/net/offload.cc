@@ -60,10 +60,4 @@ std::optional<Offload> judge(Header header, bool big_endian, uint32_t length, ui
   return offload;
 }
 
-Header to_driver(const Offload& offload, bool big_endian) {
-  Header header = to_header(offload);
-  if (big_endian) swap(header);
-  return header;
-}
-
 }  // namespace ringway::net

@@ -20,7 +20,4 @@ namespace ringway::net {
 [[nodiscard]] std::optional<port::Offload> judge(port::Header header, bool big_endian, uint32_t length,
                                                  uint64_t features);
 
-// Without num_buffers and hash.
-[[nodiscard]] port::Header to_driver(const port::Offload& offload, bool big_endian);
-
 }  // namespace ringway::net

@@ -21,15 +21,6 @@ std::span<const std::byte> bytes_of(const iovec& piece) {
   return {static_cast<const std::byte*>(piece.iov_base), piece.iov_len};
 }
 
-// To write into. A short frame behind its header lies in two cache lines, and the driver has had them last.
-void prefetch_place(const ring::Chain& chain) {
-  const std::span<const iovec> places = chain.writer().pieces();
-  if (places.empty()) return;
-  __builtin_prefetch(places.front().iov_base, 1);
-  if (places.front().iov_len > 64)
-    __builtin_prefetch(static_cast<std::byte*>(places.front().iov_base) + 64, 1);
-}
-
 // Copies as much as fits; how much that was.
 size_t copy_first(std::span<const iovec> pieces, std::span<std::byte> to) {
   size_t done = 0;
@@ -107,9 +98,11 @@ ReceiveQueue::~ReceiveQueue() {
   shared_.team.leave(pair_);
 }
 
-void ReceiveQueue::process(ring::Chain chain) {
-  prefetch_place(chain);
-  at(end_++) = std::move(chain);
+void ReceiveQueue::process(ring::Chain chain) { at(end_++) = std::move(chain); }
+
+bool ReceiveQueue::process_batch(std::span<ring::Chain> chains) {
+  for (ring::Chain& chain : chains) ReceiveQueue::process(std::move(chain));
+  return true;
 }
 
 void ReceiveQueue::flush() {
@@ -157,15 +150,20 @@ ReceiveQueue::Plan ReceiveQueue::plan_with_more(uint64_t bytes) {
   return this->plan(bytes);
 }
 
-port::Header ReceiveQueue::header_for(const port::Offload& offload, uint32_t chains,
-                                      const HashResult& hash) const {
-  port::Header header = to_driver(offload, big_endian_);
+ReceiveQueue::HeaderWords ReceiveQueue::header_for(const port::Offload& offload, uint32_t chains,
+                                                   const HashResult& hash) const {
   const bool may_trust = (accepts() & port::bit(port::VIRTIO_NET_F_GUEST_CSUM)) != 0;
-  header.flags &= port::VIRTIO_NET_HDR_F_NEEDS_CSUM | (may_trust ? port::VIRTIO_NET_HDR_F_DATA_VALID : 0);
-  header.num_buffers = in_driver_order(static_cast<uint16_t>(chains), big_endian_);
-  header.hash_value = hash.value;
-  header.hash_report = hash.report;
-  return header;
+  const auto flags =
+      static_cast<uint8_t>(offload.flags & (port::VIRTIO_NET_HDR_F_NEEDS_CSUM |
+                                            (may_trust ? port::VIRTIO_NET_HDR_F_DATA_VALID : 0)));
+  const auto at = [this](uint16_t field, unsigned byte) {
+    return uint64_t{in_driver_order(field, big_endian_)} << (8 * byte);
+  };
+  return {.first = uint64_t{flags} | uint64_t{offload.gso_type} << 8U | at(offload.hdr_len, 2) |
+                   at(offload.gso_size, 4) | at(offload.csum_start, 6),
+          .second = static_cast<uint32_t>(at(offload.csum_offset, 0) | at(static_cast<uint16_t>(chains), 2)),
+          .hash_value = hash.value,
+          .hash_report = hash.report};
 }
 
 const Rules& ReceiveQueue::rules() {
@@ -173,6 +171,7 @@ const Rules& ReceiveQueue::rules() {
     edition_ = edition;
     rules_ = shared_.rulebook.present();
     if (!rules_->blind()) scratch_.resize(port::max_frame);
+    loop_.moderate_calls(rules_->receive_calls);
   }
   return *rules_;
 }
@@ -236,7 +235,7 @@ bool ReceiveQueue::take(const port::Frame& frame, const Looked& looked) {
     shared_.drops.count(Drop::never_fits);
     return true;
   }
-  const port::Header header = header_for(frame.offload, plan.chains, looked.hash);
+  const HeaderWords header = header_for(frame.offload, plan.chains, looked.hash);
   Filler filler(*this);
   filler.put(std::as_bytes(std::span(&header, 1)).first(header_));
   filler.put(looked.head);
@@ -256,13 +255,14 @@ bool ReceiveQueue::take_in_one_piece(const port::Frame& frame, const Looked& loo
   const size_t length = header_ + frame.length;
   if (places.empty() || places.front().iov_len < length) return false;
   auto* to = static_cast<std::byte*>(places.front().iov_base);
-  const port::Header header = header_for(frame.offload, 1, looked.hash);
+  const HeaderWords header = header_for(frame.offload, 1, looked.hash);
   const auto append = [&](const void* from, size_t bytes) {
     memory::copy_in(to, from, bytes);
     to += bytes;
   };
   if (header_ == port::plain_header) [[likely]] {
-    append(&header, port::plain_header);  // of known length: no call
+    append(&header.first, sizeof header.first);
+    append(&header.second, sizeof header.second);
   } else {
     append(&header, header_);
   }
@@ -323,7 +323,7 @@ bool ReceiveQueue::commit(const port::Offload& offload, uint32_t length, std::sp
   }
   const Plan plan = this->plan(header_ + length + rest.size());
   if (plan.outcome != Plan::fits) return false;
-  const port::Header header = header_for(offload, plan.chains, {});
+  const HeaderWords header = header_for(offload, plan.chains, {});
   Filler filler(*this);
   filler.put(std::as_bytes(std::span(&header, 1)).first(header_));
   filler.pass(length);

@@ -3,6 +3,8 @@
 // "Processing of Incoming Packets".
 #pragma once
 
+#include <bit>
+#include <cstddef>
 #include <memory>
 #include <vector>
 
@@ -30,6 +32,7 @@ class ReceiveQueue final : public engine::Queue, public port::Receiver {
 
   // Queue
   void process(ring::Chain chain) override;
+  bool process_batch(std::span<ring::Chain> chains) override;
   void flush() override;
   void drain() override;
 
@@ -48,6 +51,17 @@ class ReceiveQueue final : public engine::Queue, public port::Receiver {
     size_t skip = 0;
     HashResult hash;
   };
+  // port::Header as it lies in memory, made in registers: written field by field and copied, it would wait
+  // for every store before it, also for those to cache lines that the driver still holds.
+  struct HeaderWords {
+    uint64_t first = 0;   // flags to csum_start
+    uint32_t second = 0;  // csum_offset, num_buffers
+    uint32_t hash_value = 0;
+    uint32_t hash_report = 0;  // and padding
+    uint32_t none = 0;
+  };
+  static_assert(offsetof(HeaderWords, hash_value) == port::plain_header &&
+                std::endian::native == std::endian::little);
   // How many of the waiting chains take a frame.
   struct Plan {
     enum Outcome : uint8_t { fits, not_now, never } outcome;
@@ -63,8 +77,8 @@ class ReceiveQueue final : public engine::Queue, public port::Receiver {
   void return_short_buffers();
   [[nodiscard]] Plan plan(uint64_t bytes) const;
   Plan plan_with_more(uint64_t bytes);
-  [[nodiscard]] port::Header header_for(const port::Offload& offload, uint32_t chains,
-                                        const HashResult& hash) const;
+  [[nodiscard]] HeaderWords header_for(const port::Offload& offload, uint32_t chains,
+                                       const HashResult& hash) const;
   const Rules& rules();
   bool take(const port::Frame& frame, const Looked& looked);
   bool take_in_one_piece(const port::Frame& frame, const Looked& looked);

@@ -167,8 +167,12 @@ class TestQueue final : public engine::QueueLoop {
   void process() {
     rig_.front.publish();
     worker_.run([&] {
+      std::vector<ring::Chain> chains;
       for (ring::Chain chain = rig_.device.pop(); chain; chain = rig_.device.pop())
-        queue_->process(std::move(chain));
+        chains.push_back(std::move(chain));
+      if (!queue_->process_batch(chains)) {
+        for (ring::Chain& chain : chains) queue_->process(std::move(chain));
+      }
       queue_->flush();
     });
     rig_.device.publish();
@@ -201,6 +205,7 @@ class TestQueue final : public engine::QueueLoop {
     ADD_FAILURE() << error.to_string();
     rig_.device.abandon(std::move(chain));
   }
+  void moderate_calls(const engine::CallModeration& moderation) override { moderation_ = moderation; }
   [[nodiscard]] loop::Loop& worker() override { return worker_; }
   [[nodiscard]] uint16_t index() const override { return index_; }
   [[nodiscard]] uint32_t ring_size() const override { return size; }
@@ -210,6 +215,7 @@ class TestQueue final : public engine::QueueLoop {
 
   bool enabled_ = true;
   bool big_endian_ = false;
+  engine::CallModeration moderation_;
 
  private:
   static ring::test::Shape shape(bool packed) {
@@ -243,7 +249,8 @@ class NetTest : public testing::Test {
     EXPECT_EQ(features & ~net_->features() & ~engine_features, 0U) << "not offered";
     net_->set_features(features);
     const bool control = (features & bit(port::VIRTIO_NET_F_CTRL_VQ)) != 0;
-    for (uint16_t i = 0; i < 2 * pairs + (control ? 1 : 0); ++i) {
+    const auto count = static_cast<uint16_t>(2 * pairs + (control ? 1 : 0));
+    for (uint16_t i = 0; i < count; ++i) {
       queues_.push_back(
           std::make_unique<TestQueue>(guest_, *loops_[i / 2 % loops_.size()], i, features, packed));
       queues_.back()->big_endian_ = big_endian_;

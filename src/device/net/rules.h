@@ -12,6 +12,7 @@
 
 #include "ringway/device/net/config.h"
 #include "ringway/device/net/hash.h"
+#include "ringway/engine/queue_loop.h"
 
 namespace ringway::net {
 
@@ -64,6 +65,9 @@ struct Rules {
   uint16_t pairs = 0;     // of queues that receive; 0: as many as run
   Filter filter;
   Spread spread;
+  // By VIRTIO_NET_F_NOTF_COAL.
+  engine::CallModeration receive_calls;
+  engine::CallModeration transmit_calls;
 
   // Nothing depends on what is in a frame.
   [[nodiscard]] bool blind() const { return filter.promiscuous && spread.hash == nullptr; }

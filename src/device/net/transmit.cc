@@ -30,8 +30,9 @@ bool read_as(ring::Reader& from, Header& header) {
 }  // namespace
 
 TransmitQueue::TransmitQueue(engine::QueueLoop& loop, port::Port& port, uint16_t pair, uint32_t longest,
-                             Drops& drops)
+                             const Rulebook& rulebook, Drops& drops)
     : loop_(loop),
+      rulebook_(rulebook),
       drops_(drops),
       features_(loop.features()),
       header_(header_size(features_)),
@@ -48,23 +49,39 @@ TransmitQueue::TransmitQueue(engine::QueueLoop& loop, port::Port& port, uint16_t
 }
 
 void TransmitQueue::process(ring::Chain chain) {
+  if (send(chain)) loop_.complete(std::move(chain), 0);
+}
+
+bool TransmitQueue::process_batch(std::span<ring::Chain> chains) {
+  size_t done = 0;
+  for (ring::Chain& chain : chains) {
+    if (!send(chain)) continue;
+    if (&chains[done] != &chain) chains[done] = std::move(chain);
+    ++done;
+  }
+  loop_.complete_unwritten(chains.first(done));
+  return true;
+}
+
+// True: the chain can be used. Else the port still needs it, and its passage holds it.
+bool TransmitQueue::send(ring::Chain& chain) {
   ring::Reader reader = chain.reader();
   Header header;
   if (!read_header(reader, header) || reader.remaining() < port::min_frame) {
-    return drop(std::move(chain), Drop::runt);
+    return drop(Drop::runt);
   }
-  if (reader.remaining() > port::max_frame) return drop(std::move(chain), Drop::giant);
+  if (reader.remaining() > port::max_frame) return drop(Drop::giant);
   Passage& passage = passages_[chain.index()];
   passage.length = static_cast<uint32_t>(reader.remaining());
   if (header.flags != 0 || header.gso_type != 0) [[unlikely]] {
     const auto offload = judge(header, big_endian_, passage.length, features_);
-    if (!offload) return drop(std::move(chain), Drop::malformed);
+    if (!offload) return drop(Drop::malformed);
     passage.offload = *offload;
   } else {
     passage.offload = {};
   }
   if (passage.length > longest_ && passage.offload.gso_type == port::VIRTIO_NET_HDR_GSO_NONE) [[unlikely]] {
-    return drop(std::move(chain), Drop::giant);
+    return drop(Drop::giant);
   }
   if (head_ > 0) {
     const std::span head(&heads_[size_t{head_} * chain.index()], std::min(head_, passage.length));
@@ -72,11 +89,9 @@ void TransmitQueue::process(ring::Chain chain) {
     passage.head = head;
   }
   passage.pieces = reader.pieces();
-  if (outlet_->send(passage) == port::Outlet::Sent::done) {
-    loop_.complete(std::move(chain), 0);
-  } else {
-    passage.chain = std::move(chain);
-  }
+  if (outlet_->send(passage) == port::Outlet::Sent::done) return true;
+  passage.chain = std::move(chain);
+  return false;
 }
 
 bool TransmitQueue::read_header(ring::Reader& from, Header& header) const {
@@ -96,9 +111,14 @@ port::Outlet::Sent TransmitQueue::send_own(port::Frame& frame) {
   return sent;
 }
 
-void TransmitQueue::drop(ring::Chain chain, Drop reason) {
+void TransmitQueue::look_at_rules() {
+  edition_ = rulebook_.edition();
+  loop_.moderate_calls(rulebook_.present()->transmit_calls);
+}
+
+bool TransmitQueue::drop(Drop reason) {
   drops_.count(reason);
-  loop_.complete(std::move(chain), 0);
+  return true;
 }
 
 void TransmitQueue::frame_done(port::Frame& frame) {

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "ringway/device/net/drops.h"
+#include "ringway/device/net/rules.h"
 #include "ringway/device/port/port.h"
 #include "ringway/device/port/virtio_net.h"
 #include "ringway/engine/queue_loop.h"
@@ -14,14 +15,20 @@ namespace ringway::net {
 
 class TransmitQueue final : public engine::Queue {
  public:
-  // `longest`: bytes of a frame that is not to be segmented. Port and drops outlive the queue.
-  TransmitQueue(engine::QueueLoop& loop, port::Port& port, uint16_t pair, uint32_t longest, Drops& drops);
+  // `longest`: bytes of a frame that is not to be segmented. Port, rules and drops outlive the queue.
+  TransmitQueue(engine::QueueLoop& loop, port::Port& port, uint16_t pair, uint32_t longest,
+                const Rulebook& rulebook, Drops& drops);
   ~TransmitQueue() override {
     if (on_end) on_end();
   }
 
   void process(ring::Chain chain) override;
-  void flush() override { outlet_->flush(); }
+  bool process_batch(std::span<ring::Chain> chains) override;
+  void flush() override {
+    outlet_->flush();
+    if (rulebook_.edition() != edition_) [[unlikely]]
+      look_at_rules();
+  }
   void drain() override { outlet_->drain(); }
 
   // A frame of the device's own, at once. It must live until its end, which may come after the end of this
@@ -37,10 +44,14 @@ class TransmitQueue final : public engine::Queue {
     TransmitQueue* queue = nullptr;
   };
   bool read_header(ring::Reader& from, port::Header& header) const;
-  void drop(ring::Chain chain, Drop reason);
+  bool send(ring::Chain& chain);
+  bool drop(Drop reason);
+  void look_at_rules();
   static void frame_done(port::Frame& frame);
 
   engine::QueueLoop& loop_;
+  const Rulebook& rulebook_;
+  uint64_t edition_ = 0;  // of the rules that were looked at
   Drops& drops_;
   const uint64_t features_;
   const size_t header_;  // bytes

@@ -203,7 +203,7 @@ void Crossing::end_of_turn() {
 // Any thread. The order is that of loop::Doorbell: what was pushed is seen by whoever lies down, or the
 // notification is sent; and whoever closes takes what was pushed, or whoever pushed sees that it is closed.
 void Crossing::arrive(ParcelInbox& inbox, ParcelList parcels) {
-  inbox.push(std::move(parcels));
+  inbox.push(parcels);
   if (asleep_.load(std::memory_order_seq_cst)) notifier_.signal();
   if (!open_.load(std::memory_order_seq_cst)) bounce();
 }

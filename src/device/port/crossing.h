@@ -102,8 +102,8 @@ class Crossing final : private loop::Source, private loop::Deferred {
 
   // Any thread.
   void recall();
-  void take_in(ParcelList parcels) { arrive(arrived_, std::move(parcels)); }
-  void take_back(ParcelList parcels) { arrive(returned_, std::move(parcels)); }
+  void take_in(ParcelList parcels) { arrive(arrived_, parcels); }
+  void take_back(ParcelList parcels) { arrive(returned_, parcels); }
 
  private:
   static constexpr size_t scratch_bytes = (copy_bytes + 4095) / 4096 * 4096;

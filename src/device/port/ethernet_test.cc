@@ -8,7 +8,7 @@ namespace ringway::port {
 namespace {
 
 using test::build;
-using test::operator+;
+using test::operator+;  // NOLINT(misc-unused-using-decls): it is used below, by its sign
 
 TEST(Ethernet, ip_is_found_behind_up_to_two_tags) {
   for (const unsigned tags : {0U, 1U, 2U}) {

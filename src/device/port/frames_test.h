@@ -88,7 +88,7 @@ struct Packet {
   size_t payload = 100;  // bytes
   uint8_t tcp_flags = 0x10;
   unsigned tags = 0;
-  Bytes extension{};  // of IPv6, with the protocol in its first byte
+  Bytes extension;  // of IPv6, with the protocol in its first byte
 };
 
 // As a driver leaves it with checksum offload: the checksum field has the sum of the pseudo header.

@@ -33,7 +33,8 @@ bool Ingress::enter(const Frame& frame, Frame* original) {
   tally_.add(Count::sent);
   tally_.add(Count::sent_bytes, frame.length);
   const auto tagging = tagging_of(frame.head, station_);
-  if (!may_enter(frame, tagging)) return true;
+  if (!tagging) return drop(Count::malformed);
+  if (!may_enter(frame, *tagging)) return true;
   learn(tagging->vlan, peek_mac(&frame.head[6]));
   Station* const mirror = switch_.mirror();
   if (mirror == nullptr) return forward(frame, original, *tagging);
@@ -43,13 +44,13 @@ bool Ingress::enter(const Frame& frame, Frame* original) {
   return forward(flat, nullptr, *tagging);
 }
 
-bool Ingress::may_enter(const Frame& frame, const std::optional<Tagging>& tagging) {
+bool Ingress::may_enter(const Frame& frame, const Tagging& tagging) {
   const Mac source = peek_mac(&frame.head[6]);
   const std::optional<Mac>& only = station_.options.mac;
   if (!is_well_formed(frame, tagging)) return drop(Count::malformed), false;
   if (is_group(source) || (only && source != *only)) return drop(Count::bad_source), false;
-  const bool is_foreign = tagging->has_tag && station_.options.vlan && (tagging->tci & 0xfff) != 0;
-  if (is_foreign || tagging->vlan == 0 || !station_.carries(tagging->vlan))
+  const bool is_foreign = tagging.has_tag && station_.options.vlan && (tagging.tci & 0xfff) != 0;
+  if (is_foreign || tagging.vlan == 0 || !station_.carries(tagging.vlan))
     return drop(Count::wrong_vlan), false;
   if (station_.options.mirror) return drop(Count::not_allowed), false;
   if (!station_.may_send(crossing_.now(), frame.length)) return drop(Count::too_fast), false;
@@ -57,11 +58,10 @@ bool Ingress::may_enter(const Frame& frame, const std::optional<Tagging>& taggin
 }
 
 // So that a tag can be put in or taken out whoever receives it.
-bool Ingress::is_well_formed(const Frame& frame, const std::optional<Tagging>& tagging) const {
-  if (!tagging) return false;
-  if (!tagging->has_tag && frame.length > max_frame - vlan_tag) return false;
+bool Ingress::is_well_formed(const Frame& frame, const Tagging& tagging) const {
+  if (!tagging.has_tag && frame.length > max_frame - vlan_tag) return false;
   if ((frame.offload.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) == 0) return true;
-  const size_t headers = ethernet_header + (tagging->has_tag ? vlan_tag : 0);
+  const size_t headers = ethernet_header + (tagging.has_tag ? vlan_tag : 0);
   return frame.offload.csum_start >= headers && frame.offload.csum_start <= UINT16_MAX - vlan_tag;
 }
 

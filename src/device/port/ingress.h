@@ -32,8 +32,8 @@ class Ingress {
   void release(Parcel& parcel);
 
  private:
-  [[nodiscard]] bool may_enter(const Frame& frame, const std::optional<Tagging>& tagging);
-  [[nodiscard]] bool is_well_formed(const Frame& frame, const std::optional<Tagging>& tagging) const;
+  [[nodiscard]] bool may_enter(const Frame& frame, const Tagging& tagging);
+  [[nodiscard]] bool is_well_formed(const Frame& frame, const Tagging& tagging) const;
   bool drop(Count why);
   void learn(uint16_t vlan, Mac mac);
   bool forward(const Frame& frame, Frame* original, const Tagging& tagging);

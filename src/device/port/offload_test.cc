@@ -10,7 +10,7 @@ namespace ringway::port {
 namespace {
 
 using test::build;
-using test::operator+;
+using test::operator+;  // NOLINT(misc-unused-using-decls): it is used below, by its sign
 using test::Bytes;
 using test::hex;
 using test::Packet;

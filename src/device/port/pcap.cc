@@ -10,7 +10,6 @@
 #include <chrono>
 #include <cstring>
 #include <mutex>
-#include <optional>
 #include <vector>
 
 #include "ringway/base/log.h"
@@ -167,7 +166,7 @@ Result<Recording> parse_recording(std::vector<std::byte> bytes) {
 
 class PcapPort final : public Port {
  public:
-  PcapPort(std::unique_ptr<Capture> capture, std::optional<Recording> recording, const PcapOptions& options)
+  PcapPort(std::unique_ptr<Capture> capture, Recording recording, const PcapOptions& options)
       : capture_(std::move(capture)),
         recording_(std::move(recording)),
         again_(options.again),
@@ -181,7 +180,7 @@ class PcapPort final : public Port {
   [[nodiscard]] std::vector<Counter> counters() const override {
     std::vector<Counter> counters;
     if (capture_) counters = capture_->counters();
-    if (recording_) counters.push_back({"pcap: frames played", played_.load()});
+    if (!recording_.frames.empty()) counters.push_back({"pcap: frames played", played_.load()});
     return counters;
   }
 
@@ -225,7 +224,7 @@ class PcapPort final : public Port {
     }
     bool play() {
       const auto now = std::chrono::steady_clock::now().time_since_epoch();
-      const auto bytes = port_.recording_->frames[port_.next_];
+      const auto bytes = port_.recording_.frames[port_.next_];
       Frame frame{.length = static_cast<uint32_t>(bytes.size())};
       const iovec piece{.iov_base = const_cast<std::byte*>(bytes.data()), .iov_len = bytes.size()};
       frame.pieces = {&piece, 1};
@@ -253,15 +252,15 @@ class PcapPort final : public Port {
     uint64_t timer_ = 0;
   };
 
-  [[nodiscard]] bool has_next() const { return recording_ && next_ < recording_->frames.size(); }
+  [[nodiscard]] bool has_next() const { return next_ < recording_.frames.size(); }
   void move_on() {
     ++played_;
-    if (++next_ == recording_->frames.size() && again_) next_ = 0;
+    if (++next_ == recording_.frames.size() && again_) next_ = 0;
   }
 
   const Abilities abilities_{};
   const std::unique_ptr<Capture> capture_;
-  const std::optional<Recording> recording_;
+  const Recording recording_;  // without frames: nothing is played
   const bool again_;
   RateLimit rate_;
   size_t next_ = 0;  // frame to play
@@ -278,7 +277,7 @@ Result<std::unique_ptr<Port>> open_pcap(const PcapOptions& options) {
     capture = std::make_unique<Capture>(std::move(fd), options.snap);
     TRY(capture->begin());
   }
-  std::optional<Recording> recording;
+  Recording recording;
   if (!options.read.empty()) recording = TRY(parse_recording(TRY(read_file(options.read))));
   return std::make_unique<PcapPort>(std::move(capture), std::move(recording), options);
 }

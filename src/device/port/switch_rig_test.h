@@ -32,7 +32,7 @@ struct Arrived {
 };
 
 // One pair of queues on a loop. Frames that it sends live until they are done.
-class Queues : public Receiver {
+class Queues final : public Receiver {
  public:
   Queues(Port& port, loop::Loop& loop, uint16_t pair) : loop_(loop) {
     loop_.run([&] {

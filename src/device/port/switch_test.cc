@@ -16,7 +16,7 @@ using test::counting;
 using test::eventually;
 using test::Guest;
 using test::Queues;
-using test::operator+;
+using test::operator+;  // NOLINT(misc-unused-using-decls): it is used below, by its sign
 
 // All on one worker, or each guest on one of three.
 class SwitchTest : public testing::TestWithParam<bool> {

@@ -66,6 +66,10 @@ class TapQueue {
   }
 
   [[nodiscard]] int fd() const { return fd_.get(); }
+  // Bytes in front of each frame. Whoever has set up a file as it is may change that while no queue is open.
+  [[nodiscard]] size_t header() const {
+    return as_it_is_ ? header_of(fd_).value_or(plain_header) : plain_header;
+  }
   // Any thread: a copy for another process.
   [[nodiscard]] Result<UniqueFd> share() {
     const std::scoped_lock lock(mutex_);
@@ -187,7 +191,9 @@ class TapPort final : public Port {
 
 class TapOutlet final : public Outlet {
  public:
-  TapOutlet(TapPort& port, TapQueue& queue) : port_(port), queue_(queue) { pieces_.reserve(IOV_MAX); }
+  TapOutlet(TapPort& port, TapQueue& queue) : port_(port), queue_(queue), header_(queue.header()) {
+    pieces_.reserve(IOV_MAX);
+  }
 
   Sent send(Frame& frame) override {
     if (!queue_.usable() && !queue_.find()) {
@@ -196,7 +202,7 @@ class TapOutlet final : public Outlet {
     }
     Header header = to_header(frame.offload);
     pieces_.clear();
-    pieces_.push_back({.iov_base = &header, .iov_len = plain_header});
+    pieces_.push_back({.iov_base = &header, .iov_len = header_});
     if (frame.pieces.size() > max_pieces - 1) return send_joined(frame);
     if (!frame.head.empty()) {
       pieces_.push_back(
@@ -231,6 +237,7 @@ class TapOutlet final : public Outlet {
 
   TapPort& port_;
   TapQueue& queue_;
+  const size_t header_;  // bytes
   std::vector<iovec> pieces_;
   std::vector<std::byte> joined_;
 };
@@ -238,7 +245,12 @@ class TapOutlet final : public Outlet {
 class TapInlet final : public Inlet, private loop::Source {
  public:
   TapInlet(TapPort& port, TapQueue& queue, loop::Loop& loop, Receiver& receiver)
-      : port_(port), queue_(queue), loop_(loop), receiver_(receiver), rest_(max_frame) {
+      : port_(port),
+        queue_(queue),
+        header_(queue.header()),
+        loop_(loop),
+        receiver_(receiver),
+        rest_(max_frame) {
     places_.reserve(IOV_MAX);
     loop_.add(*this);
     queue_.set_read(true);
@@ -280,13 +292,13 @@ class TapInlet final : public Inlet, private loop::Source {
     if (reserved.empty()) return Outcome::starved;
     const size_t count = std::min(reserved.size(), max_pieces - 2);
     places_.clear();
-    places_.push_back({.iov_base = &header, .iov_len = plain_header});
+    places_.push_back({.iov_base = &header, .iov_len = header_});
     places_.insert(places_.end(), reserved.begin(), reserved.begin() + static_cast<ptrdiff_t>(count));
     places_.push_back({.iov_base = rest_.data(), .iov_len = rest_.size()});
     const ssize_t length = ::readv(queue_.fd(), places_.data(), static_cast<int>(places_.size()));
     if (length < 0) return failed(errno);
-    if (static_cast<size_t>(length) < plain_header + min_frame) return Outcome::frame;
-    commit(header, static_cast<size_t>(length) - plain_header, std::span(places_).subspan(1, count));
+    if (static_cast<size_t>(length) < header_ + min_frame) return Outcome::frame;
+    commit(header, static_cast<size_t>(length) - header_, std::span(places_).subspan(1, count));
     return Outcome::frame;
   }
   void commit(const Header& header, size_t length, std::span<const iovec> reserved) {
@@ -319,6 +331,7 @@ class TapInlet final : public Inlet, private loop::Source {
 
   TapPort& port_;
   TapQueue& queue_;
+  const size_t header_;  // bytes
   loop::Loop& loop_;
   Receiver& receiver_;
   std::vector<iovec> places_;
@@ -365,8 +378,9 @@ std::vector<Counter> TapPort::counters() const {
 }  // namespace
 
 Result<std::unique_ptr<Port>> open_tap(TapOptions options) {
-  TapDevice device = options.fd ? TRY(TapDevice::of_fd(options.fd, options.as_it_is))
-                                : TRY(TapDevice::of_name(options.name, options.pairs > 1));
+  TapDevice device = !options.fd        ? TRY(TapDevice::of_name(options.name, options.pairs > 1))
+                     : options.as_it_is ? TRY(TapDevice::as_it_is(options.fd))
+                                        : TRY(TapDevice::of_fd(options.fd));
   std::vector<UniqueFd> queues;
   queues.push_back(device.take_first());
   // Others than the first can be had by name only.

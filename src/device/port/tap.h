@@ -14,8 +14,9 @@ struct TapOptions {
   std::string name;    // of the interface, which is created if it is not there; or
   UniqueFd fd;         // one that is open already
   uint16_t pairs = 1;  // of queues that the device has; a tap with a single queue serves them too
-  // Of a tap that somebody else has set up and goes on setting up: offloads are told to nobody, and every
-  // frame is taken and given as it is. Refused if its headers do not have 12 bytes.
+  // Of a tap that somebody else has set up and goes on setting up, or another file that VHOST_NET_SET_BACKEND
+  // takes: offloads are told to nobody, and every frame is taken and given as it is, behind a header of
+  // whatever length the file has.
   bool as_it_is = false;
 };
 

@@ -1,6 +1,7 @@
 #include "ringway/device/port/tap_device.h"
 
 #include <fcntl.h>
+#include <linux/if_packet.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
 #include <sys/ioctl.h>
@@ -14,6 +15,9 @@
 #ifndef TUN_F_USO4
 #define TUN_F_USO4 0x20
 #define TUN_F_USO6 0x40
+#endif
+#ifndef PACKET_VNET_HDR_SZ
+#define PACKET_VNET_HDR_SZ 24
 #endif
 
 namespace ringway::port {
@@ -47,11 +51,34 @@ Result<> bring_up(const std::string& name) {
   return {};
 }
 
-Result<> check_headers(const UniqueFd& fd) {
+// How long the headers of a packet socket are. Linux 6.6 has two lengths, before there was one.
+Result<size_t> packet_header(const UniqueFd& fd) {
+  int value = 0;
+  socklen_t size = sizeof value;
+  if (::getsockopt(fd.get(), SOL_PACKET, PACKET_VNET_HDR_SZ, &value, &size) == 0)
+    return static_cast<size_t>(value);
+  if (::getsockopt(fd.get(), SOL_PACKET, PACKET_VNET_HDR, &value, &size) != 0)
+    return os_failure("this fd is neither a tap's nor a packet socket");
+  return value != 0 ? legacy_header : 0;
+}
+
+// And of a tap. A machine that cannot do it does not know TUNGETVNETBE.
+Result<size_t> tap_header(const UniqueFd& fd, short flags) {
   int header = 0;
+  int big_endian = 0;
+  if ((flags & IFF_VNET_HDR) == 0) return 0;
   if (::ioctl(fd.get(), TUNGETVNETHDRSZ, &header) != 0) return os_failure("cannot ask for the tap's headers");
-  if (header != static_cast<int>(plain_header))
-    return os_failure("the tap's headers do not have 12 bytes", EINVAL);
+  if (header < static_cast<int>(legacy_header) || header > static_cast<int>(sizeof(Header)))
+    return os_failure("the tap's headers are too long", EINVAL);
+  if (::ioctl(fd.get(), TUNGETVNETBE, &big_endian) == 0 && big_endian != 0)
+    return os_failure("the tap's headers are big-endian", EINVAL);
+  return static_cast<size_t>(header);
+}
+
+Result<> never_block(const UniqueFd& fd) {
+  const int flags = ::fcntl(fd.get(), F_GETFL);
+  if (flags < 0 || ::fcntl(fd.get(), F_SETFL, flags | O_NONBLOCK) != 0)
+    return os_failure("cannot use the fd");
   return {};
 }
 
@@ -72,18 +99,26 @@ Result<TapDevice> TapDevice::of_name(const std::string& name, bool many_queues) 
   return refused("this is no tap");
 }
 
-Result<TapDevice> TapDevice::of_fd(const UniqueFd& fd, bool as_it_is) {
+Result<TapDevice> TapDevice::of_fd(const UniqueFd& fd) {
   ifreq request{};
   if (::ioctl(fd.get(), TUNGETIFF, &request) != 0) return os_failure("this fd is no tap's");
   if ((request.ifr_flags & IFF_TAP) == 0) return refused("this fd is a tun's, not a tap's");
   if ((request.ifr_flags & IFF_VNET_HDR) == 0) return refused("this tap was opened without IFF_VNET_HDR");
-  const int flags = ::fcntl(fd.get(), F_GETFL);
-  if (flags < 0 || ::fcntl(fd.get(), F_SETFL, flags | O_NONBLOCK) != 0)
-    return os_failure("cannot use the tap's fd");
-  TRY(as_it_is ? check_headers(fd) : prepare_tap_queue(fd));
+  TRY(never_block(fd));
+  TRY(prepare_tap_queue(fd));
   const bool many = (request.ifr_flags & IFF_MULTI_QUEUE) != 0;
   TapDevice device(request.ifr_name, many, false);
-  device.may_open_ = !as_it_is;
+  device.first_ = TRY(fd.duplicate());
+  return device;
+}
+
+Result<TapDevice> TapDevice::as_it_is(const UniqueFd& fd) {
+  TRY(header_of(fd));
+  TRY(never_block(fd));
+  ifreq request{};
+  const bool is_tap = ::ioctl(fd.get(), TUNGETIFF, &request) == 0;
+  TapDevice device(is_tap ? request.ifr_name : "packet socket", false, false);
+  device.may_open_ = false;
   device.first_ = TRY(fd.duplicate());
   return device;
 }
@@ -92,7 +127,8 @@ Result<TapDevice> TapDevice::of_shared_fd(const UniqueFd& fd, bool created) {
   ifreq request{};
   if (::ioctl(fd.get(), TUNGETIFF, &request) != 0) return os_failure("this fd is no tap's");
   if ((request.ifr_flags & IFF_TAP) == 0) return refused("this fd is a tun's, not a tap's");
-  TRY(check_headers(fd));
+  if (TRY(tap_header(fd, request.ifr_flags)) != plain_header)
+    return os_failure("the tap's headers do not have 12 bytes", EINVAL);
   return TapDevice(request.ifr_name, (request.ifr_flags & IFF_MULTI_QUEUE) != 0, created);
 }
 
@@ -102,6 +138,13 @@ Result<UniqueFd> TapDevice::open_queue() const {
   auto fd = TRY(open_clone(name_, many_queues_));
   if (created_) TRY(bring_up(name_));
   return fd;
+}
+
+Result<size_t> header_of(const UniqueFd& fd) {
+  ifreq request{};
+  if (::ioctl(fd.get(), TUNGETIFF, &request) == 0) return tap_header(fd, request.ifr_flags);
+  if (errno == EBADFD) return os_failure("this fd has no interface yet");
+  return packet_header(fd);
 }
 
 Result<> prepare_tap_queue(const UniqueFd& fd) {

@@ -14,7 +14,9 @@ class TapDevice {
  public:
   // Of this name, created where it is not there; or the one that `fd` is a queue of.
   static Result<TapDevice> of_name(const std::string& name, bool many_queues);
-  static Result<TapDevice> of_fd(const UniqueFd& fd, bool as_it_is = false);
+  static Result<TapDevice> of_fd(const UniqueFd& fd);
+  // Of a file that somebody else has set up: a tap's, a tun's, a macvtap's, or a packet socket.
+  static Result<TapDevice> as_it_is(const UniqueFd& fd);
   // The one of a queue that another process still uses: it is as that process has made it. `created`: by that
   // process, or one before it.
   static Result<TapDevice> of_shared_fd(const UniqueFd& fd, bool created);
@@ -37,6 +39,8 @@ class TapDevice {
   UniqueFd first_;
 };
 
+// What precedes each frame of such a file now, bytes: a header, or nothing.
+Result<size_t> header_of(const UniqueFd& fd);
 // A queue of a tap is made ready: headers of 12 bytes, little-endian.
 Result<> prepare_tap_queue(const UniqueFd& fd);
 // Whether the kernel knows segmentation of UDP (TUN_F_USO4, TUN_F_USO6: Linux 6.2).

@@ -147,9 +147,9 @@ TEST_P(TapPortTest, a_tap_that_is_handed_over_in_an_unknown_way_is_refused) {
 }
 
 TEST_P(TapPortTest, a_frame_longer_than_what_was_reserved_arrives_whole) {
+  receiver_.buffer_size_ = 500;
   open();
   ASSERT_EQ(std::system(fmt::format("ip link set {} mtu 9000", name_).c_str()), 0);
-  receiver_.buffer_size_ = 500;
   const HostSide host(name_);
   for (uint8_t i = 0; i < 3; ++i) {
     ASSERT_TRUE(host.send(broadcast(8000, i)));

@@ -29,7 +29,7 @@ class Uplink {
   [[nodiscard]] std::vector<Counter> counters() const;
 
  private:
-  class Line;
+  class Line;  // NOLINT(cppcoreguidelines-virtual-class-destructor): it is final
   Uplink(std::shared_ptr<Switch> fabric, std::unique_ptr<Port> behind, Station& station,
          std::vector<loop::Loop*> loops);
   Result<> begin(Start start);

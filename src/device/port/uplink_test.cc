@@ -18,9 +18,7 @@ class Outside final : public Port {
  public:
   explicit Outside(uint32_t head, bool keeps) : abilities_{.head = head}, keeps_(keeps) {}
   [[nodiscard]] const Abilities& abilities() const override { return abilities_; }
-  std::unique_ptr<Outlet> open_outlet(loop::Loop& loop, uint16_t) override {
-    return std::make_unique<Out>(*this, loop);
-  }
+  std::unique_ptr<Outlet> open_outlet(loop::Loop&, uint16_t) override { return std::make_unique<Out>(*this); }
   std::unique_ptr<Inlet> open_inlet(loop::Loop&, uint16_t, Receiver& receiver) override {
     receiver_ = &receiver;
     return std::make_unique<In>();
@@ -49,7 +47,7 @@ class Outside final : public Port {
   };
   class Out final : public Outlet {
    public:
-    Out(Outside& outside, loop::Loop& loop) : outside_(outside), loop_(loop) {}
+    explicit Out(Outside& outside) : outside_(outside) {}
     ~Out() override { EXPECT_TRUE(kept_.empty()); }
     Sent send(Frame& frame) override {
       EXPECT_EQ(frame.head.size(), std::min(frame.length, outside_.abilities_.head));
@@ -67,7 +65,6 @@ class Outside final : public Port {
 
    private:
     Outside& outside_;
-    loop::Loop& loop_;
     std::vector<Frame*> kept_;
   };
 

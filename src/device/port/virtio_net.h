@@ -44,7 +44,7 @@ enum Feature : unsigned {  // numbers of bits
   VIRTIO_NET_F_SPEED_DUPLEX = 63,
 };
 
-inline constexpr uint64_t bit(unsigned number) { return uint64_t{1} << number; }
+constexpr uint64_t bit(unsigned number) { return uint64_t{1} << number; }
 
 // Work that a driver may leave to the device, and that a device may leave to the driver.
 inline constexpr uint64_t transmit_offloads = bit(VIRTIO_NET_F_CSUM) | bit(VIRTIO_NET_F_HOST_TSO4) |

@@ -17,7 +17,7 @@ mkdir -p /run
 run linux_rules /tools/ioctl_client rules /dev/vhost-net
 run linux_sharing /tools/ioctl_client sharing /dev/vhost-net
 
-/tools/ringway cuse --name=vhost-net-ringway --verbose >/tmp/cuse.log 2>&1 &
+/tools/ringway cuse --name=vhost-net-ringway --device=loopback --verbose >/tmp/cuse.log 2>&1 &
 daemon=$!
 tries=100
 until [ -e /dev/vhost-net-ringway ] || [ $tries = 0 ]; do

@@ -34,29 +34,42 @@ make_vdpa() {
   /tools/vdpa dev add mgmtdev vdpasim_net name loop
 }
 
+# A device of ours with the name of one of the kernel's: file /dev/vhost-net-ringway.
+make_cuse() {
+  /tools/ringway cuse --name=vhost-net-ringway &
+  cuse=$!
+  wait_for -c /dev/vhost-net-ringway
+}
+
+wait_for() {
+  tries=0
+  until [ "$1" "$2" ]; do
+    tries=$((tries + 1))
+    [ $tries -lt 100 ]
+    usleep 100000
+  done
+}
+
 echo 8 >/proc/sys/vm/nr_hugepages
 
 case $(word device) in
   scsi) make_target ;;
   vdpa) make_vdpa ;;
+  cuse) make_cuse ;;
 esac
 
 if [ -n "$(word bridge)" ]; then
   say "starting a bridge"
   export RINGWAY_BRIDGE=/tmp/bridge.sock
   case $(word device) in
+    cuse) /tools/ringway bridge /dev/vhost-net-ringway --tap=tap0 --socket-path=$RINGWAY_BRIDGE & ;;
     net) /tools/ringway bridge /dev/vhost-net --tap=tap0 --socket-path=$RINGWAY_BRIDGE & ;;
     scsi) /tools/ringway bridge /dev/vhost-scsi --wwpn=$wwpn --socket-path=$RINGWAY_BRIDGE & ;;
     vdpa) /tools/ringway bridge /dev/vhost-vdpa-0 --socket-path=$RINGWAY_BRIDGE & ;;
     vsock) /tools/ringway bridge /dev/vhost-vsock --guest-cid=42 --socket-path=$RINGWAY_BRIDGE & ;;
   esac
   bridge=$!
-  tries=0
-  until [ -S $RINGWAY_BRIDGE ]; do
-    tries=$((tries + 1))
-    [ $tries -lt 100 ]
-    usleep 100000
-  done
+  wait_for -S $RINGWAY_BRIDGE
 fi
 
 if [ "$(word device)" = scsi ]; then
@@ -75,10 +88,21 @@ if [ "$(word device)" = vdpa ] && [ -n "$(word bridge)" ]; then
   /tools/ringway bench blk --rw=randrw --verify --size=64M --iodepth=16 --runtime=1 $RINGWAY_BRIDGE
 fi
 
+if [ "$(word device)" = cuse ]; then
+  say "every frame that is transmitted is one of the tap's"
+  count=/sys/class/net/tap0/statistics/rx_packets
+  before=$(cat $count)
+  /tools/ringway bench net --mode=tx --size=1514 --runtime=2 --json $RINGWAY_BRIDGE | tee /tmp/measured
+  sent=$(sed -n '/"account"/,/}/s/.*"sent": \([0-9]*\).*/\1/p' /tmp/measured)
+  [ "$sent" -gt 1000 ]
+  [ $(($(cat $count) - before)) -eq "$sent" ]
+fi
+
 if [ -n "$(word bridge)" ]; then
   say "the bridge meets every requirement that can be seen"
   case $(word device) in
     vdpa) kind=blk ;;
+    cuse) kind=net ;;
     *) kind=$(word device) ;;
   esac
   status=0
@@ -93,5 +117,12 @@ if [ -n "$(word bridge)" ]; then
   kill -TERM $bridge
   wait $bridge
   [ ! -e $RINGWAY_BRIDGE ]
+fi
+
+if [ "$(word device)" = cuse ]; then
+  say "ringway cuse ends when it is told"
+  kill -TERM $cuse
+  wait $cuse
+  [ ! -e /dev/vhost-net-ringway ]
 fi
 echo "RINGWAY: PASS"

@@ -53,11 +53,14 @@ check_pings() {
   if [ -n "$(word mtu)" ]; then ping -c 3 -s $(($(word mtu) - 28)) "$1" >/dev/null; fi
 }
 
+# nc ends its half of a connection with its input, and the other nc ends then: this input has no end.
+mkfifo /tmp/never
+
 # transfer ADDRESS: a file from the host and back.
 transfer() {
   step "fetching a file from $1"
   digest=$(ask offer)
-  nc "$1" 5000 </dev/null >/tmp/file
+  nc "$1" 5000 <>/tmp/never >/tmp/file
   [ "$(sha256sum </tmp/file | cut -c1-64)" = "$digest" ]
   step "sending it back to $1"
   ask accept >/dev/null
