@@ -223,6 +223,15 @@ TEST_F(LocalDeviceCalls, a_driver_that_wants_to_be_called_after_some_chains_is) 
   }
 }
 
+TEST_F(LocalDeviceCalls, chains_that_are_used_by_the_batch_count_one_by_one) {
+  start_moderated(8, std::chrono::seconds(100));
+  model_.swallows_ = true;
+  workers_->worker(0).post([] { std::this_thread::sleep_for(milliseconds(50)); });  // so that all wait
+  for (int i = 0; i < 8; ++i) add("a");
+  EXPECT_TRUE(call_.arrived());
+  EXPECT_TRUE(take(8));
+}
+
 TEST_F(LocalDeviceCalls, a_driver_that_waits_for_more_chains_than_its_ring_has_is_called_when_all_are_used) {
   start_moderated(UINT32_MAX, std::chrono::seconds(100));
   for (uint32_t i = 0; i < driver_config_.size / 2; ++i) add("a");  // two descriptors each

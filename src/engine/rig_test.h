@@ -56,6 +56,7 @@ class EchoModel final : public Model {
 
   std::atomic<bool> holding_ = false;
   std::atomic<bool> failing_ = false;
+  std::atomic<bool> swallows_ = false;  // whole batches, without an answer
   std::atomic<unsigned> held_ = 0;
   std::atomic<unsigned> resets_ = 0;
   bool runs_disabled_ = false;
@@ -86,6 +87,11 @@ class EchoQueue final : public Queue {
     if (!model_.holding_) return echo(std::move(chain));
     kept_.push_back(std::move(chain));
     ++model_.held_;
+  }
+  bool process_batch(std::span<ring::Chain> chains) override {
+    if (!model_.swallows_) return false;
+    loop_.complete_unwritten(chains);
+    return true;
   }
 
  private:
@@ -215,9 +221,10 @@ class EngineRig : public testing::Test {
       EXPECT_TRUE(used) << used.error().to_string();
       if (!used) return false;
       if (*used) {
-        const auto [at, text] = expected_.front();
+        auto [at, text] = expected_.front();
         expected_.pop_front();
-        EXPECT_EQ((*used)->written, text.size());
+        EXPECT_EQ((*used)->written, model_.swallows_ ? 0 : text.size());
+        if (model_.swallows_) text.assign(text.size(), '\0');
         EXPECT_EQ(std::memcmp(memory_.data() + at, text.data(), text.size()), 0) << text;
         --count;
       } else if (std::chrono::steady_clock::now() > end) {

@@ -194,7 +194,7 @@ void RunningQueue::complete(ring::Chain chain, uint32_t written) {
     return worker_.at_end_of_turn(*this);
   }
   std::visit([&](auto& ring) { ring.push_used(std::move(chain), written); }, ring_);
-  pushed();
+  pushed(1);
 }
 
 void RunningQueue::complete_unwritten(std::span<ring::Chain> chains) {
@@ -204,13 +204,13 @@ void RunningQueue::complete_unwritten(std::span<ring::Chain> chains) {
     for (ring::Chain& chain : chains) ring.push_used(std::move(chain), 0);
   };
   std::visit(push_all, ring_);
-  pushed();
+  pushed(chains.size());
 }
 
 // Something is to be published.
-void RunningQueue::pushed() {
+void RunningQueue::pushed(size_t chains) {
   unpublished_ = true;
-  ++uncalled_;
+  uncalled_ += static_cast<uint32_t>(chains);
   if (in_poll_) return;
   worker_.at_end_of_turn(*this);
   worker_.wake(*this);  // what has come back is likely to be followed by more

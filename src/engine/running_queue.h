@@ -115,7 +115,7 @@ class RunningQueue final : public QueueLoop, private loop::Source, private loop:
   size_t pop_batch(RingType& ring, std::span<ring::Chain> chains);
   void process(std::span<ring::Chain> chains);
   void process(ring::Chain chain);
-  void pushed();
+  void pushed(size_t chains);
   void fetch(ring::Chain chain);
   void on_arrival(uint16_t index);
   void fetch_table(const memory::Translation& missing);

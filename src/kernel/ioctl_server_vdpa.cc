@@ -52,8 +52,8 @@ Result<> IoctlServer::vdpa_get_vring_group(Call& call) {
 
 Result<> IoctlServer::vdpa_set_group_asid(Call& call) {
   const auto state = TRY(call.caller.take<vhost_vring_state>(call.argument));
-  if (state.num >= groups) return no(EINVAL, "no such address space");
-  return no(EOPNOTSUPP, "there is one address space");
+  if (state.index >= groups || state.num >= groups) return no(EINVAL, "no such group or address space");
+  return {};
 }
 
 Result<> IoctlServer::vdpa_no_log(Call&) { return no(ENOTTY, "vhost-vdpa has no log"); }

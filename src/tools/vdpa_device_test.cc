@@ -361,7 +361,8 @@ TEST_F(ServedVdpa, ioctls_of_others_and_of_rings_that_are_not_there_are_refused)
   EXPECT_EQ(enable(2, 1), -ENOBUFS);
   EXPECT_EQ(call(VHOST_VDPA_GET_VRING_GROUP, vhost_vring_state{.index = 1, .num = 7}), 0);
   EXPECT_EQ(call(VHOST_VDPA_SET_GROUP_ASID, vhost_vring_state{.index = 0, .num = 1}), -EINVAL);
-  EXPECT_EQ(call(VHOST_VDPA_SET_GROUP_ASID, vhost_vring_state{.index = 0, .num = 0}), -EOPNOTSUPP);
+  EXPECT_EQ(call(VHOST_VDPA_SET_GROUP_ASID, vhost_vring_state{.index = 1, .num = 0}), -EINVAL);
+  EXPECT_EQ(call(VHOST_VDPA_SET_GROUP_ASID, vhost_vring_state{.index = 0, .num = 0}), 0);
   EXPECT_EQ(call(VHOST_VDPA_SET_CONFIG_CALL, 9999), -EBADF);
   EXPECT_EQ(call(VHOST_VDPA_SET_CONFIG_CALL, 1), -EINVAL);
   EXPECT_EQ(call(VHOST_VDPA_SET_CONFIG_CALL, -1), 0);

@@ -28,11 +28,13 @@ SCENARIOS = {
     "bridge_scsi": ("scsi", True, "the tests of scsi through ringway bridge"),
     "bridge_vsock": ("vsock", True, "the tests of vsock through ringway bridge"),
     "bridge_cuse": ("cuse", True, "the tests of net through ringway bridge, over a device that ringway cuse makes there"),
+    "cuse_vdpa": ("cuse_vdpa", False, "the tests of vdpa on a disk and a network device that ringway cuse makes there"),
     "bridge_vdpa": ("vdpa", True, "the disk of vdpa through ringway bridge, by tests, probe and bench"),
 }
 # Of all tests: those of a device, directly and through a bridge.
 FILTERS = {"net": ("Net*:HugePages*", "Net.*"), "scsi": ("Scsi*", "Scsi.*"), "vsock": ("Vsock.*", "Vsock.*"),
            "vdpa": ("Vdpa*", "VdpaBlk.*"),
+           "cuse_vdpa": ("Vdpa*", None),
            "cuse": (None, "Net.*-Net.TheLogHasWhatTheKernelWrites")}
 LIMIT = 300  # seconds for a scenario
 
@@ -49,7 +51,7 @@ def modules(base, device):
     if device == "vdpa":
         return vdpa.modules(base), vdpa.ORDER
     kernel = base.vmlinux.parent
-    return kernel, (kernel / ("net" if device == "cuse" else "vhost")).read_text().split()
+    return kernel, (kernel / ("net" if device.startswith("cuse") else "vhost")).read_text().split()
 
 
 def initramfs(base, device, folder):

@@ -296,7 +296,7 @@ class UpgradeNet(Case):
         self.bench_net(*options, "--runtime=0.2").communicate(timeout=60)
         time.sleep(0.2)
         files = open_files(self.pid)
-        bench = self.bench_net(*options, f"--runtime={2 + ROUNDS * 0.4}")
+        bench = self.bench_net(*options, f"--runtime={2 + ROUNDS * 0.2}")
         time.sleep(0.5)
         pauses = []
         while len(pauses) < ROUNDS and bench.poll() is None:

@@ -43,7 +43,6 @@ enum CoalescingCommand : uint8_t {
 };
 
 // A driver that wants to wait longer has mistaken the unit.
-constexpr uint32_t longest_delay = 1'000'000;  // us
 
 constexpr bool is_group(const Mac& mac) { return (mac[0] & std::byte{1}) != std::byte{0}; }
 
@@ -192,7 +191,7 @@ bool Command::set_coalescing(uint8_t command, ring::Reader& from, Rules& rules) 
   uint32_t packets = 0;
   uint32_t delay = 0;
   if (!has(VIRTIO_NET_F_NOTF_COAL) || command > VIRTIO_NET_CTRL_NOTF_COAL_RX_SET) return false;
-  if (!read(from, packets) || !read(from, delay) || delay > longest_delay) return false;
+  if (!read(from, packets) || !read(from, delay) || delay > longest_call_delay) return false;
   auto& calls = command == VIRTIO_NET_CTRL_NOTF_COAL_TX_SET ? rules.transmit_calls : rules.receive_calls;
   calls = {.chains = packets, .delay = std::chrono::microseconds(delay)};
   return true;

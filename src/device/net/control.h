@@ -41,7 +41,8 @@ struct Command {
 
 inline constexpr uint8_t VIRTIO_NET_OK = 0;
 inline constexpr uint8_t VIRTIO_NET_ERR = 1;
-inline constexpr uint16_t max_table = 128;  // entries of an indirection table
+inline constexpr uint16_t max_table = 128;                 // entries of an indirection table
+inline constexpr uint32_t longest_call_delay = 1'000'000;  // us
 
 class ControlQueue final : public engine::Queue {
  public:

@@ -34,6 +34,11 @@ enum Flag : uint32_t {
 };
 constexpr uint32_t known_flags = (1U << 11) - 1;
 
+struct Calls {
+  le32 chains;
+  le32 delay;  // us
+};
+
 struct Head {
   le32 version;
   le32 flags;
@@ -50,8 +55,17 @@ struct Head {
   le16 reserved;
   HashKey key{};
   std::array<std::byte, vlan_bytes> vlans{};  // the bit of VLAN n is bit n % 8 of byte n / 8
+  Calls receive_calls;
+  Calls transmit_calls;
 };
-static_assert(sizeof(Head) == 48 + hash_key_size + vlan_bytes);
+static_assert(sizeof(Head) == 64 + hash_key_size + vlan_bytes);
+
+Calls to_state(const engine::CallModeration& moderation) {
+  return {.chains = moderation.chains, .delay = static_cast<uint32_t>(moderation.delay.count())};
+}
+engine::CallModeration from_state(const Calls& calls) {
+  return {.chains = calls.chains, .delay = std::chrono::microseconds(uint32_t{calls.delay})};
+}
 
 struct Mode {
   Flag flag;
@@ -130,6 +144,11 @@ const char* mistake_in(const Head& head, uint64_t offered, uint16_t pairs) {
   if (by_table &&
       (!has(VIRTIO_NET_F_RSS) || head.table > max_table || !std::has_single_bit<uint32_t>(head.table)))
     return "the state of a network device has an impossible indirection table";
+  for (const Calls& calls : {head.receive_calls, head.transmit_calls}) {
+    if (calls.delay > longest_call_delay ||
+        (!has(VIRTIO_NET_F_NOTF_COAL) && (calls.chains | calls.delay) != 0))
+      return "the state of a network device holds calls as was not agreed on";
+  }
   if (head.unclassified >= pairs) return "this network device has fewer queues than are in use";
   return nullptr;
 }
@@ -172,6 +191,8 @@ std::vector<std::byte> State::to_bytes() const {
   for (size_t vlan = 0; vlan < filter.vlans.size(); ++vlan) {
     if (filter.vlans[vlan]) head.vlans[vlan / 8] |= std::byte{1} << (vlan % 8);
   }
+  head.receive_calls = to_state(rules.receive_calls);
+  head.transmit_calls = to_state(rules.transmit_calls);
   std::vector<std::byte> bytes;
   append(bytes, head);
   for (const Filter::Table* one : {&filter.unicast, &filter.multicast}) {
@@ -190,7 +211,10 @@ Result<State> State::from_bytes(std::span<const std::byte> bytes, uint64_t featu
               .mac = head.mac,
               .mtu = head.mtu,
               .announce = (head.flags & announce_waits) != 0,
-              .rules = {.offloads = head.offloads, .pairs = head.pairs}};
+              .rules = {.offloads = head.offloads,
+                        .pairs = head.pairs,
+                        .receive_calls = from_state(head.receive_calls),
+                        .transmit_calls = from_state(head.transmit_calls)}};
   Filter& filter = state.rules.filter;
   for (const Mode& mode : modes) filter.*mode.member = (head.flags & mode.flag) != 0;
   filter.unicast = {.macs = std::vector<Mac>(head.unicast),

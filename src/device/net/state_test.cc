@@ -14,7 +14,8 @@ constexpr uint64_t controlled =
     bit(VIRTIO_F_VERSION_1) | bit(VIRTIO_NET_F_CTRL_VQ) | bit(VIRTIO_NET_F_CTRL_RX) |
     bit(VIRTIO_NET_F_CTRL_RX_EXTRA) | bit(VIRTIO_NET_F_CTRL_VLAN) | bit(VIRTIO_NET_F_CTRL_MAC_ADDR) |
     bit(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS) | bit(VIRTIO_NET_F_GUEST_ANNOUNCE) | bit(VIRTIO_NET_F_MTU) |
-    receive_offloads | bit(VIRTIO_NET_F_MQ) | bit(VIRTIO_NET_F_RSS) | bit(VIRTIO_NET_F_HASH_REPORT);
+    receive_offloads | bit(VIRTIO_NET_F_MQ) | bit(VIRTIO_NET_F_RSS) | bit(VIRTIO_NET_F_HASH_REPORT) |
+    bit(VIRTIO_NET_F_NOTF_COAL);
 constexpr size_t flags_at = 4;
 constexpr size_t pairs_at = 32;
 
@@ -45,6 +46,8 @@ class NetState : public NetTest {
     order(command(0, 3) + le(1, 1));  // no multicast
     order(command(1, 0) + le(2, 4) + station(7) + station(8) + le(1, 4) + station(9));
     order(command(1, 1) + station(5));
+    order(command(6, 0) + le(8, 4) + le(50, 4));
+    order(command(6, 1) + le(16, 4) + le(70, 4));
     order(command(2, 0) + le(10, 2));
     order(command(2, 0) + le(4095, 2));
     order(command(5, 0) + le(bit(VIRTIO_NET_F_GUEST_CSUM) | bit(VIRTIO_NET_F_GUEST_TSO4), 8));
@@ -166,6 +169,9 @@ TEST_F(NetState, H166_what_cannot_have_come_about_is_refused_whole) {
   EXPECT_TRUE(refuses(with(pairs_at + 6, le(3, 2)))) << "no power of two";
   EXPECT_TRUE(refuses(with(pairs_at + 8, le(1U << 30U, 4)))) << "an unknown hash";
   EXPECT_TRUE(refuses(with(pairs_at + 12, le(2, 2)))) << "no such pair";
+  EXPECT_TRUE(refuses(with(604, le(1'000'001, 4)))) << "calls that are held too long";
+  EXPECT_TRUE(refuses(with(8, le(controlled & ~bit(VIRTIO_NET_F_NOTF_COAL), 8))))
+      << "calls that may not be held";
   EXPECT_TRUE(refuses(with(good.size() - 2, le(2, 2)))) << "no such pair in the table";
   EXPECT_TRUE(refuses(good, 1)) << "fewer queues";
   const auto agreed = another();

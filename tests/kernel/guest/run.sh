@@ -41,6 +41,15 @@ make_cuse() {
   wait_for -c /dev/vhost-net-ringway
 }
 
+# And two that are called as those of the kernel's simulators are.
+make_cuse_vdpa() {
+  /tools/ringway cuse --name=vhost-vdpa-0 blk --memory=128M &
+  cuse=$!
+  /tools/ringway cuse --name=vhost-vdpa-1 net --port=loop &
+  wait_for -c /dev/vhost-vdpa-0
+  wait_for -c /dev/vhost-vdpa-1
+}
+
 wait_for() {
   tries=0
   until [ "$1" "$2" ]; do
@@ -56,6 +65,7 @@ case $(word device) in
   scsi) make_target ;;
   vdpa) make_vdpa ;;
   cuse) make_cuse ;;
+  cuse_vdpa) make_cuse_vdpa ;;
 esac
 
 if [ -n "$(word bridge)" ]; then
@@ -119,10 +129,11 @@ if [ -n "$(word bridge)" ]; then
   [ ! -e $RINGWAY_BRIDGE ]
 fi
 
-if [ "$(word device)" = cuse ]; then
+if [ -n "${cuse:-}" ]; then
   say "ringway cuse ends when it is told"
   kill -TERM $cuse
   wait $cuse
   [ ! -e /dev/vhost-net-ringway ]
+  [ ! -e /dev/vhost-vdpa-0 ]
 fi
 echo "RINGWAY: PASS"
