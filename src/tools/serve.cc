@@ -311,10 +311,10 @@ int serve(const ServeConfig& config, const Arguments& arguments, Service& servic
 int serve_supervised(const ServeConfig& config, const Arguments& arguments, Service& service) {
   for (const DeviceOptions& one : config.devices) {
     if (one.socket_path.empty() || service.has(one.socket_path)) continue;
-    auto socket = service.listening_at(one.socket_path);
-    if (!socket) return fail(fmt::format("{}: {}", one.socket_path, socket.error().to_string()));
-    if (*socket) {
-      service.give(one.socket_path, **std::move(socket));
+    auto found = service.listening_at(one.socket_path);
+    if (!found) return fail(fmt::format("{}: {}", one.socket_path, found.error().to_string()));
+    if (std::optional<UniqueFd> socket = *std::move(found)) {
+      service.give(one.socket_path, *std::move(socket));
       continue;
     }
     auto listening = user::listen_at(one.socket_path);

@@ -291,9 +291,10 @@ class Ring {
   // Bytes that were written; -1: nothing came.
   long take() {
     for (int i = 0; i < 100'000; ++i) {
-      const auto used = driver_->take_used();
-      if (!used) return -2;
-      if (*used) return static_cast<long>((*used)->written);
+      const auto taken = driver_->take_used();
+      if (!taken) return -2;
+      const auto& used = *taken;
+      if (used) return static_cast<long>(used->written);
       ::usleep(100);
     }
     return -1;
