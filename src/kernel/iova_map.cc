@@ -17,7 +17,7 @@ bool IovaMap::has_any_in(uint64_t iova, uint64_t size) const {
 
 std::vector<IovaMap::Mapping> IovaMap::take(uint64_t iova, uint64_t size) {
   const auto taken =
-      std::ranges::stable_partition(mappings_, [&](const Mapping& one) { return !meets(one, iova, size); });
+      std::ranges::partition(mappings_, [&](const Mapping& one) { return !meets(one, iova, size); });
   std::vector<Mapping> result(std::make_move_iterator(taken.begin()), std::make_move_iterator(taken.end()));
   mappings_.erase(taken.begin(), taken.end());
   return result;
