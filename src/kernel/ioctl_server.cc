@@ -450,7 +450,7 @@ Result<> IoctlServer::hand_over(uint32_t index, const UniqueFd& backend) {
 Result<> IoctlServer::start(Caller& caller, uint32_t index) {
   Ring& ring = rings_[index];
   if (ring.size == 0 || !ring.addresses || !has_memory_) return no(EFAULT, "the ring is not described");
-  const vhost::SetVringAddr addresses = TRY(place(caller, ring));
+  const vhost::SetVringAddr addresses = TRY(place(caller, *ring.addresses, ring.size));
   if (!ring.kick) ring.kick = TRY(make_eventfd());
   TRY(as_errno(ask(vhost::SetVringNum{index, ring.size}), EINVAL));
   TRY(as_errno(ask(vhost::SetVringAddr{addresses}), EFAULT));
@@ -503,14 +503,13 @@ Result<> IoctlServer::with_rings_stopped(Caller& caller, Change change) {
   return changed;
 }
 
-Result<vhost::SetVringAddr> IoctlServer::place(Caller& caller, const Ring& ring) const {
-  vhost::SetVringAddr at = *ring.addresses;
+Result<vhost::SetVringAddr> IoctlServer::place(Caller& caller, vhost::SetVringAddr at, uint32_t size) const {
   if (is_vdpa()) {
-    at.desc = TRY(as_errno(mapped_.front_end(at.desc, desc_bytes(ring.size)), EINVAL));
-    at.avail = TRY(as_errno(mapped_.front_end(at.avail, avail_bytes(ring.size, is_packed())), EINVAL));
-    at.used = TRY(as_errno(mapped_.front_end(at.used, used_bytes(ring.size, is_packed())), EINVAL));
+    at.desc = TRY(as_errno(mapped_.front_end(at.desc, desc_bytes(size)), EINVAL));
+    at.avail = TRY(as_errno(mapped_.front_end(at.avail, avail_bytes(size, is_packed())), EINVAL));
+    at.used = TRY(as_errno(mapped_.front_end(at.used, used_bytes(size, is_packed())), EINVAL));
   } else if (!has_iotlb()) {
-    TRY(check_areas(caller, at, ring.size));
+    TRY(check_areas(caller, at, size));
   }
   return at;
 }

@@ -201,7 +201,7 @@ class IoctlServer {
   Result<> with_rings_stopped(Caller& caller, Change change);
   static Result<> check_areas(Caller& caller, const vhost::SetVringAddr& at, uint32_t size);
   // Where the device finds a ring.
-  Result<vhost::SetVringAddr> place(Caller& caller, const Ring& ring) const;
+  Result<vhost::SetVringAddr> place(Caller& caller, vhost::SetVringAddr at, uint32_t size) const;
   [[nodiscard]] bool is_vdpa() const { return options_.family == Family::vdpa; }
   [[nodiscard]] bool is_packed() const;
   [[nodiscard]] bool has_iotlb() const;
