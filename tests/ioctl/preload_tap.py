@@ -37,20 +37,18 @@ class PreloadLab(net.Lab):
             f"lab.host={net.HOST} lab.guest={net.GUEST}",
             "-netdev", "tap,id=net0,ifname=tap0,script=no,downscript=no,vhost=on,vhostforce=on",
             "-device", f"virtio-net-pci,netdev=net0,mac=52:54:00:77:00:02{device}")
-        self.machine = lab.spawn(command, stdin=net.subprocess.PIPE, stdout=net.subprocess.PIPE,
-                                 stderr=net.subprocess.STDOUT)
-        self.console = lab.Console(self.machine, self.show, self.check_backend)
+        self.guests.append(net.Guest(self, command))
+        return self.guests[-1]
 
 
 def one(title, options, device=""):
     room = PreloadLab(options)
     try:
         files = net.Files(room)
-        room.boot_preloaded(device)
-        room.follow(offer=files.offer, accept=files.accept, received=files.received)
+        room.boot_preloaded(device).follow(offer=files.offer, accept=files.accept, received=files.received)
     except (lab.LabError, image.ImageError) as error:
         print(f"FAIL {title}: {error}")
-        print("\n".join(f"  guest | {line}" for line in room.last[-30:]))
+        print("\n".join(f"  {guest.name} | {line}" for guest in room.guests for line in guest.last[-30:]))
         return 1
     finally:
         room.close()
