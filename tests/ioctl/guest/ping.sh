@@ -1,4 +1,4 @@
-# Pings whoever is at the other end of eth0, by frames of every length that passes whole.
+# Pings whoever is at the other end of eth0, by frames of every length that passes whole, and fetches a file there.
 set -eu
 echo "bringing eth0 up" >/tmp/doing
 ifconfig eth0 10.9.7.2 netmask 255.255.255.0 up
@@ -11,4 +11,8 @@ for length in 56 56 56 56 56 200 600 1000 1400 1472 56 56 56 56 56 200 600 1000 
   answers=$((answers + 1))
 done
 echo "RINGWAY: tell pings $answers"
+# The other end would stop at the end of what we send.
+mkfifo /tmp/silence
+exec 8<>/tmp/silence
+echo "RINGWAY: tell digest $(nc 10.9.7.1 5000 <&8 | sha256sum | cut -c1-64)"
 echo "RINGWAY: PASS"
