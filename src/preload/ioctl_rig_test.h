@@ -20,6 +20,7 @@
 
 #include "ringway/device/port/virtio_net.h"
 #include "ringway/engine/workers.h"
+#include "ringway/kernel/caller_test.h"
 #include "ringway/kernel/ioctl_server.h"
 #include "ringway/preload/devices.h"
 #include "ringway/ring/driver.h"
@@ -32,24 +33,7 @@ using port::VIRTIO_NET_F_MRG_RXBUF;
 constexpr uint32_t receive = 0;
 constexpr uint32_t transmit = 1;
 
-// A caller whose process id can be another, as after fork().
-class TestCaller final : public kernel::Caller {
- public:
-  [[nodiscard]] pid_t process() const override { return process_; }
-  Result<> copy_in(std::span<std::byte> to, uint64_t from) override { return own_.copy_in(to, from); }
-  Result<> copy_out(uint64_t to, std::span<const std::byte> from) override { return own_.copy_out(to, from); }
-  Result<> probe(uint64_t address, uint64_t size, memory::Access access) override {
-    return own_.probe(address, size, access);
-  }
-  Result<UniqueFd> descriptor(int number) override { return own_.descriptor(number); }
-  Result<> share(const memory::RegionLayout& layout, std::vector<vhost::MemoryRegion>& to) override {
-    return own_.share(layout, to);
-  }
-  pid_t process_ = ::getpid();
-
- private:
-  kernel::OwnProcess own_;
-};
+using kernel::test::TestCaller;
 
 class IoctlRig : public testing::Test {
  protected:

@@ -19,6 +19,7 @@
 #include "ringway/device/blk/blk.h"
 #include "ringway/device/net/net.h"
 #include "ringway/device/port/null.h"
+#include "ringway/kernel/caller_test.h"
 #include "ringway/ring/driver.h"
 #include "ringway/vhost/features.h"
 
@@ -30,25 +31,6 @@ using vhost::bit;
 
 constexpr uint64_t disk_bytes = 1 << 20;
 constexpr uint64_t modern = bit(VIRTIO_F_VERSION_1) | bit(VIRTIO_F_ACCESS_PLATFORM);
-
-// Another process than ours where a test says so.
-class SomeCaller final : public kernel::Caller {
- public:
-  [[nodiscard]] pid_t process() const override { return process_; }
-  Result<> copy_in(std::span<std::byte> to, uint64_t from) override { return own_.copy_in(to, from); }
-  Result<> copy_out(uint64_t to, std::span<const std::byte> from) override { return own_.copy_out(to, from); }
-  Result<> probe(uint64_t address, uint64_t size, memory::Access access) override {
-    return own_.probe(address, size, access);
-  }
-  Result<UniqueFd> descriptor(int number) override { return own_.descriptor(number); }
-  Result<> share(const memory::RegionLayout& layout, std::vector<vhost::MemoryRegion>& to) override {
-    return own_.share(layout, to);
-  }
-  pid_t process_ = ::getpid();
-
- private:
-  kernel::OwnProcess own_;
-};
 
 class ServedVdpa : public testing::Test {
  protected:
@@ -179,7 +161,7 @@ class ServedVdpa : public testing::Test {
   VdpaDevice device_{std::make_unique<blk::Blk>(backing::open_memory(disk_bytes).value(),
                                                 blk::Blk::Options{.queues = 2, .serial = "vdpa"}),
                      *workers_};
-  SomeCaller caller_;
+  kernel::test::TestCaller caller_;
   std::unique_ptr<IoctlServer> server_ = open();
   bool packed_ = false;
   std::optional<ring::Driver> driver_;
