@@ -17,7 +17,7 @@ class SplitRing {
 
   Result<Chain> pop() {
     Chain chain;
-    TRY(pop(std::span(&chain, 1)));
+    (void)TRY(pop(std::span(&chain, 1)));
     return chain;
   }
   Result<size_t> pop(std::span<Chain> to) {
