@@ -20,6 +20,8 @@ using vhost::ReplyOf;
 
 namespace {
 
+constexpr auto closed_after_error = "the connection was closed after an error";
+
 // The specification does not say what the reply to SET_LOG_BASE carries where one is always due, and peers
 // answer with a status, the size of the log, or nothing. So it says only that the message was handled.
 void forget_log_value(Frame& reply) { std::ranges::fill(reply.payload, std::byte{0}); }
@@ -40,7 +42,7 @@ Result<> Remote<Request>::tell(Request request) {
 template <class Request>
 Result<ReplyOf<Request>> Remote<Request>::carry(Request request, Answer answer) {
   const std::scoped_lock lock(mutex_);
-  if (broken_) return gone("the connection was closed after an error");
+  if (broken_) return gone(closed_after_error);
   TRY(allow(request));
   const Message& message = messages<Request>[request.index()];
   Result<ReplyOf<Request>> reply = converse(message, std::move(request), answer);
@@ -179,6 +181,8 @@ Result<std::unique_ptr<RemoteDevice>> RemoteDevice::connect(const std::string& p
 
 Result<vhost::DeviceReply> RemoteDevice::handle(DeviceRequest request) {
   const std::scoped_lock lock(mutex_);
+  // Some requests are answered without asking the peer.
+  if (remote_.is_broken()) return gone(closed_after_error);
   Result<vhost::DeviceReply> reply = device_.handle(std::move(request));
   settle_front_end(reply.has_value());
   return reply;

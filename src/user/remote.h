@@ -41,6 +41,8 @@ class Remote final : public vhost::Handler<Request>, public vhost::OneWay<Reques
   Result<> tell(Request request) override;
   // Ends a request under way. Any thread.
   void close() { connection_->close(); }
+  // Whether every later request fails as `gone`. Any thread.
+  [[nodiscard]] bool is_broken() const { return broken_; }
 
  private:
   enum class Answer : uint8_t { wanted, unwanted };
@@ -58,7 +60,7 @@ class Remote final : public vhost::Handler<Request>, public vhost::OneWay<Reques
   const std::shared_ptr<const Negotiated> negotiated_;
   BackChannel* const back_channel_;
   const std::chrono::milliseconds reply_time_out_;
-  bool broken_ = false;
+  std::atomic<bool> broken_ = false;
   bool postcopy_ = false;  // after PostcopyListen: memory is answered by the back-end's addresses
 };
 

@@ -263,6 +263,17 @@ TEST_F(RemoteTest, close_ends_the_wait) {
   EXPECT_EQ(asked.get().error().fault, Fault::gone);
 }
 
+TEST_F(RemoteTest, after_an_error_nothing_is_answered_from_memory) {
+  auto asked = ask(GetFeatures{});
+  peer.receive();
+  peer.send(u64_frame(1, version | reply_flag, 0));
+  ASSERT_TRUE(asked.get());
+  ASSERT_TRUE(call(*remote, SetProtocolFeatures{})) << "without bit 30 there is nobody to ask";
+  EXPECT_EQ(answered_by({}).error().fault, Fault::violation);
+  EXPECT_EQ(call(*remote, SetProtocolFeatures{}).error().fault, Fault::gone);
+  EXPECT_EQ(call(*remote, SetVringEnable{.ring = 0, .enable = 1}).error().fault, Fault::gone);
+}
+
 TEST_F(RemoteTest, files_of_a_request_are_closed_when_it_is_sent) {
   negotiate_everything();
   const size_t before = open_fds();
