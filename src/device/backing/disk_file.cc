@@ -14,6 +14,7 @@
 #include <fstream>
 
 #include "ringway/base/log.h"
+#include "ringway/base/retry.h"
 
 namespace ringway::backing {
 namespace {
@@ -34,14 +35,17 @@ std::string own_path(int fd) { return fmt::format("/proc/self/fd/{}", fd); }
 
 Result<> lock(int fd, int command, short type, off_t start, off_t length) {
   struct flock range{};
-  range.l_type = type;
   range.l_whence = SEEK_SET;
   range.l_start = start;
   range.l_len = length;
-  const int result = ::fcntl(fd, command, &range);
-  const bool taken =
-      result == 0 ? command == F_OFD_GETLK && range.l_type != F_UNLCK : errno == EAGAIN || errno == EACCES;
-  if (taken) return refused("another process uses this disk");
+  int result = 0;
+  const bool is_free = retry_for(last_moment, [&] {
+    range.l_type = type;
+    result = ::fcntl(fd, command, &range);
+    return result == 0 ? command == F_OFD_SETLK || range.l_type == F_UNLCK
+                       : errno != EAGAIN && errno != EACCES;
+  });
+  if (!is_free) return refused("another process uses this disk");
   if (result != 0) log::warning("cannot lock the disk ({}): nothing keeps others from using it", errno);
   return {};
 }

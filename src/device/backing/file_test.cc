@@ -67,6 +67,17 @@ TEST(FileOpen, OnlyOneMayWriteADisk) {
   EXPECT_EQ(refusal(path), "");
 }
 
+TEST(FileOpen, ADiskThatIsLetGoOfInAMomentIsWaitedFor) {
+  const TemporaryDirectory directory;
+  const std::string path = directory.file("disk", 4096);
+  auto writer = value_of(open_file(path, {}));
+  const auto letting_go = std::async(std::launch::async, [&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    writer.reset();
+  });
+  EXPECT_EQ(refusal(path), "");
+}
+
 TEST(FileOpen, ManyMayReadADisk) {
   const TemporaryDirectory directory;
   const std::string path = directory.file("disk", 4096);

@@ -8,8 +8,10 @@
 #include <sys/socket.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 
+#include "ringway/base/retry.h"
 #include "ringway/device/port/virtio_net.h"
 
 #ifndef TUN_F_USO4
@@ -32,11 +34,17 @@ ifreq request_for(const std::string& name, short flags) {
   return request;
 }
 
-Result<UniqueFd> open_clone(const std::string& name, bool many_queues) {
+Result<UniqueFd> open_clone(const std::string& name, bool many_queues,
+                            std::chrono::milliseconds patience = {}) {
   UniqueFd fd(::open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
   if (!fd) return os_failure("cannot open /dev/net/tun");
   ifreq request = request_for(name, static_cast<short>(tap_flags | (many_queues ? IFF_MULTI_QUEUE : 0)));
-  if (::ioctl(fd.get(), TUNSETIFF, &request) != 0) return os_failure("cannot attach to the tap");
+  int error = 0;
+  retry_for(patience, [&] {
+    error = ::ioctl(fd.get(), TUNSETIFF, &request) == 0 ? 0 : errno;
+    return error != EBUSY;
+  });
+  if (error != 0) return os_failure("cannot attach to the tap", error);
   TRY(prepare_tap_queue(fd));
   return fd;
 }
@@ -89,7 +97,7 @@ Result<TapDevice> TapDevice::of_name(const std::string& name, bool many_queues) 
   const bool created = ::if_nametoindex(name.c_str()) == 0;
   // Whether it has many queues was decided by whoever made it.
   for (const bool many : {many_queues, !many_queues}) {
-    auto fd = open_clone(name, many);
+    auto fd = open_clone(name, many, last_moment);
     if (!fd && fd.error().os_error == EINVAL && !created && many == many_queues) continue;
     TapDevice device(name, many, created);
     device.first_ = TRY(std::move(fd));

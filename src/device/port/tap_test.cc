@@ -5,7 +5,11 @@
 #include <fmt/format.h>
 #include <linux/if_tun.h>
 
+#include <future>
+#include <thread>
+
 #include "ringway/device/port/receiver_test.h"
+#include "ringway/device/port/tap_device.h"
 #include "ringway/device/port/virtio_net.h"
 
 namespace ringway::port {
@@ -214,6 +218,21 @@ TEST_P(TapPortTest, a_tap_that_goes_and_comes_back_is_used_again) {
   EXPECT_EQ(host.receive(), broadcast(77));
   // The kernel drops what is sent before it has noticed that there is a carrier again.
   EXPECT_TRUE(TestReceiver::soon([&] { return host.send(broadcast(78)) && receiver_.has(broadcast(78)); }));
+  close();
+  persist(false);
+}
+
+TEST_P(TapPortTest, a_tap_that_is_let_go_of_in_a_moment_is_waited_for) {
+  persist(true);
+  auto held = TapDevice::of_name(name_, false);
+  ASSERT_TRUE(held);
+  UniqueFd queue = held->take_first();
+  const auto letting_go = std::async(std::launch::async, [&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    queue.reset();
+  });
+  open();
+  EXPECT_TRUE(port_->link().up);
   close();
   persist(false);
 }
