@@ -140,6 +140,33 @@ TEST_F(LocalDeviceTest, N040_without_protocol_features_all_rings_are_enabled_at_
   EXPECT_TRUE(take());
 }
 
+TEST_F(LocalDeviceTest, N106_a_legacy_ring_of_either_byte_order_is_served_and_goes_on_after_a_stop) {
+  const uint64_t legacy = bit(vhost::VHOST_USER_F_PROTOCOL_FEATURES) | bit(VIRTIO_RING_F_EVENT_IDX);
+  must(vhost::SetFeatures{legacy});
+  share_memory();
+  for (const bool big : {true, false}) {
+    make_driver(legacy, 4);
+    driver_config_.format.big_endian = big;
+    driver_.emplace(*ring::make_driver(driver_config_));
+    must(vhost::SetVringEndian{0, big ? 1U : 0U});
+    describe_ring();
+    must(vhost::SetVringErr{0, err_.copy()});
+    must(vhost::SetVringEnable{0, 1});
+    for (unsigned round = 0; round < 3; ++round) {
+      must(vhost::SetVringKick{0, kick_.copy()});
+      for (unsigned i = 0; i < 5; ++i) {
+        add(fmt::format("round {}, request {}", round, i));
+        ASSERT_TRUE(take()) << big;
+      }
+      const auto base = ask(vhost::GetVringBase{0});
+      ASSERT_TRUE(base);
+      EXPECT_EQ(base->value, 5 * (round + 1));
+      must(vhost::SetVringBase{0, base->value});
+    }
+  }
+  EXPECT_FALSE(err_.arrived(milliseconds(0)));
+}
+
 TEST_F(LocalDeviceTest, N029_a_stopped_ring_is_not_served) {
   start();
   must(vhost::GetVringBase{0});
