@@ -152,17 +152,19 @@ TEST_P(InflightDevice, H118_memory_that_is_the_in_flight_area_harms_only_its_rin
     std::memset(memory_.data() + data_offset, static_cast<int>(pattern), bytes);
     const ring::Buffer readable{.address = {guest_base + data_offset}, .length = bytes};
     const ring::Buffer writable{.address = {area_address}, .length = bytes};
+    ring::Driver* const driver = driver_ ? &*driver_ : nullptr;
+    ASSERT_NE(driver, nullptr);
     for (int i = 0; i < 4; ++i) {
       std::visit(
-          [&](auto& driver) {
-            ASSERT_TRUE(driver.add({.readable = {&readable, 1}, .writable = {&writable, 1}}));
-            (void)driver.publish();
+          [&](auto& format) {
+            ASSERT_TRUE(format.add({.readable = {&readable, 1}, .writable = {&writable, 1}}));
+            (void)format.publish();
           },
-          *driver_);
+          *driver);
       kick_.signal();
     }
     EXPECT_TRUE(soon([&] {
-      const auto used = std::visit([](auto& driver) { return driver.take_used(); }, *driver_);
+      const auto used = std::visit([](auto& format) { return format.take_used(); }, *driver);
       return used && *used;
     }));
     if (const auto base = ask(vhost::GetVringBase{0})) {

@@ -115,11 +115,12 @@ TEST(FileOpen, QemuAndWeKeepOutOfEachOthersDisks) {
   EXPECT_TRUE(qemu_opens("-r"));
   reader.reset();
 
-  // QEMU has it open for as long as its standard input is.
-  FILE* qemu = ::popen(("exec qemu-io -f raw " + path + " >/dev/null 2>&1").c_str(), "w");
+  // QEMU has it open from its first word on, for as long as its standard input is.
+  const std::string said = directory.file("said", 0);
+  FILE* qemu = ::popen(("exec qemu-io -f raw " + path + " >" + said + " 2>&1").c_str(), "w");
   ASSERT_NE(qemu, nullptr);
-  EXPECT_TRUE(eventually(
-      [&] { return refusal(path, {.read_only = true}).find("another process") != std::string::npos; }));
+  EXPECT_TRUE(eventually([&] { return std::filesystem::file_size(said) > 0; }));
+  EXPECT_NE(refusal(path, {.read_only = true}).find("another process"), std::string::npos);
   EXPECT_NE(refusal(path).find("another process"), std::string::npos);
   ::pclose(qemu);
   EXPECT_EQ(refusal(path), "");
