@@ -24,6 +24,10 @@ class DirtyLog {
   // `size` bytes from `offset` in the file. Refuses no size, a range that wraps, and one that ends behind the
   // file.
   static Result<std::shared_ptr<const DirtyLog>> open(const UniqueFd& fd, uint64_t size, uint64_t offset);
+  // A log in memory of this process, for a front-end that lives in it: nothing is mapped, and it may be
+  // unmapped under us (see FaultGuard). Only for who asks for it by name, as Region::borrow(). Refuses no
+  // size and a range that wraps.
+  static Result<std::shared_ptr<const DirtyLog>> borrow(FrontEndAddress at, uint64_t size);
 
   // Whether there is a bit for every page of the range, or of all regions.
   [[nodiscard]] bool covers(GuestAddress address, uint64_t length) const;
