@@ -839,6 +839,64 @@ TEST_F(LocalDeviceTest, a_front_end_may_leave_and_another_come_any_number_of_tim
   }
 }
 
+// Whose driver is as fast as the device: what is used is available again at once.
+class Mill final : public Model {
+ public:
+  static constexpr unsigned most = 200'000;
+
+  [[nodiscard]] uint32_t device_id() const override { return 63; }
+  [[nodiscard]] uint64_t features() const override { return 0; }
+  [[nodiscard]] uint16_t queue_count() const override { return 1; }
+  std::unique_ptr<Queue> start_queue(QueueLoop& loop) override {
+    return std::make_unique<Stone>(*this, loop);
+  }
+
+  std::function<void(uint16_t head)> offer_again_;  // worker's thread
+  std::atomic<unsigned> turned_ = 0;                // chains
+  std::atomic<unsigned> when_others_ = 0;           // turned_, when what was posted at the first of them ran
+
+ private:
+  class Stone final : public Queue {
+   public:
+    Stone(Mill& mill, QueueLoop& loop) : mill_(mill), loop_(loop) {}
+    void process(ring::Chain chain) override {
+      const auto head = static_cast<uint16_t>(chain.index());
+      loop_.complete(std::move(chain), 0);
+      if (mill_.turned_ == 0)
+        loop_.worker().post([&mill = mill_] { mill.when_others_ = mill.turned_.load(); });
+      if (++mill_.turned_ < most) mill_.offer_again_(head);
+    }
+
+   private:
+    Mill& mill_;
+    QueueLoop& loop_;
+  };
+};
+
+TEST_F(LocalDeviceTest, A145_a_driver_as_fast_as_the_device_does_not_keep_the_worker_from_others) {
+  Mill mill;
+  constexpr uint16_t heads = 48;  // always more than are popped together
+  mill.offer_again_ = [this, index = heads](uint16_t head) mutable {
+    std::byte* const available = memory_.data() + driver_config_.layout().driver;
+    memory::store<uint16_t>(available + 4 + index % 64 * 2, head);
+    memory::store<uint16_t>(available + 2, ++index, std::memory_order_release);
+  };
+  device_ = std::make_unique<LocalDevice>(mill, *workers_, LocalDevice::Options{});
+  start();
+  const ring::Buffer buffer{.address = {guest_base + data_offset}, .length = 4};
+  std::visit(
+      [&](auto& driver) {
+        for (int i = 0; i < heads; ++i) ASSERT_TRUE(driver.add({.readable = {&buffer, 1}, .writable = {}}));
+        (void)driver.publish();
+      },
+      *driver_);
+  kick_.signal();
+  EXPECT_TRUE(soon([&] { return mill.turned_ >= Mill::most && mill.when_others_ > 0; }));
+  EXPECT_LT(mill.when_others_, 1000U);
+  EXPECT_FALSE(err_.arrived(milliseconds(0)));
+  device_.reset();
+}
+
 TEST_F(LocalDeviceTest, H034_a_storm_of_kicks_does_not_keep_other_work_from_the_worker) {
   start();
   std::atomic<bool> storming = true;
