@@ -76,7 +76,7 @@ class SplitRing {
       log->wrote_device(static_cast<uint64_t>(entry - device_), used_entry_bytes);
     if (inflight_ != nullptr) [[unlikely]]
       inflight_->use(slot.index);
-    chains_.end(slot);
+    chains_.end(slot, written);
   }
   void push_in_order(Slot& slot, uint32_t written);
   void log_device(uint64_t offset);
