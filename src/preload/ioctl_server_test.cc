@@ -197,6 +197,23 @@ TEST_F(IoctlServer, memory_tables_are_checked) {
   EXPECT_EQ(call(VHOST_SET_MEM_TABLE, table), 0);  // not there yet; the kernel does not look either
 }
 
+// It ended programs without privileges: nothing can be mapped there, so nothing could be put there either.
+TEST_F(IoctlServer, a_table_with_a_region_at_the_beginning_of_the_address_space_is_of_no_use) {
+  set_up();
+  struct {
+    kernel::MemoryTableHead head;
+    std::array<vhost_memory_region, 2> regions;
+  } table{};
+  table.head.nregions = 2;
+  table.regions[0] = {
+      .guest_phys_addr = guest_base, .memory_size = memory_size, .userspace_addr = address(memory_)};
+  for (const uint64_t low : {0U, 4096U, 65535U}) {
+    table.regions[1] = {.guest_phys_addr = 0, .memory_size = 4096, .userspace_addr = low};
+    EXPECT_EQ(call(VHOST_SET_MEM_TABLE, table), 0);
+    EXPECT_EQ(bind(transmit), -EFAULT) << low;
+  }
+}
+
 TEST_F(IoctlServer, a_table_of_addresses_that_are_no_users_is_refused_under_running_rings) {
   start();
   struct {
