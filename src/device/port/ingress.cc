@@ -189,8 +189,10 @@ void Ingress::ended(Parcel& parcel) {
 }
 
 bool Ingress::may_flood() {
-  if (std::exchange(flood_turn_, crossing_.turn()) != crossing_.turn()) flood_copies_ = 0;
-  if (flood_copies_ >= copies_a_turn || !station_.flood_packets.take(crossing_.now(), 1)) {
+  if (std::exchange(flood_time_, crossing_.now()) != crossing_.now()) copies_left_ = copies_at_once;
+  const auto turns = static_cast<int64_t>(crossing_.turn() - std::exchange(flood_turn_, crossing_.turn()));
+  copies_left_ = std::min(copies_left_ + turns * copies_a_turn, copies_at_once);
+  if (copies_left_ <= 0 || !station_.flood_packets.take(crossing_.now(), 1)) {
     drop(Count::storm);
     return false;
   }
@@ -202,7 +204,7 @@ void Ingress::flood(const Frame& frame, const Tagging& tagging) {
   const Frame flat = flatten(frame);
   const uint32_t hash = flow_hash(flat.head);
   crossing_.pass_to_all(flat, tagging, hash, station_);
-  flood_copies_ += crossing_.doors().size();
+  copies_left_ -= static_cast<int64_t>(crossing_.doors().size());
   for (size_t i = 0, count = switch_.crossing_count(); i < count; ++i) {
     Crossing& other = switch_.crossing(i);
     if (&other == &crossing_ || other.door_count() == 0) continue;
@@ -215,7 +217,7 @@ void Ingress::flood(const Frame& frame, const Tagging& tagging) {
     parcel->from = &station_;
     parcel->hash = hash;
     parcel->tagging = tagging;
-    flood_copies_ += other.door_count();
+    copies_left_ -= static_cast<int64_t>(other.door_count());
     crossing_.hand_over(other, *parcel);
   }
 }

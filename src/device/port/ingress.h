@@ -13,8 +13,11 @@ class Ingress {
  public:
   static constexpr size_t max_under_way = 512;
   static constexpr size_t max_expected = 32;
-  // Frames sent to everybody may make so many copies in a turn, so that a storm leaves time for others.
-  static constexpr size_t copies_a_turn = 512;
+  // Frames sent to everybody may make so many copies in a turn, as many as a queue sends frames otherwise: so
+  // a storm takes no more of the worker's time than any guest may. Who has not sent any for a while may send
+  // more at once.
+  static constexpr int64_t copies_a_turn = 128;
+  static constexpr int64_t copies_at_once = 2048;
 
   Ingress(Switch& fabric, Crossing& crossing, Station& station);
   Ingress(const Ingress&) = delete;
@@ -69,9 +72,10 @@ class Ingress {
   std::array<Expected, max_expected> expected_;
   size_t next_expected_ = 0;  // of those that have not entered yet
   size_t end_expected_ = 0;
-  Expected current_;  // of the frame that enters
-  uint64_t flood_turn_ = 0;
-  size_t flood_copies_ = 0;  // in that turn
+  Expected current_;         // of the frame that enters
+  uint64_t flood_turn_ = 0;  // of the last frame to everybody
+  uint64_t flood_time_ = 0;  // as the crossing tells it
+  int64_t copies_left_ = 0;  // less than 0: the next turns pay for it
 };
 
 }  // namespace ringway::port

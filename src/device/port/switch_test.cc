@@ -5,6 +5,7 @@
 #include <random>
 #include <thread>
 
+#include "ringway/device/port/ingress.h"
 #include "ringway/device/port/offload.h"
 #include "ringway/device/port/switch_rig_test.h"
 
@@ -306,6 +307,27 @@ TEST_P(SwitchTest, a_storm_leaves_room_for_others) {
   a.send_to(b);
   EXPECT_EQ(b.queues.next().bytes, a.frame_to(b.mac()));
   EXPECT_GT(stormy.count("sent, dropped: storm"), 4000U);
+}
+
+TEST_P(SwitchTest, a_storm_is_bounded_in_each_turn_without_any_setting) {
+  Guest& stormy = guest();
+  Guest& a = guest();
+  guest();
+  introduce();
+  for (const auto& one : guests_) one->queues.keep = false;
+  constexpr int frames = 5000;
+  const auto storm = [&] {
+    const uint64_t before = stormy.count("frames sent to everybody");
+    stormy.queues.worker().run([&] {
+      for (int i = 0; i < frames; ++i) stormy.queues.send_here(stormy.frame_to(broadcast_mac));
+    });
+    return stormy.count("frames sent to everybody") - before;
+  };
+  EXPECT_LE(storm(), uint64_t{Ingress::copies_at_once}) << "each makes at least one copy";
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  EXPECT_GE(storm(), 32U) << "who was quiet for a while may send some at once";
+  a.queues.send(a.frame_to(stormy.mac()));
+  EXPECT_TRUE(eventually([&] { return stormy.queues.received > 0; }));
 }
 
 TEST_P(SwitchTest, flows_spread_over_the_queues_of_a_guest_and_each_stays_in_its_own) {
