@@ -191,6 +191,10 @@ class Guest {
   }
   void show() { benchmark::DoNotOptimize(transmitter_.driver().publish()); }
 
+  // Past all rings, for the bound below.
+  std::byte* sent(uint16_t number) { return transmitter_.buffer(number); }
+  std::byte* received(uint16_t number) { return receiver_.buffer(number); }
+
   // Of the worker.
   void turn() {
     receiver_.turn();
@@ -279,6 +283,53 @@ void guest_to_guest(benchmark::State& state) {
   state.SetItemsProcessed(static_cast<int64_t>(frames));
 }
 
+// The bound: the same frames are written, copied and read in the same memory, without rings and without a
+// switch.
+void copies_alone(benchmark::State& state) {
+  const auto ports = static_cast<unsigned>(state.range(0));
+  const auto bytes = port::plain_header + static_cast<size_t>(state.range(1));
+  pin(1);
+  const auto worker = must(loop::Loop::start({.cpu = 0}));
+  const auto fabric = port::Switch::make({});
+  std::vector<std::unique_ptr<Guest>> guests;
+  for (unsigned i = 0; i < ports; ++i)
+    guests.push_back(std::make_unique<Guest>(*fabric, *worker, state.range(3) != 0));
+  uint32_t round = 0;
+  const auto each = [&](auto&& act) {
+    for (unsigned i = 0; i < ports; ++i) {
+      for (uint32_t k = 0; k < burst; ++k)
+        act(*guests[i], *guests[(i + 1 + k % (ports - 1)) % ports],
+            static_cast<uint16_t>((round * burst + k) % ring_entries));
+    }
+  };
+  const auto copy = [&] {
+    double seconds = 0;
+    worker->run([&] {
+      const double begin = cpu_time();
+      each([&](Guest& from, Guest& to, uint16_t at) { std::memcpy(to.received(at), from.sent(at), bytes); });
+      seconds = cpu_time() - begin;
+    });
+    return seconds;
+  };
+  const auto one_round = [&] {
+    each([](Guest& from, Guest&, uint16_t at) { std::memset(from.sent(at), at, port::plain_header + 12); });
+    const double seconds = copy();
+    each([](Guest&, Guest& to, uint16_t at) { benchmark::DoNotOptimize(*to.received(at)); });
+    ++round;
+    return seconds;
+  };
+  while (round < 2 * ring_entries / burst) one_round();
+  for (auto _ : state) state.SetIterationTime(one_round());
+  worker->run([&] {
+    for (const auto& guest : guests) guest->stop();
+  });
+  state.SetItemsProcessed(state.iterations() * burst * ports);
+}
+
+BENCHMARK(copies_alone)
+    ->ArgNames({"ports", "bytes", "in_a_row", "huge"})
+    ->ArgsProduct({{2, 64}, {64, 1514}, {1}, {0, 1}})
+    ->UseManualTime();
 BENCHMARK(guest_to_guest)
     ->ArgNames({"ports", "bytes", "in_a_row", "huge"})
     ->ArgsProduct({{2, 4, 8, 16, 32, 64}, {64, 1514}, {1, 32}, {0, 1}})
