@@ -79,6 +79,7 @@ Result<> PackedRing::fill() {
   Descriptor descriptor;
   for (uint32_t i = 0; i < most && load_available(place, descriptor); ++i) {
     if (descriptor.indirect()) chains_.prefetch_table(descriptor);
+    if (descriptor.last < size_) chains_.prefetch_slot(descriptor.last);
     ahead.add(descriptor);
     place.advance(1, size_);
   }

@@ -80,6 +80,7 @@ uint32_t SplitRing::look_ahead(std::span<Ahead> ahead) {
   for (uint32_t i = 0; i < count; ++i) {
     ahead[i].head = next_head(i);
     __builtin_prefetch(desc_ + (ahead[i].head & mask_) * descriptor_bytes);
+    chains_.prefetch_slot(ahead[i].head & mask_);
   }
   for (uint32_t i = 0; i < count; ++i) {
     if (ahead[i].head > mask_) {

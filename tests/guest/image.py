@@ -29,6 +29,7 @@ KERNEL = "linux-image-amd64"
 MODULES = {"order": ["virtio_pci", "virtio_blk", "crc32c_generic", "ext4"],
            "vhost": ["configfs", "crc32c_generic", "tun", "vhost_net", "vhost_vsock", "vhost_scsi"],
            "vdpa": ["vhost", "irqbypass"],
+           "bench": ["configfs", "crc32c_generic", "tun", "vhost_net", "pktgen"],
            "guest_net": ["virtio_pci", "virtio_net", "8021q"],
            "net": ["virtio_pci", "virtio_net", "cuse", "tun", "vhost_net"]}
 MODULE_FOLDERS = ("/drivers/virtio/", "/drivers/block/", "/fs/", "/lib/", "/crypto/", "/block/", "/drivers/vhost/",

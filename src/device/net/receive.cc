@@ -181,6 +181,17 @@ bool ReceiveQueue::deliver(const port::Frame& frame) {
   return rules().blind() ? take(frame, {.head = frame.head}) : look_and_take(frame);
 }
 
+// Fetches the slot of the chain behind the next one, and with the next one's slot its buffer.
+void ReceiveQueue::expect() {
+  if (static_cast<int32_t>(fetched_ - begin_) < 0) fetched_ = begin_;
+  if (static_cast<int32_t>(fetched_ - end_) >= 0) return;
+  const std::span<const iovec> places = at(fetched_++).writer().pieces();
+  if (places.empty()) return;
+  auto* const to = static_cast<std::byte*>(places.front().iov_base);
+  memory::prefetch_for_store(to);
+  memory::prefetch_for_store(to + 64);
+}
+
 // The filter and the hash see what the driver will see: what they look at is copied once, and delivered.
 bool ReceiveQueue::look_and_take(const port::Frame& frame) {
   std::array<std::byte, look_bytes> copy;

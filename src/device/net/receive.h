@@ -38,6 +38,7 @@ class ReceiveQueue final : public engine::Queue, public port::Receiver {
 
   // Receiver
   bool deliver(const port::Frame& frame) override;
+  void expect() override;
   std::span<const iovec> reserve(uint32_t bytes) override;
   bool commit(const port::Offload& offload, uint32_t length, std::span<const std::byte> rest) override;
   [[nodiscard]] uint64_t accepts() const override { return shared_.rulebook.offloads(); }
@@ -98,6 +99,7 @@ class ReceiveQueue final : public engine::Queue, public port::Receiver {
   const std::unique_ptr<ring::Chain[]> waiting_;  // from begin_ to end_, modulo 2^32, then the mask
   uint32_t begin_ = 0;
   uint32_t end_ = 0;
+  uint32_t fetched_ = 0;  // buffers up to this one are on their way into the cache
   bool starved_ = false;  // the port waits for buffers
   uint64_t edition_ = 0;  // of rules_
   std::shared_ptr<const Rules> rules_;

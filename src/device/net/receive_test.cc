@@ -99,6 +99,27 @@ TEST_F(NetReceive, H226_with_too_few_buffers_nothing_is_used_and_the_port_is_tol
   EXPECT_EQ(port_->resumed_[0], 2) << "nobody waits";
 }
 
+TEST_F(NetReceive, more_frames_may_be_expected_than_there_are_buffers_and_than_come) {
+  open();
+  const auto expect = [&](int frames) {
+    loops_[0]->run([&] {
+      for (int i = 0; i < frames; ++i) port_->receivers_.at(0)->expect();
+    });
+  };
+  expect(3);
+  receiver().add_writable({1526});
+  receiver().add_writable({1526});
+  expect(100);
+  ASSERT_TRUE(deliver(frame_of(60)));
+  loops_[0]->run([&] { receiver().queue().drain(); });
+  expect(2);
+  receiver().add_writable({1526});
+  expect(1);
+  ASSERT_TRUE(deliver(frame_of(61)));
+  EXPECT_EQ(behind_header(receiver().take().value_or(Bytes{})), frame_of(60));
+  EXPECT_EQ(behind_header(receiver().take().value_or(Bytes{})), frame_of(61));
+}
+
 TEST_F(NetReceive, a_frame_that_no_buffer_of_the_driver_can_hold_is_dropped) {
   open();
   receiver().add_writable({12 + 100});

@@ -86,11 +86,18 @@ class TestPort final : public port::Port {
   std::map<uint16_t, port::Receiver*> receivers_;
   std::map<uint16_t, int> resumed_;
   int flushed_ = 0;
+  std::deque<const port::Frame*> expected_;
+  int unexpected_ = 0;  // frames that came otherwise than announced
 
  private:
   struct Out : port::Outlet {
     Out(TestPort& port, uint16_t) : port_(port) {}
+    void expect(std::span<const port::Frame* const> frames) override {
+      port_.expected_.assign(frames.begin(), frames.end());
+    }
     Sent send(port::Frame& frame) override {
+      if (port_.expected_.empty() || port_.expected_.front() != &frame) ++port_.unexpected_;
+      if (!port_.expected_.empty()) port_.expected_.pop_front();
       TestPort::Sent sent{.offload = frame.offload, .bytes = {}, .head = frame.head.size()};
       sent.bytes.assign(frame.head.begin(), frame.head.end());
       for (const iovec& piece : frame.pieces) {
@@ -150,6 +157,11 @@ class TestQueue final : public engine::QueueLoop {
   }
   // The same for readable bytes, cut into pieces of at most `cut`, and `room` writable ones behind.
   void add_readable(const Bytes& bytes, uint32_t cut = UINT32_MAX, uint32_t room = 0) {
+    EXPECT_TRUE(add_readable_unseen(bytes, cut, room));
+    process();
+  }
+  // The same, without processing it.
+  bool add_readable_unseen(const Bytes& bytes, uint32_t cut = UINT32_MAX, uint32_t room = 0) {
     const uint64_t at = guest_.allocate(bytes.size() + 1);
     if (!bytes.empty()) std::memcpy(guest_.at(at), bytes.data(), bytes.size());
     std::vector<ring::Buffer> buffers;
@@ -160,9 +172,8 @@ class TestQueue final : public engine::QueueLoop {
     std::vector<ring::Buffer> writable;
     if (room > 0) writable.push_back({.address = {guest_.allocate(room)}, .length = room});
     const auto token = rig_.front.add(buffers, writable);
-    EXPECT_TRUE(token);
     if (token) chains_[*token] = writable;
-    process();
+    return token.has_value();
   }
   void process() {
     rig_.front.publish();

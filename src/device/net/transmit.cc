@@ -1,6 +1,7 @@
 #include "ringway/device/net/transmit.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <utility>
 
@@ -40,58 +41,78 @@ TransmitQueue::TransmitQueue(engine::QueueLoop& loop, port::Port& port, uint16_t
       longest_(longest),
       head_(port.abilities().head),
       outlet_(port.open_outlet(loop.worker(), pair)),
-      passages_(std::make_unique<Passage[]>(loop.ring_size())),
-      heads_(std::make_unique<std::byte[]>(size_t{head_} * loop.ring_size())) {
+      passages_(std::make_unique<Passage[]>(loop.ring_size())) {
   for (uint32_t i = 0; i < loop.ring_size(); ++i) {
     passages_[i].queue = this;
     passages_[i].done = frame_done;
+    release(passages_[i]);
   }
 }
 
-void TransmitQueue::process(ring::Chain chain) {
-  if (send(chain)) loop_.complete(std::move(chain), 0);
-}
+void TransmitQueue::process(ring::Chain chain) { send({&chain, 1}); }
 
 bool TransmitQueue::process_batch(std::span<ring::Chain> chains) {
-  size_t done = 0;
-  for (ring::Chain& chain : chains) {
-    if (!send(chain)) continue;
-    if (&chains[done] != &chain) chains[done] = std::move(chain);
-    ++done;
+  while (!chains.empty()) {
+    const size_t count = std::min(chains.size(), most_at_once);
+    send(chains.first(count));
+    chains = chains.subspan(count);
   }
-  loop_.complete_unwritten(chains.first(done));
   return true;
 }
 
-// True: the chain can be used. Else the port still needs it, and its passage holds it.
-bool TransmitQueue::send(ring::Chain& chain) {
+// At most `most_at_once`. All are read before the first is sent, so that the port may look ahead.
+void TransmitQueue::send(std::span<ring::Chain> chains) {
+  std::array<Passage*, most_at_once> passages;  // null: dropped
+  std::array<const port::Frame*, most_at_once> frames;
+  size_t count = 0;
+  for (size_t i = 0; i < chains.size(); ++i) {
+    passages[i] = passage_for(chains[i]);
+    if (passages[i] != nullptr) frames[count++] = passages[i];
+  }
+  outlet_->expect(std::span(frames).first(count));
+  size_t done = 0;
+  for (size_t i = 0; i < chains.size(); ++i) {
+    if (Passage* const passage = passages[i]) {
+      if (outlet_->send(*passage) == port::Outlet::Sent::later) {
+        passage->chain = std::move(chains[i]);
+        continue;
+      }
+      release(*passage);
+    }
+    if (done != i) chains[done] = std::move(chains[i]);
+    ++done;
+  }
+  loop_.complete_unwritten(chains.first(done));
+}
+
+// Null: it was dropped, and the chain can be used.
+TransmitQueue::Passage* TransmitQueue::passage_for(const ring::Chain& chain) {
   ring::Reader reader = chain.reader();
   Header header;
   if (!read_header(reader, header) || reader.remaining() < port::min_frame) {
     return drop(Drop::runt);
   }
   if (reader.remaining() > port::max_frame) return drop(Drop::giant);
-  Passage& passage = passages_[chain.index()];
-  passage.length = static_cast<uint32_t>(reader.remaining());
+  const auto length = static_cast<uint32_t>(reader.remaining());
+  port::Offload offload;
   if (header.flags != 0 || header.gso_type != 0) [[unlikely]] {
-    const auto offload = judge(header, big_endian_, passage.length, features_);
-    if (!offload) return drop(Drop::malformed);
-    passage.offload = *offload;
-  } else {
-    passage.offload = {};
+    const auto judged = judge(header, big_endian_, length, features_);
+    if (!judged) return drop(Drop::malformed);
+    offload = *judged;
   }
-  if (passage.length > longest_ && passage.offload.gso_type == port::VIRTIO_NET_HDR_GSO_NONE) [[unlikely]] {
+  if (length > longest_ && offload.gso_type == port::VIRTIO_NET_HDR_GSO_NONE) [[unlikely]] {
     return drop(Drop::giant);
   }
+  Passage& passage = *std::exchange(free_, free_->next_free);
+  passage.length = length;
+  passage.offload = offload;
   if (head_ > 0) {
-    const std::span head(&heads_[size_t{head_} * chain.index()], std::min(head_, passage.length));
+    const std::span head = std::span(passage.own_head).first(std::min(head_, length));
     reader.read(head);
     passage.head = head;
   }
   passage.pieces = reader.pieces();
-  if (outlet_->send(passage) == port::Outlet::Sent::done) return true;
-  passage.chain = std::move(chain);
-  return false;
+  return &passage;
 }
 
 bool TransmitQueue::read_header(ring::Reader& from, Header& header) const {
@@ -116,14 +137,16 @@ void TransmitQueue::look_at_rules() {
   loop_.moderate_calls(rulebook_.present()->transmit_calls);
 }
 
-bool TransmitQueue::drop(Drop reason) {
+TransmitQueue::Passage* TransmitQueue::drop(Drop reason) {
   drops_.count(reason);
-  return true;
+  return nullptr;
 }
 
 void TransmitQueue::frame_done(port::Frame& frame) {
   auto& passage = static_cast<Passage&>(frame);
-  passage.queue->loop_.complete(std::move(passage.chain), 0);
+  TransmitQueue& queue = *passage.queue;
+  queue.release(passage);
+  queue.loop_.complete(std::move(passage.chain), 0);
 }
 
 }  // namespace ringway::net

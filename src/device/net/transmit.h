@@ -2,8 +2,10 @@
 // to the worker of its queue. VIRTIO "Network Device / Packet Transmission".
 #pragma once
 
+#include <array>
 #include <functional>
 #include <memory>
+#include <utility>
 
 #include "ringway/device/net/drops.h"
 #include "ringway/device/net/rules.h"
@@ -38,14 +40,19 @@ class TransmitQueue final : public engine::Queue {
   std::function<void()> on_end;  // called when the queue stops; may be none
 
  private:
-  // One frame under way, in the slot of its chain.
+  // One frame under way.
   struct Passage : port::Frame {
     ring::Chain chain;
     TransmitQueue* queue = nullptr;
+    Passage* next_free = nullptr;
+    std::array<std::byte, port::max_head> own_head;
   };
+  static constexpr size_t most_at_once = 32;  // frames
   bool read_header(ring::Reader& from, port::Header& header) const;
-  bool send(ring::Chain& chain);
-  bool drop(Drop reason);
+  [[nodiscard]] Passage* passage_for(const ring::Chain& chain);
+  void send(std::span<ring::Chain> chains);
+  Passage* drop(Drop reason);
+  void release(Passage& passage) { passage.next_free = std::exchange(free_, &passage); }
   void look_at_rules();
   static void frame_done(port::Frame& frame);
 
@@ -59,8 +66,8 @@ class TransmitQueue final : public engine::Queue {
   const uint32_t longest_;
   const uint32_t head_;  // bytes that the port wants to have
   const std::unique_ptr<port::Outlet> outlet_;
-  const std::unique_ptr<Passage[]> passages_;  // by Chain::index()
-  const std::unique_ptr<std::byte[]> heads_;   // head_ bytes for each passage
+  const std::unique_ptr<Passage[]> passages_;  // one for each ring entry
+  Passage* free_ = nullptr;  // that ended last first: the same few are used again and again, and stay cached
 };
 
 // The transmit queue of a ring that is disabled: its frames are used, and go nowhere. vhost-user "Ring

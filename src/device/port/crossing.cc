@@ -26,14 +26,16 @@ Door::Door(Crossing& crossing, Station& station, uint16_t pair)
     : crossing_(crossing), station_(station), pair_(pair), tally_(station.open_tally()) {
   crossing_.enter();
   crossing_.add(*this);
-  station_.doors[pair] = this;
-  station_.crossings[pair].store(&crossing_, std::memory_order_release);
+  Station::Way& way = station_.ways[pair];
+  way.door = this;
+  way.crossing.store(&crossing_, std::memory_order_release);
 }
 
 Door::~Door() {
-  if (station_.doors[pair_] == this) {
-    station_.crossings[pair_].store(nullptr, std::memory_order_release);
-    station_.doors[pair_] = nullptr;
+  Station::Way& way = station_.ways[pair_];
+  if (way.door == this) {
+    way.crossing.store(nullptr, std::memory_order_release);
+    way.door = nullptr;
   }
   crossing_.remove(*this);
   crossing_.leave();
@@ -46,15 +48,14 @@ void Door::passed(const Frame& frame) {
 }
 
 bool may_reach(const Station& from, const Station& to, uint16_t vlan) {
-  return &from != &to && !to.options.mirror && to.carries(vlan) &&
-         !(from.options.isolated && to.options.isolated);
+  return &from != &to && !to.is_mirror && to.carries(vlan) && !(from.is_isolated && to.is_isolated);
 }
 
 uint16_t pair_for(const Station& to, uint32_t hash) {
   const uint16_t pairs = to.pairs.load(std::memory_order_relaxed);
   if (pairs <= 1) return 0;
   const auto pair = static_cast<uint16_t>(hash % pairs);
-  return to.crossings[pair].load(std::memory_order_relaxed) == nullptr ? 0 : pair;
+  return to.ways[pair].crossing.load(std::memory_order_relaxed) == nullptr ? 0 : pair;
 }
 
 Result<std::unique_ptr<Crossing>> Crossing::make(size_t index, loop::Loop& loop) {
@@ -265,9 +266,10 @@ void Crossing::deliver(Parcel& parcel) {
     end(parcel);
     return;
   }
-  const bool is_here = parcel.to->crossings[parcel.pair].load(std::memory_order_relaxed) == this;
+  const Station::Way& way = parcel.to->ways[parcel.pair];
+  const bool is_here = way.crossing.load(std::memory_order_relaxed) == this;
   if (!is_here) parcel.dropped = Count::not_running;
-  if (!is_here || parcel.to->doors[parcel.pair]->accept(parcel)) end(parcel);
+  if (!is_here || way.door->accept(parcel)) end(parcel);
 }
 
 void Crossing::pass_to_all(const Frame& frame, const Tagging& tagging, uint32_t hash, const Station& from) {

@@ -17,7 +17,7 @@
 namespace ringway::port {
 
 // Where frames leave a switch: a running receive queue of a device, or a port behind an uplink.
-class Door {
+class alignas(64) Door {
  public:
   Door(Crossing& crossing, Station& station, uint16_t pair);
   Door(const Door&) = delete;
@@ -29,6 +29,8 @@ class Door {
 
   // Lets a frame through whose bytes are good during the call only. False: not now, but accept() may keep it.
   virtual bool pass(const Frame& frame) = 0;
+  // One frame more is about to be passed.
+  virtual void expect() {}
   // A frame for it found no place.
   void lost() { tally_.add(Count::no_buffers); }
   // Whether accept() may keep a parcel when pass() has failed. If not, the frame is lost.
@@ -44,6 +46,7 @@ class Door {
 
  protected:
   void passed(const Frame& frame);
+  void fetch_tally() const { __builtin_prefetch(&tally_, 1); }
   Crossing& crossing_;
   Station& station_;
   const uint16_t pair_;
@@ -76,6 +79,13 @@ class Crossing final : private loop::Source, private loop::Deferred {
   [[nodiscard]] size_t door_count() const {
     return door_count_.load(std::memory_order_relaxed);
   }  // any thread
+  // Of a station with one pair of queues, if its queue runs here; else null.
+  [[nodiscard]] Door* only_door(const Station& station) const {
+    const Station::Way& way = station.ways[0];
+    const bool is_here = station.pairs.load(std::memory_order_relaxed) == 1 &&
+                         way.crossing.load(std::memory_order_relaxed) == this;
+    return is_here ? way.door : nullptr;
+  }
   void flush_later(Door& door);
   void expire_later();
 

@@ -6,6 +6,11 @@
 #include "ringway/device/port/virtio_net.h"
 
 namespace ringway::port {
+namespace {
+
+uint64_t with_vlan(uint16_t vlan, Mac mac) { return mac | uint64_t{vlan} << 48; }
+
+}  // namespace
 
 Ingress::Ingress(Switch& fabric, Crossing& crossing, Station& station)
     : switch_(fabric),
@@ -27,8 +32,36 @@ Ingress::~Ingress() {
   station_.close_tally(tally_);
 }
 
+void Ingress::expect(std::span<const Frame* const> frames) {
+  crossing_.begin();
+  frames = frames.first(std::min(frames.size(), max_expected));
+  for (size_t i = 0; i < frames.size(); ++i) {
+    expected_[i] = look_up(*frames[i]);
+    if (expected_[i].station != nullptr) __builtin_prefetch(expected_[i].station);
+  }
+  next_expected_ = 0;
+  end_expected_ = frames.size();
+  std::array<Door*, max_expected> doors;
+  for (size_t i = 0; i < frames.size(); ++i) {
+    const Station* const station = expected_[i].station;
+    doors[i] = station == nullptr ? nullptr : crossing_.only_door(*station);
+    if (doors[i] != nullptr) __builtin_prefetch(doors[i]);
+  }
+  for (Door* const door : std::span(doors).first(frames.size())) {
+    if (door != nullptr) door->expect();
+  }
+}
+
+Ingress::Expected Ingress::look_up(const Frame& frame) const {
+  const auto tagging = tagging_of(frame.head, station_);
+  const Mac to = peek_mac(frame.head.data());
+  if (!tagging || is_group(to)) return {};
+  return {.to = with_vlan(tagging->vlan, to), .station = find(tagging->vlan, to)};
+}
+
 bool Ingress::enter(const Frame& frame, Frame* original) {
   crossing_.begin();
+  current_ = next_expected_ < end_expected_ ? expected_[next_expected_++] : Expected{};
   if (draining_.load(std::memory_order_relaxed)) draining_.store(false, std::memory_order_relaxed);
   tally_.add(Count::sent);
   tally_.add(Count::sent_bytes, frame.length);
@@ -52,7 +85,7 @@ bool Ingress::may_enter(const Frame& frame, const Tagging& tagging) {
   const bool is_foreign = tagging.has_tag && station_.options.vlan && (tagging.tci & 0xfff) != 0;
   if (is_foreign || tagging.vlan == 0 || !station_.carries(tagging.vlan))
     return drop(Count::wrong_vlan), false;
-  if (station_.options.mirror) return drop(Count::not_allowed), false;
+  if (station_.is_mirror) return drop(Count::not_allowed), false;
   if (!station_.may_send(crossing_.now(), frame.length)) return drop(Count::too_fast), false;
   return true;
 }
@@ -71,21 +104,20 @@ bool Ingress::drop(Count why) {
 }
 
 void Ingress::learn(uint16_t vlan, Mac mac) {
-  const Mac with_vlan = mac | uint64_t{vlan} << 48;
-  if (with_vlan == learned_ && crossing_.tick() == learned_at_) return;
+  if (with_vlan(vlan, mac) == learned_ && crossing_.tick() == learned_at_) return;
   const auto learned = switch_.macs().learn(vlan, mac, station_.number, crossing_.tick());
   if (learned == MacTable::Learned::refused || learned == MacTable::Learned::held)
     tally_.add(Count::not_learned);
-  learned_ = with_vlan;
+  learned_ = with_vlan(vlan, mac);
   learned_at_ = crossing_.tick();
 }
 
 bool Ingress::forward(const Frame& frame, Frame* original, const Tagging& tagging) {
   const Mac to = peek_mac(frame.head.data());
   if (!is_group(to)) {
-    if (const auto number = switch_.macs().find(tagging.vlan, to, crossing_.tick())) {
-      Station* const station = switch_.station(*number);
-      if (station == nullptr) return drop(Count::not_running);
+    // What has been found for a batch is good for the batch.
+    const bool is_found = current_.station != nullptr && current_.to == with_vlan(tagging.vlan, to);
+    if (Station* const station = is_found ? current_.station : find(tagging.vlan, to)) {
       if (!may_reach(station_, *station, tagging.vlan)) return drop(Count::not_allowed);
       const Retagged retagged(frame, tagging, *station);
       return forward_to(*station, retagged.frame(), original);
@@ -95,12 +127,18 @@ bool Ingress::forward(const Frame& frame, Frame* original, const Tagging& taggin
   return true;
 }
 
+Station* Ingress::find(uint16_t vlan, Mac to) const {
+  const auto number = switch_.macs().find(vlan, to, crossing_.tick());
+  return number ? switch_.station(*number) : nullptr;
+}
+
 bool Ingress::forward_to(Station& to, const Frame& frame, Frame* original) {
   const uint16_t pair =
       to.pairs.load(std::memory_order_relaxed) > 1 ? pair_for(to, flow_hash(frame.head)) : 0;
-  Crossing* const crossing = to.crossings[pair].load(std::memory_order_acquire);
+  const Station::Way& way = to.ways[pair];
+  Crossing* const crossing = way.crossing.load(std::memory_order_acquire);
   if (crossing == nullptr) return drop(Count::not_running);
-  if (crossing == &crossing_) return leave_through(*to.doors[pair], frame, original);
+  if (crossing == &crossing_) return leave_through(*way.door, frame, original);
   return hand_over(*crossing, to, pair, frame, original);
 }
 
@@ -151,8 +189,10 @@ void Ingress::ended(Parcel& parcel) {
 }
 
 bool Ingress::may_flood() {
-  if (std::exchange(flood_turn_, crossing_.turn()) != crossing_.turn()) flood_copies_ = 0;
-  if (flood_copies_ >= copies_a_turn || !station_.flood_packets.take(crossing_.now(), 1)) {
+  if (std::exchange(flood_time_, crossing_.now()) != crossing_.now()) copies_left_ = copies_at_once;
+  const auto turns = static_cast<int64_t>(crossing_.turn() - std::exchange(flood_turn_, crossing_.turn()));
+  copies_left_ = std::min(copies_left_ + turns * copies_a_turn, copies_at_once);
+  if (copies_left_ <= 0 || !station_.flood_packets.take(crossing_.now(), 1)) {
     drop(Count::storm);
     return false;
   }
@@ -164,7 +204,7 @@ void Ingress::flood(const Frame& frame, const Tagging& tagging) {
   const Frame flat = flatten(frame);
   const uint32_t hash = flow_hash(flat.head);
   crossing_.pass_to_all(flat, tagging, hash, station_);
-  flood_copies_ += crossing_.doors().size();
+  copies_left_ -= static_cast<int64_t>(crossing_.doors().size());
   for (size_t i = 0, count = switch_.crossing_count(); i < count; ++i) {
     Crossing& other = switch_.crossing(i);
     if (&other == &crossing_ || other.door_count() == 0) continue;
@@ -177,7 +217,7 @@ void Ingress::flood(const Frame& frame, const Tagging& tagging) {
     parcel->from = &station_;
     parcel->hash = hash;
     parcel->tagging = tagging;
-    flood_copies_ += other.door_count();
+    copies_left_ -= static_cast<int64_t>(other.door_count());
     crossing_.hand_over(other, *parcel);
   }
 }

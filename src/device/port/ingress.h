@@ -1,6 +1,7 @@
 // Ingress: where the frames of one queue of a station enter the switch. Owned by its loop's thread.
 #pragma once
 
+#include <array>
 #include <memory>
 
 #include "ringway/device/port/crossing.h"
@@ -11,14 +12,21 @@ namespace ringway::port {
 class Ingress {
  public:
   static constexpr size_t max_under_way = 512;
-  // Frames sent to everybody may make so many copies in a turn, so that a storm leaves time for others.
-  static constexpr size_t copies_a_turn = 512;
+  static constexpr size_t max_expected = 32;
+  // Frames sent to everybody may make so many copies in a turn, as many as a queue sends frames otherwise: so
+  // a storm takes no more of the worker's time than any guest may. Who has not sent any for a while may send
+  // more at once.
+  static constexpr int64_t copies_a_turn = 128;
+  static constexpr int64_t copies_at_once = 2048;
 
   Ingress(Switch& fabric, Crossing& crossing, Station& station);
   Ingress(const Ingress&) = delete;
   Ingress& operator=(const Ingress&) = delete;
   ~Ingress();
 
+  // Frames that enter next, in this order. Where they go is looked up for all of them, so that the cache
+  // misses of one overlap with those of the others: with many stations each frame touches another one's.
+  void expect(std::span<const Frame* const> frames);
   // `frame` has its head. `original`: the same frame, which can wait; null: its bytes are good during the
   // call only. False: it will end in Frame::done().
   bool enter(const Frame& frame, Frame* original);
@@ -32,6 +40,12 @@ class Ingress {
   void release(Parcel& parcel);
 
  private:
+  struct Expected {
+    uint64_t to = 0;             // an address with its VLAN
+    Station* station = nullptr;  // that has it; null: nobody is known to
+  };
+  [[nodiscard]] Expected look_up(const Frame& frame) const;
+  [[nodiscard]] Station* find(uint16_t vlan, Mac to) const;  // null: nobody is known to have it
   [[nodiscard]] bool may_enter(const Frame& frame, const Tagging& tagging);
   [[nodiscard]] bool is_well_formed(const Frame& frame, const Tagging& tagging) const;
   bool drop(Count why);
@@ -55,8 +69,13 @@ class Ingress {
   std::atomic<bool> draining_ = false;
   Mac learned_ = 0;  // with its VLAN, at learned_at_
   uint32_t learned_at_ = 0;
-  uint64_t flood_turn_ = 0;
-  size_t flood_copies_ = 0;  // in that turn
+  std::array<Expected, max_expected> expected_;
+  size_t next_expected_ = 0;  // of those that have not entered yet
+  size_t end_expected_ = 0;
+  Expected current_;         // of the frame that enters
+  uint64_t flood_turn_ = 0;  // of the last frame to everybody
+  uint64_t flood_time_ = 0;  // as the crossing tells it
+  int64_t copies_left_ = 0;  // less than 0: the next turns pay for it
 };
 
 }  // namespace ringway::port

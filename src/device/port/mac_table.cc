@@ -1,6 +1,7 @@
 #include "ringway/device/port/mac_table.h"
 
 #include <algorithm>
+#include <bit>
 #include <random>
 
 namespace ringway::port {
@@ -8,10 +9,7 @@ namespace {
 
 constexpr size_t swept_at_once = 16;  // buckets, each time that something is learned
 
-uint64_t key_of(uint16_t vlan, Mac mac) { return mac | uint64_t{vlan} << 48 | uint64_t{1} << 63; }
 uint64_t value_of(uint16_t station, uint32_t now) { return station | uint64_t{now} << 32; }
-uint16_t station_of(uint64_t value) { return static_cast<uint16_t>(value); }
-uint32_t seen(uint64_t value) { return static_cast<uint32_t>(value >> 32); }
 
 uint64_t random_number() {
   std::random_device device;
@@ -27,36 +25,6 @@ MacTable::MacTable(const Options& options)
       mask_(std::bit_ceil(std::max<size_t>(options.limit / 2, 2)) - 1),
       buckets_(std::make_unique<Bucket[]>(mask_ + 1)),  // NOLINT
       held_by_(options.stations) {}
-
-MacTable::Places MacTable::places(uint64_t key) const {
-  const auto product = static_cast<unsigned __int128>(key ^ seed_[0]) * seed_[1];
-  const uint64_t hash = static_cast<uint64_t>(product >> 64) ^ static_cast<uint64_t>(product);
-  return {&buckets_[hash & mask_], &buckets_[hash >> 32 & mask_]};
-}
-
-MacTable::Entry* MacTable::entry_of(uint64_t key) const {
-  const Places both = places(key);
-  for (Bucket* bucket : {both.first, both.second}) {
-    for (Entry& entry : bucket->entries) {
-      if (entry.key.load(std::memory_order_acquire) == key) return &entry;
-    }
-  }
-  return nullptr;
-}
-
-bool MacTable::is_old(uint64_t value, uint32_t now) const {
-  const uint32_t age = now - seen(value);
-  return age > options_.ageing && age < uint32_t{1} << 31;  // another thread's now may be behind
-}
-
-std::optional<uint16_t> MacTable::find(uint16_t vlan, Mac mac, uint32_t now) const {
-  const uint64_t key = key_of(vlan, mac);
-  const Entry* entry = entry_of(key);
-  if (entry == nullptr) return {};
-  const uint64_t value = entry->value.load(std::memory_order_acquire);
-  if (entry->key.load(std::memory_order_relaxed) != key || is_old(value, now)) return {};
-  return station_of(value);
-}
 
 MacTable::Learned MacTable::learn(uint16_t vlan, Mac mac, uint16_t station, uint32_t now) {
   const uint64_t key = key_of(vlan, mac);

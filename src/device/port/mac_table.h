@@ -6,6 +6,7 @@
 
 #include <array>
 #include <atomic>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -39,7 +40,14 @@ class MacTable {
     refused,  // no place, or the station holds its share
   };
   Learned learn(uint16_t vlan, Mac mac, uint16_t station, uint32_t now);
-  [[nodiscard]] std::optional<uint16_t> find(uint16_t vlan, Mac mac, uint32_t now) const;
+  [[nodiscard]] std::optional<uint16_t> find(uint16_t vlan, Mac mac, uint32_t now) const {
+    const uint64_t key = key_of(vlan, mac);
+    const Entry* entry = entry_of(key);
+    if (entry == nullptr) return {};
+    const uint64_t value = entry->value.load(std::memory_order_acquire);
+    if (entry->key.load(std::memory_order_relaxed) != key || is_old(value, now)) return {};
+    return station_of(value);
+  }
   // All that is known of a station.
   void forget(uint16_t station);
   [[nodiscard]] size_t size() const;
@@ -52,15 +60,37 @@ class MacTable {
   };
   struct alignas(64) Bucket {
     std::array<Entry, 4> entries;
+    // Null: it is not here. Where an address lies cannot be foretold: all four are compared, and no branch
+    // is guessed.
+    [[nodiscard]] Entry* entry_of(uint64_t key) {
+      unsigned equal = 0;
+      for (unsigned i = 0; i < entries.size(); ++i)
+        equal |= unsigned{entries[i].key.load(std::memory_order_acquire) == key} << i;
+      return equal == 0 ? nullptr : &entries[static_cast<unsigned>(std::countr_zero(equal))];
+    }
   };
   struct Places {
     Bucket* first;
     Bucket* second;
   };
 
-  [[nodiscard]] Places places(uint64_t key) const;
-  [[nodiscard]] Entry* entry_of(uint64_t key) const;
-  [[nodiscard]] bool is_old(uint64_t value, uint32_t now) const;
+  static uint64_t key_of(uint16_t vlan, Mac mac) { return mac | uint64_t{vlan} << 48 | uint64_t{1} << 63; }
+  static uint16_t station_of(uint64_t value) { return static_cast<uint16_t>(value); }
+  static uint32_t seen(uint64_t value) { return static_cast<uint32_t>(value >> 32); }
+  [[nodiscard]] Places places(uint64_t key) const {
+    const auto product = static_cast<unsigned __int128>(key ^ seed_[0]) * seed_[1];
+    const uint64_t hash = static_cast<uint64_t>(product >> 64) ^ static_cast<uint64_t>(product);
+    return {&buckets_[hash & mask_], &buckets_[hash >> 32 & mask_]};
+  }
+  [[nodiscard]] Entry* entry_of(uint64_t key) const {
+    const Places both = places(key);
+    Entry* const entry = both.first->entry_of(key);
+    return entry != nullptr ? entry : both.second->entry_of(key);
+  }
+  [[nodiscard]] bool is_old(uint64_t value, uint32_t now) const {
+    const uint32_t age = now - seen(value);
+    return age > options_.ageing && age < uint32_t{1} << 31;  // another thread's now may be behind
+  }
   Learned add(uint64_t key, uint16_t station, uint32_t now);
   Learned move(Entry& entry, uint64_t key, uint16_t station, uint32_t now);
   Entry* free_entry(const Places& places);

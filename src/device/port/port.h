@@ -28,6 +28,8 @@ class Receiver {
   // keeps the frame or drops and counts it, and Inlet::resume() tells when it may try again. Frames that the
   // driver does not want, or that can never fit, are dropped and counted by the receiver, and true.
   virtual bool deliver(const Frame& frame) = 0;
+  // One frame more will be delivered soon: the next buffer may be fetched.
+  virtual void expect() {}
   // For ports that can read straight into the driver's buffers: places for the first `bytes` of a frame;
   // fewer if there are fewer, none if there is no buffer at all. They stay reserved until the next call of
   // any function here.
@@ -57,6 +59,8 @@ class Outlet {
     later,  // Frame::done will be called, never from inside send()
   };
   virtual ~Outlet() = default;
+  // Frames that send() is called with next, in this order: what a port needs for them it may fetch at once.
+  virtual void expect(std::span<const Frame* const> frames) { (void)frames; }
   // The frame has been checked: its length, and its offload against it and what the port takes.
   virtual Sent send(Frame& frame) = 0;
   // After a batch: what was gathered goes out.

@@ -29,9 +29,12 @@ constexpr std::array<const char*, static_cast<size_t>(Count::end)> names = {
 }  // namespace
 
 Station::Station(uint16_t its_number, const StationOptions& its_options)
-    : options(its_options),
-      number(its_number),
+    : number(its_number),
       untagged(its_options.vlan.value_or(its_options.native)),
+      is_isolated(its_options.isolated),
+      is_mirror(its_options.mirror),
+      has_limits((its_options.tx_pps | its_options.tx_bps | its_options.rx_pps | its_options.rx_bps) != 0),
+      options(its_options),
       tx_packets(options.tx_pps, packet_burst),
       tx_bits(options.tx_bps, bit_burst),
       rx_packets(options.rx_pps, packet_burst),

@@ -75,31 +75,39 @@ struct StationOptions {
   uint64_t flood_pps = 0;
 };
 
-class Station {
+class alignas(64) Station {
  public:
   static constexpr uint16_t max_pairs = 128;
+  // Where the queue of a pair runs, if it does; written by the thread of that crossing, which alone may look
+  // at the door.
+  struct Way {
+    std::atomic<Crossing*> crossing = nullptr;
+    Door* door = nullptr;
+  };
 
   Station(uint16_t number, const StationOptions& options);
 
-  const StationOptions options;
+  // What is asked for every frame to the station comes first, on one cache line with the first way: with many
+  // stations each frame finds another one's.
   const uint16_t number;    // in the switch
   const uint16_t untagged;  // the VLAN of frames without a tag; 0: they may not pass
+  const bool is_isolated;
+  const bool is_mirror;
+  const bool has_limits;            // of rates, whichever
+  std::atomic<uint16_t> pairs = 1;  // between which its frames are spread
+  std::array<Way, max_pairs> ways;
+
+  const StationOptions options;
   [[nodiscard]] bool carries(uint16_t vlan) const {
     return vlan == untagged || (!options.vlan && options.trunk[vlan]);
   }
 
-  std::atomic<uint16_t> pairs = 1;  // between which its frames are spread
-  // Where the queue of each pair runs, if it does; written by the thread of that crossing, which alone may
-  // look at the door.
-  std::array<std::atomic<Crossing*>, max_pairs> crossings{};
-  std::array<Door*, max_pairs> doors{};
-
   RateLimit tx_packets, tx_bits, rx_packets, rx_bits, flood_packets;
   [[nodiscard]] bool may_send(uint64_t now, uint64_t bytes) {
-    return tx_packets.take(now, 1) && tx_bits.take(now, bytes * 8);
+    return !has_limits || (tx_packets.take(now, 1) && tx_bits.take(now, bytes * 8));
   }
   [[nodiscard]] bool may_receive(uint64_t now, uint64_t bytes) {
-    return rx_packets.take(now, 1) && rx_bits.take(now, bytes * 8);
+    return !has_limits || (rx_packets.take(now, 1) && rx_bits.take(now, bytes * 8));
   }
 
   // Any thread. A tally stays good and keeps its counts; what is closed is given to the next that opens one.

@@ -38,6 +38,10 @@ class GuestDoor final : public Door, public Inlet {
     }
     return deliver(frame);
   }
+  void expect() override {
+    fetch_tally();
+    receiver_.expect();
+  }
   [[nodiscard]] bool can_keep() const override { return waiting_.size() < max_waiting; }
   bool accept(Parcel& parcel) override {
     if (pass(parcel)) return true;
@@ -123,6 +127,7 @@ class GuestDoor final : public Door, public Inlet {
 class GuestOutlet final : public Outlet {
  public:
   GuestOutlet(Switch& fabric, Crossing& crossing, Station& station) : ingress_(fabric, crossing, station) {}
+  void expect(std::span<const Frame* const> frames) override { ingress_.expect(frames); }
   Sent send(Frame& frame) override { return ingress_.enter(frame, &frame) ? Sent::done : Sent::later; }
   void drain() override { ingress_.drain(); }
 

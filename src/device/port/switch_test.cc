@@ -5,6 +5,7 @@
 #include <random>
 #include <thread>
 
+#include "ringway/device/port/ingress.h"
 #include "ringway/device/port/offload.h"
 #include "ringway/device/port/switch_rig_test.h"
 
@@ -83,6 +84,35 @@ TEST_P(SwitchTest, nobody_gets_his_own_frames_back) {
   a.queues.send(a.frame_to(a.mac()));
   EXPECT_TRUE(a.queues.is_silent());
   EXPECT_EQ(a.count("sent, dropped: not allowed"), 1U);
+}
+
+TEST_P(SwitchTest, a_batch_that_was_shown_before_goes_where_its_frames_say) {
+  Guest& a = guest();
+  Guest& b = guest();
+  Guest& c = guest();
+  introduce();
+  std::vector<Bytes> batch;
+  for (uint8_t i = 0; i < 40; ++i) batch.push_back(a.frame_to((i % 3 == 0 ? b : c).mac(), counting(60U + i)));
+  // Dropped: what was found for it is not used for the next one.
+  batch[1] = test::ethernet(b.mac(), b.mac() | 1, counting(60));
+  batch[2] = a.frame_to(a.mac());
+  a.queues.send_batch(batch);
+  for (uint8_t i = 0; i < 40; ++i) {
+    if (i == 1 || i == 2) continue;
+    EXPECT_EQ((i % 3 == 0 ? b : c).queues.next().bytes, batch[i]) << int{i};
+  }
+  EXPECT_TRUE(b.queues.is_silent() && c.queues.is_silent());
+}
+
+TEST_P(SwitchTest, a_batch_to_who_is_not_known_goes_to_everybody_until_he_is) {
+  Guest& a = guest();
+  Guest& b = guest();
+  Guest& c = guest();
+  a.queues.send_batch({a.frame_to(b.mac()), a.frame_to(c.mac()), a.frame_to(broadcast_mac)});
+  for (Guest* each : {&b, &c}) {
+    for (const Mac to : {b.mac(), c.mac(), broadcast_mac})
+      EXPECT_EQ(each->queues.next().bytes, a.frame_to(to));
+  }
 }
 
 TEST_P(SwitchTest, vlans_do_not_mix_and_tags_are_put_in_and_taken_out) {
@@ -277,6 +307,27 @@ TEST_P(SwitchTest, a_storm_leaves_room_for_others) {
   a.send_to(b);
   EXPECT_EQ(b.queues.next().bytes, a.frame_to(b.mac()));
   EXPECT_GT(stormy.count("sent, dropped: storm"), 4000U);
+}
+
+TEST_P(SwitchTest, a_storm_is_bounded_in_each_turn_without_any_setting) {
+  Guest& stormy = guest();
+  Guest& a = guest();
+  guest();
+  introduce();
+  for (const auto& one : guests_) one->queues.keep = false;
+  constexpr int frames = 5000;
+  const auto storm = [&] {
+    const uint64_t before = stormy.count("frames sent to everybody");
+    stormy.queues.worker().run([&] {
+      for (int i = 0; i < frames; ++i) stormy.queues.send_here(stormy.frame_to(broadcast_mac));
+    });
+    return stormy.count("frames sent to everybody") - before;
+  };
+  EXPECT_LE(storm(), uint64_t{Ingress::copies_at_once}) << "each makes at least one copy";
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  EXPECT_GE(storm(), 32U) << "who was quiet for a while may send some at once";
+  a.queues.send(a.frame_to(stormy.mac()));
+  EXPECT_TRUE(eventually([&] { return stormy.queues.received > 0; }));
 }
 
 TEST_P(SwitchTest, flows_spread_over_the_queues_of_a_guest_and_each_stays_in_its_own) {
