@@ -166,10 +166,11 @@ TEST(DirtyLog, in_memory_that_is_borrowed_is_marked_there) {
 }
 
 TEST(DirtyLog, that_is_borrowed_and_unmapped_is_marked_without_harm) {
-  auto memory = *Mapping::anonymous(page);
-  const auto log = *DirtyLog::borrow(address_of(memory), page);
+  void* memory = ::mmap(nullptr, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  ASSERT_NE(memory, MAP_FAILED);
+  const auto log = *DirtyLog::borrow({reinterpret_cast<uintptr_t>(memory)}, page);
   const FaultGuard::Work work;
-  ASSERT_EQ(::munmap(memory.data(), page), 0);
+  ASSERT_EQ(::munmap(memory, page), 0);
   EXPECT_TRUE(log->mark(0, page * 8 - 1));
 }
 

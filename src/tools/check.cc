@@ -52,6 +52,20 @@ int check_back_end(const BackEndArguments& arguments) {
   return report(*rows, attacks, {.json = arguments.json, .junit = arguments.junit, .name = arguments.socket});
 }
 
+// As reports name them, N051, or just 51.
+std::string number_of(std::string word) {
+  const size_t digits = word.find_first_not_of("0", word.starts_with('N') ? 1 : 0);
+  return digits == std::string::npos ? word : word.substr(digits);
+}
+
+void add_only(CLI::App& command, std::vector<unsigned>& only) {
+  command.add_option("--only", only, "only these requirements, by number")
+      ->transform(number_of)
+      ->check(CLI::Range(1U, unsigned{check::requirement_count}))
+      ->delimiter(',')
+      ->option_text("NUMBER ...");
+}
+
 void add_back_end(CLI::App& app, Run& run) {
   auto arguments = std::make_shared<BackEndArguments>();
   CLI::App* const command = app.add_subcommand("back-end", "check a vhost-user back-end");
@@ -61,10 +75,7 @@ void add_back_end(CLI::App& app, Run& run) {
   command->add_option("--device", arguments->device, "what the device is; any: only what holds for all")
       ->check(CLI::IsMember(names))
       ->required();
-  command->add_option("--only", arguments->only, "only these requirements, by number")
-      ->check(CLI::Range(1U, unsigned{check::requirement_count}))
-      ->delimiter(',')
-      ->option_text("NUMBER ...");
+  add_only(*command, arguments->only);
   command->add_option("--junit", arguments->junit, "write a JUnit report")->option_text("FILE");
   command->add_flag("--json", arguments->json, "print JSON");
   command->add_flag("--hostile", arguments->hostile,
@@ -119,10 +130,7 @@ void add_front_end(CLI::App& app, Run& run) {
       ->add_option("--start", arguments->check.start,
                    "how the front-end is started, anew for each back-end that is played")
       ->option_text("COMMAND");
-  command->add_option("--only", arguments->only, "only these requirements, by number")
-      ->check(CLI::Range(1U, unsigned{check::requirement_count}))
-      ->delimiter(',')
-      ->option_text("NUMBER ...");
+  add_only(*command, arguments->only);
   command->add_option("--junit", arguments->junit, "write a JUnit report")->option_text("FILE");
   command->add_flag("--json", arguments->json, "print JSON");
   command->add_flag("--hostile", arguments->check.hostile, "also play back-ends whose replies are wrong");

@@ -54,7 +54,7 @@ class CheckRingway(Case):
     def test_only_some_in_words_and_for_junit(self):
         self.start_ringway("--memory=8M")
         report = self.directory / "report.xml"
-        done = self.run_ringway("check", "back-end", "--device=blk", "--only=22,96", f"--junit={report}", self.socket)
+        done = self.run_ringway("check", "back-end", "--device=blk", "--only=N022,96", f"--junit={report}", self.socket)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertRegex(done.stdout, r"N022 +pass +MUST")
         self.assertIn("2 requirements: 2 pass", done.stdout)
