@@ -26,6 +26,7 @@ HOST, GUEST, PEER = "10.77.0.1", "10.77.0.2", "10.77.0.3"
 VLAN_HOST, VLAN_GUEST = "10.78.0.1", "10.78.0.2"
 MACS = ["52:54:00:77:00:02", "52:54:00:77:00:03"]  # of guests
 FILE_BYTES = 24 << 20
+SLOW = 2 << 20  # bytes a second, for a migration that shall not end by itself
 # QEMU has the configuration space of its own network devices itself.
 HARMLESS = "supports VHOST_USER_PROTOCOL_F_CONFIG but QEMU does not"
 # What it says of a back-end that is gone.
@@ -541,11 +542,11 @@ def tap_goes(one):
 class Site:
     """A host: its back-end, which stays, and QEMU processes that come and go."""
 
-    def __init__(self, one, name):
+    def __init__(self, one, name, serve=()):
         self.one, self.name, self.machines = one, name, 0
         self.tap = f"tap{name}"
         self.socket = one.folder / f"{name}.sock"
-        self.backend = one.start_backend(self.socket, "net", f"--port=tap:name={self.tap}", *one.options.serve)
+        self.backend = one.start_backend(self.socket, "net", f"--port=tap:name={self.tap}", *serve, *one.options.serve)
         one.space.ip("link", "set", self.tap, "master", "bridge", "up")
         self.guest = self.control = None
 
@@ -585,18 +586,31 @@ def qmp_status(site):
     return site.control.run("query-migrate").get("status")
 
 
-def move(one, guest, source, target, device, announcement):
-    """The guest goes on at the other site, which says so to the bridge."""
+def is_half_way(site):
+    return site.control.run("query-migrate").get("ram", {}).get("transferred", 0) > SLOW
+
+
+def move(one, guest, source, target, device, announcement, postcopy):
+    """The guest goes on at the other site, which says so to the bridge. With postcopy most of its memory follows."""
     announcements = Announcements(one, target.tap)
     target.boot(device, "-incoming", "defer")
     uri = f"unix:{one.folder / 'migration.sock'}"
+    if postcopy:
+        for site in (source, target):
+            site.control.run("migrate-set-capabilities", capabilities=[{"capability": "postcopy-ram", "state": True}])
     target.control.run("migrate-incoming", uri=uri)
-    source.control.run("migrate-set-parameters", **{"max-bandwidth": 1 << 30, "downtime-limit": 1000})
+    source.control.run("migrate-set-parameters", **{"max-bandwidth": SLOW if postcopy else 1 << 30, "downtime-limit": 1000})
     source.control.run("migrate", uri=uri)
+    if postcopy:
+        lab.wait_until(lambda: is_half_way(source), 100, "the migration to be half way")
+        source.control.run("migrate-set-parameters", **{"max-postcopy-bandwidth": 0})
+        source.control.run("migrate-start-postcopy")
     lab.wait_until(lambda: qmp_status(source) in ("completed", "failed"), 100, "the migration")
     if qmp_status(source) != "completed":
         raise lab.LabError(f"the migration failed: {source.control.run('query-migrate').get('error-desc')}")
     lab.wait_until(lambda: target.control.run("query-status")["status"] == "running", lab.START_LIMIT, "the guest to run again")
+    if postcopy and not source.control.run("query-migrate")["ram"]["postcopy-bytes"]:
+        raise lab.LabError("no memory has followed the guest: all of it came before")
     source.leave()
     one.backend = target.backend
     guest.go_on_as(target.guest)
@@ -607,11 +621,11 @@ def move(one, guest, source, target, device, announcement):
     print(f"the bridge heard of {target.name}: {' '.join(heard)}")
 
 
-def moving(one, moves, announcement, device=""):
+def moving(one, moves, announcement, device="", serve=(), postcopy=False):
     one.space.ip("link", "add", "bridge", "type", "bridge")
     one.space.ip("address", "add", f"{HOST}/24", "dev", "bridge")
     one.space.ip("link", "set", "bridge", "up")
-    sites = [Site(one, "A"), Site(one, "B")]
+    sites = [Site(one, name, serve) for name in "AB"]
     files = Files(one)
     left = [sites[(number + 1) % 2] for number in range(moves)]
     at = sites[0]
@@ -620,7 +634,7 @@ def moving(one, moves, announcement, device=""):
         nonlocal at
         if not left:
             return "enough"
-        move(one, guest, at, left[0], device, announcement)
+        move(one, guest, at, left[0], device, announcement, postcopy)
         at = left.pop(0)
         return "moved"
 
@@ -649,6 +663,12 @@ def migrate(one):
 def migrate_there_and_back(one):
     """from A to B and back to A, whose back-end has waited; of a driver that announces nothing, by our RARP"""
     moving(one, 2, "rarp", device=",guest_announce=off")
+
+
+@scenario
+def migrate_postcopy(one):
+    """the guest moves first and its memory follows, under a transfer"""
+    moving(one, 1, "arp", serve=("--postcopy",), postcopy=True)
 
 
 def run(name, options):
