@@ -121,13 +121,27 @@ void SplitInflight::collect(std::span<const std::byte> copy, uint32_t size) {
   }
   sort_by_counter(found);
   for (const Counted& one : found) again_.push_back(one.entry);
-  if (!found.empty()) counter_ = found.back().counter + 1;
+  if (!found.empty()) counter_ = first_counter_ = found.back().counter + 1;
+  again_left_ = static_cast<uint32_t>(again_.size());
+}
+
+void SplitInflight::publish() {
+  pass(Failpoint::split_publish_begin);
+  uint16_t last = last_batch_head_;
+  for (const uint16_t head : std::span(batch_).first(batch_size_)) {
+    memory::store<uint16_t>(entry(head) + next_at, last);
+    last = head;
+    pass(Failpoint::split_publish_linking);
+  }
+  last_batch_head_ = last;
+  memory::store<uint16_t>(base_ + last_batch_head_at, last, std::memory_order_release);
+  pass(Failpoint::split_publish_linked);
 }
 
 void SplitInflight::published(uint16_t used) {
   pass(Failpoint::split_publish_shown);
-  for (uint32_t i = 0; i < batch_size_; ++i) {
-    memory::store<uint8_t>(entry(batch_[i]), 0);
+  for (const uint16_t head : std::span(batch_).first(batch_size_)) {
+    memory::store<uint8_t>(entry(head), 0);
     pass(Failpoint::split_publish_clearing);
   }
   batch_size_ = 0;
