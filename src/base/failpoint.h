@@ -24,10 +24,10 @@ enum class Failpoint : uint8_t {
   split_take_counted,  // the counter, but not "in flight"
   split_take_end,
   split_use_begin,
+  split_use_linked,  // to the one before, by which the last batch does not begin yet
   split_use_end,
   split_publish_begin,
-  split_publish_linking,   // one of the batch refers to the one before
-  split_publish_linked,    // the last batch begins with the last of them
+  split_publish_headed,    // the last batch begins with the last of its chains
   split_publish_shown,     // the driver sees the used index
   split_publish_clearing,  // one of the batch is not in flight any more
   split_publish_cleared,
@@ -62,10 +62,10 @@ inline constexpr auto failpoint_names = std::to_array<std::string_view>({
     "split_take_counted",
     "split_take_end",
     "split_use_begin",
+    "split_use_linked",
     "split_use_end",
     "split_publish_begin",
-    "split_publish_linking",
-    "split_publish_linked",
+    "split_publish_headed",
     "split_publish_shown",
     "split_publish_clearing",
     "split_publish_cleared",

@@ -127,15 +127,8 @@ void SplitInflight::collect(std::span<const std::byte> copy, uint32_t size) {
 
 void SplitInflight::publish() {
   pass(Failpoint::split_publish_begin);
-  uint16_t last = last_batch_head_;
-  for (const uint16_t head : std::span(batch_).first(batch_size_)) {
-    memory::store<uint16_t>(entry(head) + next_at, last);
-    last = head;
-    pass(Failpoint::split_publish_linking);
-  }
-  last_batch_head_ = last;
-  memory::store<uint16_t>(base_ + last_batch_head_at, last, std::memory_order_release);
-  pass(Failpoint::split_publish_linked);
+  memory::store<uint16_t>(base_ + last_batch_head_at, last_batch_head_, std::memory_order_release);
+  pass(Failpoint::split_publish_headed);
 }
 
 void SplitInflight::published(uint16_t used) {

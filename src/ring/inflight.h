@@ -63,9 +63,11 @@ class SplitInflight {
     --counter_;
     memory::store<uint8_t>(entry(head), 0, std::memory_order_release);
   }
-  // Noted by publish(): until then it makes no difference to a successor.
   void use(uint16_t head) {
     pass(Failpoint::split_use_begin);
+    memory::store<uint16_t>(entry(head) + next_at, last_batch_head_);
+    last_batch_head_ = head;
+    pass(Failpoint::split_use_linked);
     if (batch_size_ < batch_.size()) batch_[batch_size_++] = head;  // a lying driver uses heads twice
     pass(Failpoint::split_use_end);
   }
