@@ -8,7 +8,7 @@ namespace ringway {
 
 // The kernel closes the files of a process that was killed a moment after the process is gone, if io_uring
 // used them; this is the longest such moment.
-inline constexpr std::chrono::milliseconds last_moment{2000};
+inline constexpr std::chrono::milliseconds last_moment{1000};
 
 // Calls `attempt` until it is true, or the time is over; what it said last. Blocks the calling thread.
 template <class Attempt>

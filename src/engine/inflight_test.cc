@@ -138,6 +138,45 @@ TEST_P(InflightDevice, an_ordinary_stop_waits_and_leaves_nothing_in_flight) {
   EXPECT_TRUE(take());
 }
 
+// The guest has it among its memory, and has the device write there what it likes.
+TEST_P(InflightDevice, H118_memory_that_is_the_in_flight_area_harms_only_its_ring) {
+  constexpr uint64_t area_address = 0x9000'0000;
+  for (const std::byte pattern : {std::byte{0xff}, std::byte{0x01}, std::byte{0x55}, std::byte{0x00}}) {
+    start_tracked();
+    const auto bytes = static_cast<uint32_t>(std::min<uint64_t>(area_.size, 1024));
+    must(vhost::AddMemReg{.region = {.layout = {.guest = {area_address},
+                                                .size = area_.size,
+                                                .front_end = {0x7900'0000'0000},
+                                                .file_offset = area_.offset},
+                                     .fd = *area_.fd.duplicate()}});
+    std::memset(memory_.data() + data_offset, static_cast<int>(pattern), bytes);
+    const ring::Buffer readable{.address = {guest_base + data_offset}, .length = bytes};
+    const ring::Buffer writable{.address = {area_address}, .length = bytes};
+    for (int i = 0; i < 4; ++i) {
+      std::visit(
+          [&](auto& driver) {
+            ASSERT_TRUE(driver.add({.readable = {&readable, 1}, .writable = {&writable, 1}}));
+            (void)driver.publish();
+          },
+          *driver_);
+      kick_.signal();
+    }
+    EXPECT_TRUE(soon([&] {
+      const auto used = std::visit([](auto& driver) { return driver.take_used(); }, *driver_);
+      return used && *used;
+    }));
+    if (const auto base = ask(vhost::GetVringBase{0})) {
+      must(vhost::SetVringBase{0, base->value});
+      (void)ask(vhost::SetVringKick{0, kick_.copy()});
+    }
+    device_->disconnect();
+    start(features());
+    add("another one is served");
+    EXPECT_TRUE(take());
+    device_->disconnect();
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Formats, InflightDevice, testing::Values(false, true),
                          [](const auto& instance) { return instance.param ? "packed" : "split"; });
 

@@ -16,11 +16,17 @@ bool is_logged(const vhost::SetVringAddr& addresses) {
   return (addresses.flags >> VHOST_VRING_F_LOG & 1) != 0;
 }
 
+Result<std::shared_ptr<const memory::DirtyLog>> open_log(const vhost::SetLogBase& request) {
+  if (request.origin == vhost::MemoryRegion::Origin::own_process)
+    return memory::DirtyLog::borrow(request.front_end, request.size);
+  if (!request.fd) return refused("a log needs a file");
+  return memory::DirtyLog::open(request.fd, request.size, request.offset);
+}
+
 }  // namespace
 
 Result<Done> LocalDevice::on(const vhost::SetLogBase& request) {
-  if (!request.fd) return refused("a log needs a file");
-  auto log = TRY(memory::DirtyLog::open(request.fd, request.size, request.offset));
+  auto log = TRY(open_log(request));
   if (!log->covers(*map_)) return refused("the log is too small for the memory table", request.size);
   const auto before = std::exchange(log_, std::move(log));
   for (const Vring& vring : vrings_) {
@@ -34,7 +40,9 @@ Result<Done> LocalDevice::on(const vhost::SetLogBase& request) {
 }
 
 Result<Done> LocalDevice::on(vhost::SetLogFd& request) {
-  log_news_ = std::make_shared<const Notifier>(TRY(Notifier::adopt(std::move(request.fd))));
+  std::shared_ptr<const Notifier> news;
+  if (request.fd) news = std::make_shared<const Notifier>(TRY(Notifier::adopt(std::move(request.fd))));
+  log_news_ = std::move(news);
   TRY(set_logs());
   return Done{};
 }

@@ -1,6 +1,7 @@
 #include "ringway/kernel/caller.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -40,6 +41,15 @@ Result<> OwnProcess::probe(uint64_t address, uint64_t size, memory::Access acces
   TRY(take<std::byte>(address + size - 1));
   if (memory::permits(access, memory::Access::write)) TRY(give(address, first));
   return {};
+}
+
+// As if its pages were written, and what is in them stays: others may be marking there.
+Result<> OwnProcess::probe_log(uint64_t address, uint64_t size) {
+  const auto page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  const uint64_t first = address - address % page;
+  const uint64_t length = (address - first + size + page - 1) / page * page;
+  if (::madvise(as_pointer(first), length, MADV_POPULATE_WRITE) == 0) return {};
+  return os_failure("no log can be there", EFAULT);
 }
 
 Result<UniqueFd> OwnProcess::descriptor(int number) {

@@ -26,6 +26,11 @@ class Caller {
   virtual Result<> copy_out(uint64_t to, std::span<const std::byte> from) = 0;
   // EFAULT if a ring could not be at [address, address + size), or could not be written there.
   virtual Result<> probe(uint64_t address, uint64_t size, memory::Access access) = 0;
+  // Whether pages can be marked in a log in its memory: by atomic operations, as others mark there too.
+  [[nodiscard]] virtual bool lends_log() const = 0;
+  // EFAULT if a log could not be at [address, address + size), or could not be written there. Changes nothing
+  // there.
+  virtual Result<> probe_log(uint64_t address, uint64_t size) = 0;
   // A descriptor of ours for the open file that it knows by that number. EBADF.
   virtual Result<UniqueFd> descriptor(int number) = 0;
   // Appends what a device needs to use [front_end, front_end + size) of its memory, in as many regions as it
@@ -54,6 +59,8 @@ class OwnProcess final : public Caller {
   Result<> copy_out(uint64_t to, std::span<const std::byte> from) override;
   // Touches the ends of the range: the first two bytes are written as they are.
   Result<> probe(uint64_t address, uint64_t size, memory::Access access) override;
+  [[nodiscard]] bool lends_log() const override { return true; }
+  Result<> probe_log(uint64_t address, uint64_t size) override;
   Result<UniqueFd> descriptor(int number) override;
   // One region, borrowed.
   Result<> share(const memory::RegionLayout& layout, std::vector<vhost::MemoryRegion>& to) override;

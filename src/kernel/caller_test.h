@@ -19,11 +19,14 @@ class TestCaller final : public Caller {
   Result<> probe(uint64_t address, uint64_t size, memory::Access access) override {
     return own_.probe(address, size, access);
   }
+  [[nodiscard]] bool lends_log() const override { return lends_log_; }
+  Result<> probe_log(uint64_t address, uint64_t size) override { return own_.probe_log(address, size); }
   Result<UniqueFd> descriptor(int number) override { return own_.descriptor(number); }
   Result<> share(const memory::RegionLayout& layout, std::vector<vhost::MemoryRegion>& to) override {
     return own_.share(layout, to);
   }
   pid_t process_ = ::getpid();
+  bool lends_log_ = true;
 
  private:
   OwnProcess own_;

@@ -13,6 +13,7 @@
 #include "ringway/kernel/as_errno.h"
 #include "ringway/kernel/net_backend.h"
 #include "ringway/kernel/ring_areas.h"
+#include "ringway/kernel/user_range.h"
 #include "ringway/vhost/features.h"
 
 namespace ringway::kernel {
@@ -20,8 +21,6 @@ namespace {
 
 using vhost::bit;
 
-// What a device may offer and this interface cannot carry.
-constexpr uint64_t not_carried = bit(VHOST_F_LOG_ALL) | bit(vhost::VHOST_USER_F_PROTOCOL_FEATURES);
 constexpr uint64_t endian = bit(vhost::VHOST_USER_PROTOCOL_F_CROSS_ENDIAN);
 // What is agreed on with a device behind vhost-vdpa, and what of that it must have.
 constexpr uint64_t vdpa_needs =
@@ -30,11 +29,6 @@ constexpr uint64_t vdpa_needs =
 constexpr uint64_t vdpa_capabilities = vdpa_needs | endian;
 constexpr uint64_t backend_features = bit(VHOST_BACKEND_F_IOTLB_MSG_V2);
 constexpr uint32_t max_ring_entries = 0xffff;  // what SET_VRING_NUM and SET_VRING_BASE can say
-constexpr uint64_t user_space_end = uint64_t{1} << 47U;
-
-bool is_user_range(uint64_t address, uint64_t size) {
-  return size <= user_space_end && address <= user_space_end - size;
-}
 
 }  // namespace
 
@@ -116,11 +110,12 @@ Result<> IoctlServer::open_device() {
   table_.clear();
   has_table_ = false;
   has_memory_ = false;
-  log_.reset();
+  log_base_ = 0;
   auto served = TRY(make_device_());
   vhost::Device& device = *served.device;
+  const uint64_t not_carried = bit(vhost::VHOST_USER_F_PROTOCOL_FEATURES) |
+                               bit(is_vdpa() ? unsigned{VHOST_F_LOG_ALL} : unsigned{VIRTIO_F_RING_PACKED});
   offered_ = TRY(vhost::call(device, vhost::GetFeatures{})) & ~not_carried;
-  if (!is_vdpa()) offered_ &= ~bit(VIRTIO_F_RING_PACKED);
   const uint64_t capabilities =
       TRY(vhost::call(device, vhost::GetProtocolFeatures{})).bits & (is_vdpa() ? vdpa_capabilities : endian);
   TRY(vhost::call(device, vhost::SetProtocolFeatures{{capabilities}}));
@@ -178,12 +173,19 @@ Result<> IoctlServer::check_ring(Call& call) const {
 
 // ---- features, owner
 
-Result<> IoctlServer::get_features(Call& call) { return call.caller.give(call.argument, offered_); }
+Result<> IoctlServer::get_features(Call& call) {
+  return call.caller.give(call.argument, offered_to(call.caller));
+}
+
+uint64_t IoctlServer::offered_to(const Caller& caller) const {
+  return caller.lends_log() ? offered_ : offered_ & ~bit(VHOST_F_LOG_ALL);
+}
 
 Result<> IoctlServer::set_features(Call& call) {
   const auto wanted = TRY(call.caller.take<uint64_t>(call.argument));
-  if ((wanted & ~offered_) != 0) return no(EOPNOTSUPP, "features that were not offered");
+  if ((wanted & ~offered_to(call.caller)) != 0) return no(EOPNOTSUPP, "features that were not offered");
   if (wanted == features_) return {};
+  if ((wanted & bit(VHOST_F_LOG_ALL)) != 0 && any_active()) TRY(log_bytes(call.caller));
   return with_rings_stopped(call.caller, [&]() -> Result<> {
     TRY(as_errno(ask(vhost::SetFeatures{wanted}), EFAULT));
     features_ = wanted;
@@ -215,7 +217,7 @@ Result<> IoctlServer::set_owner(Call& call) {
 
 Result<> IoctlServer::reset_owner(Call&) { return as_errno(open_device(), ENOMEM); }
 
-// ---- memory, log
+// ---- memory
 
 Result<> IoctlServer::set_mem_table(Call& call) {
   auto told = TRY(take_table(call));
@@ -225,8 +227,7 @@ Result<> IoctlServer::set_mem_table(Call& call) {
   });
   if (!usable && any_active()) return no(EFAULT, "memory region is no user's");
   if (!usable) told.clear();
-  TRY(move_to(call.caller, told));
-  table_ = std::move(told);
+  TRY(move_to(call.caller, std::move(told)));
   has_table_ = usable;
   return {};
 }
@@ -246,15 +247,17 @@ Result<IoctlServer::Table> IoctlServer::take_table(Call& call) {
 }
 
 // Rings move along. Where one cannot, all stay with the table of before.
-Result<> IoctlServer::move_to(Caller& caller, const Table& told) {
+Result<> IoctlServer::move_to(Caller& caller, Table told) {
   auto request = TRY(share(caller, told));
   const auto running = TRY(stop_all());
   const auto set = use(std::move(request));
+  if (set) table_.swap(told);
   auto moved = set;
   if (const auto started = start_all(caller, running); set && !started) {
     limited_.warning("memory table does not hold the rings: {}", started.error().to_string());
     moved = no(EFAULT, "a ring cannot be in the memory table");
     TRY(stop_all());
+    table_.swap(told);
     TRY(use(TRY(share(caller, table_))));
     TRY(start_all(caller, running));
   }
@@ -281,17 +284,6 @@ Result<> IoctlServer::use(vhost::SetMemTable request) {
   return {};
 }
 
-// Without LOG_ALL, which is not offered, nothing is ever logged: what the kernel takes here is taken too.
-Result<> IoctlServer::set_log_base(Call& call) {
-  TRY(call.caller.take<uint64_t>(call.argument));
-  return {};
-}
-
-Result<> IoctlServer::set_log_fd(Call& call) {
-  log_ = TRY(eventfd_of(call.caller, TRY(call.caller.take<int>(call.argument))));
-  return {};
-}
-
 // ---- rings
 
 Result<> IoctlServer::set_vring_num(Call& call) {
@@ -314,9 +306,11 @@ Result<> IoctlServer::set_vring_addr(Call& call) {
   const bool was_active = ring.active;
   const auto before = ring.addresses;
   const vhost::SetVringAddr fresh{.ring = call.ring,
+                                  .flags = told.flags,
                                   .desc = told.desc_user_addr,
                                   .used = told.used_user_addr,
-                                  .avail = told.avail_user_addr};
+                                  .avail = told.avail_user_addr,
+                                  .log = told.log_guest_addr};
   if (was_active) TRY(stop(call.ring));
   ring.addresses = fresh;
   if (!was_active) return {};
@@ -450,7 +444,11 @@ Result<> IoctlServer::hand_over(uint32_t index, const UniqueFd& backend) {
 Result<> IoctlServer::start(Caller& caller, uint32_t index) {
   Ring& ring = rings_[index];
   if (ring.size == 0 || !ring.addresses || !has_memory_) return no(EFAULT, "the ring is not described");
-  const vhost::SetVringAddr addresses = TRY(place(caller, *ring.addresses, ring.size));
+  vhost::SetVringAddr addresses = TRY(place(caller, *ring.addresses, ring.size));
+  if (logs())
+    TRY(lend_log(caller, &ring));
+  else
+    addresses.flags = 0;
   if (!ring.kick) ring.kick = TRY(make_eventfd());
   TRY(as_errno(ask(vhost::SetVringNum{index, ring.size}), EINVAL));
   TRY(as_errno(ask(vhost::SetVringAddr{addresses}), EFAULT));

@@ -10,7 +10,10 @@
 //   - GET_VRING_BASE only reads: a running ring is stopped and started for it;
 //   - features, addresses and memory may change under running rings: those are stopped and started;
 //   - kernel rings may lie outside the memory table. Here they may not: EFAULT when they start;
-//   - LOG_ALL, workers, feature arrays and the fork owner are not offered, packed rings by vhost-vdpa only.
+//   - a log has no size in an ioctl: here it ends with the memory table and the used rings, and all of that
+//     must be there and writable, EFAULT or EINVAL otherwise, when a ring starts with LOG_ALL;
+//   - LOG_ALL is offered to callers only who lend their log (Caller::lends_log), by vhost-net;
+//   - workers, feature arrays and the fork owner are not offered, packed rings by vhost-vdpa only.
 // Of vhost-vdpa (ioctl_server_vdpa.cc): rings run while they are enabled, DRIVER_OK is set and the device is
 // not suspended; memory and addresses of rings are I/O virtual ones, which the caller maps by write().
 #pragma once
@@ -192,8 +195,12 @@ class IoctlServer {
   using Table = std::vector<vhost_memory_region>;
   static Result<vhost::SetMemTable> share(Caller& caller, const Table& told);
   Result<Table> take_table(Call& call);
-  Result<> move_to(Caller& caller, const Table& told);
+  Result<> move_to(Caller& caller, Table told);
   Result<> use(vhost::SetMemTable request);
+  // The device is given the log that rings which run, and `starting`, need. EFAULT if a part is not there.
+  Result<> lend_log(Caller& caller, const Ring* starting = nullptr);
+  // How long a log they need; it has been probed.
+  Result<uint64_t> log_bytes(Caller& caller, const Ring* starting = nullptr) const;
   Result<std::vector<uint32_t>> stop_all();  // those that ran
   // Tries all; the first failure.
   Result<> start_all(Caller& caller, const std::vector<uint32_t>& rings);
@@ -205,6 +212,8 @@ class IoctlServer {
   [[nodiscard]] bool is_vdpa() const { return options_.family == Family::vdpa; }
   [[nodiscard]] bool is_packed() const;
   [[nodiscard]] bool has_iotlb() const;
+  [[nodiscard]] bool logs() const;
+  [[nodiscard]] uint64_t offered_to(const Caller& caller) const;
   [[nodiscard]] bool any_active() const;
   template <class Request>
   Result<typename Request::Reply> ask(Request request) {
@@ -224,7 +233,7 @@ class IoctlServer {
   Table table_;              // as it was told; empty if it may not be used
   bool has_table_ = false;   // that may be used
   bool has_memory_ = false;  // and it is not empty
-  UniqueFd log_;
+  uint64_t log_base_ = 0;    // in the caller; looked at when it is used
   std::vector<Ring> rings_;
   // vhost-vdpa
   const std::shared_ptr<ConfigCall> config_call_ = std::make_shared<ConfigCall>();

@@ -26,6 +26,13 @@ Result<std::shared_ptr<const memory::Region>> open_region(vhost::MemoryRegion& r
   return memory::Region::open(region.layout, std::move(region.fd));
 }
 
+Result<std::shared_ptr<const memory::Region>> open_log(vhost::SetLogBase& request) {
+  if (request.origin == vhost::MemoryRegion::Origin::own_process)
+    return memory::Region::borrow({.size = request.size, .front_end = request.front_end});
+  if (!request.fd) return refused("a log without a file cannot be shared");
+  return memory::Region::open({.size = request.size, .file_offset = request.offset}, std::move(request.fd));
+}
+
 }  // namespace
 
 // ---- beginning and end
@@ -201,9 +208,7 @@ void KernelDevice::settle_or_wait() {
 
 Result<Done> KernelDevice::on(vhost::SetLogBase& request) {
   if (!shape_.can_log) return not_offered();
-  if (!request.fd) return refused("a log without a file cannot be shared");
-  auto log =
-      TRY(memory::Region::open({.size = request.size, .file_offset = request.offset}, std::move(request.fd)));
+  auto log = TRY(open_log(request));
   TRY(check_log(features_, *map_, log.get()));
   TRY(set<__u64>(*file_, VHOST_SET_LOG_BASE, reinterpret_cast<uintptr_t>(log->data())));
   log_ = std::move(log);

@@ -341,6 +341,17 @@ TEST(KernelDevice, ALogThatDoesNotCoverTheMemoryIsRefused) {
   EXPECT_NE(rig.kernel.log_base, 0U);
 }
 
+TEST(KernelDevice, ALogOfOurOwnProcessIsNotMappedAgain) {
+  Rig rig(net());
+  ASSERT_TRUE(rig.share());
+  const Mapping own = *Mapping::anonymous(log_bytes_needed);
+  const uint64_t at = reinterpret_cast<uintptr_t>(own.data());
+  ASSERT_TRUE(rig.ask(vhost::SetLogBase{
+      .size = log_bytes_needed, .origin = vhost::MemoryRegion::Origin::own_process, .front_end = {at}}));
+  EXPECT_EQ(rig.kernel.log_base, at);
+  EXPECT_TRUE(rig.ask(vhost::SetFeatures{bit(VHOST_F_LOG_ALL) | bit30}));
+}
+
 TEST(KernelDevice, WhileLoggingNeitherLogNorMemoryMayOutgrowTheOther) {
   Rig rig(net());
   ASSERT_TRUE(rig.share());

@@ -90,6 +90,8 @@ Result<> OtherProcess::copy_out(uint64_t to, std::span<const std::byte> from) {
 
 Result<> OtherProcess::probe(uint64_t, uint64_t, memory::Access) { return {}; }
 
+Result<> OtherProcess::probe_log(uint64_t, uint64_t) { return bad_address(); }
+
 Result<UniqueFd> OtherProcess::descriptor(int number) {
   UniqueFd fd(static_cast<int>(::syscall(SYS_pidfd_getfd, pidfd_.get(), number, 0)));
   if (!fd) return os_failure("cannot take over a descriptor");

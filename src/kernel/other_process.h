@@ -47,6 +47,10 @@ class OtherProcess final : public Caller {
   Result<> copy_out(uint64_t to, std::span<const std::byte> from) override;
   // What a device is given of its memory is mapped by us, and so it is there.
   Result<> probe(uint64_t address, uint64_t size, memory::Access access) override;
+  // A log is private memory as a rule, of which we would mark a copy; and which features there are is asked
+  // before anybody knows where the log is.
+  [[nodiscard]] bool lends_log() const override { return false; }
+  Result<> probe_log(uint64_t address, uint64_t size) override;
   Result<UniqueFd> descriptor(int number) override;
   // Shared mappings of regular files only, by these files: private memory, where we would see a copy, is
   // refused, and more than `max_pieces` regions in `to`.

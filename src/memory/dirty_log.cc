@@ -40,6 +40,16 @@ Result<std::shared_ptr<const DirtyLog>> DirtyLog::open(const UniqueFd& fd, uint6
   return log;
 }
 
+Result<std::shared_ptr<const DirtyLog>> DirtyLog::borrow(FrontEndAddress at, uint64_t size) {
+  if (size == 0) return refused("the log is empty");
+  if (!at.plus(size - 1)) return refused("the log wraps", at.value);
+  auto log = std::make_shared<DirtyLog>();
+  log->bits_ = reinterpret_cast<std::byte*>(at.value);  // NOLINT(performance-no-int-to-ptr)
+  log->guard_ = FaultGuard::of_borrowed(log->bits_, size);
+  log->pages_ = size * 8;
+  return log;
+}
+
 bool DirtyLog::covers(GuestAddress address, uint64_t length) const {
   const auto end = address.plus(length > 0 ? length - 1 : 0);
   return end && end->value / page_bytes < pages_;
@@ -62,6 +72,12 @@ bool DirtyLog::mark_slowly(uint64_t first, uint64_t last) const {
     news = true;
   }
   return news;
+}
+
+void DirtyPages::mark(const DirtyLog& log) {
+  if (is_empty()) return;
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  mark_behind_fence(log);
 }
 
 }  // namespace ringway::memory

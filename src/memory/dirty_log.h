@@ -5,7 +5,6 @@
 #pragma once
 
 #include <array>
-#include <atomic>
 #include <cstdint>
 #include <memory>
 
@@ -26,6 +25,10 @@ class DirtyLog {
   // `size` bytes from `offset` in the file. Refuses no size, a range that wraps, and one that ends behind the
   // file.
   static Result<std::shared_ptr<const DirtyLog>> open(const UniqueFd& fd, uint64_t size, uint64_t offset);
+  // A log in memory of this process, for a front-end that lives in it: nothing is mapped, and it may be
+  // unmapped under us (see FaultGuard). Only for who asks for it by name, as Region::borrow(). Refuses no
+  // size and a range that wraps.
+  static Result<std::shared_ptr<const DirtyLog>> borrow(FrontEndAddress at, uint64_t size);
 
   // Whether there is a bit for every page of the range, or of all regions.
   [[nodiscard]] bool covers(GuestAddress address, uint64_t length) const;
@@ -68,11 +71,7 @@ class DirtyPages {
     ranges_[count_++] = {first, last};
   }
   // Marks all that was added, and forgets it.
-  void mark(const DirtyLog& log) {
-    if (is_empty()) return;
-    std::atomic_thread_fence(std::memory_order_seq_cst);
-    mark_behind_fence(log);
-  }
+  void mark(const DirtyLog& log);
   // The same for who has had a full fence since it wrote: a front-end that takes a bit away and then reads
   // the page must find what was written before we saw the bit set.
   void mark_behind_fence(const DirtyLog& log) {

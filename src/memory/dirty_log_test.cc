@@ -152,5 +152,31 @@ TEST(DirtyLog, whose_file_is_truncated_is_marked_without_harm) {
   EXPECT_TRUE(log->mark(0, 8192UL * 8 - 1));
 }
 
+FrontEndAddress address_of(const Mapping& memory) { return {reinterpret_cast<uintptr_t>(memory.data())}; }
+
+TEST(DirtyLog, in_memory_that_is_borrowed_is_marked_there) {
+  const auto memory = *Mapping::anonymous(page);
+  const auto log = *DirtyLog::borrow(address_of(memory), 2);
+  EXPECT_TRUE(log->covers({0}, 16 * page));
+  EXPECT_FALSE(log->covers({16 * page}, 1));
+  EXPECT_TRUE(log->mark(9, 100));
+  EXPECT_EQ(memory.bytes()[0], std::byte{0});
+  EXPECT_EQ(memory.bytes()[1], std::byte{0xfe});
+  EXPECT_EQ(memory.bytes()[2], std::byte{0});
+}
+
+TEST(DirtyLog, that_is_borrowed_and_unmapped_is_marked_without_harm) {
+  auto memory = *Mapping::anonymous(page);
+  const auto log = *DirtyLog::borrow(address_of(memory), page);
+  const FaultGuard::Work work;
+  ASSERT_EQ(::munmap(memory.data(), page), 0);
+  EXPECT_TRUE(log->mark(0, page * 8 - 1));
+}
+
+TEST(DirtyLog, that_is_borrowed_has_a_size_and_does_not_wrap) {
+  EXPECT_FALSE(DirtyLog::borrow({page}, 0));
+  EXPECT_FALSE(DirtyLog::borrow({UINT64_MAX}, 2));
+}
+
 }  // namespace
 }  // namespace ringway::memory

@@ -13,18 +13,20 @@ constexpr uint64_t max_block_bytes = uint64_t{128} << 20;
 constexpr uint64_t smallest_page = 4096;
 constexpr size_t cache_line = 64;  // bytes
 
-// A small request, or a short packet behind its header, is in one or two cache lines.
+constexpr size_t most_prefetched = 24 * cache_line;
+
+// A small request, or a short packet behind its header, is in one or two cache lines. The processor sees by
+// itself how more are read.
 void prefetch_to_read(const iovec& piece) {
   __builtin_prefetch(piece.iov_base);
   if (piece.iov_len > cache_line)
     __builtin_prefetch(static_cast<const std::byte*>(piece.iov_base) + cache_line);
 }
-// Of a buffer that is only written: a header, and what follows it.
-void prefetch_to_write(const iovec& piece) {
-  memory::prefetch_for_store(piece.iov_base);
-  if (piece.iov_len > cache_line) {
-    memory::prefetch_for_store(static_cast<const std::byte*>(piece.iov_base) + cache_line);
-  }
+// As much of a buffer as probably will be written: a store waits for each line by itself.
+void prefetch_to_write(const iovec& piece, size_t likely) {
+  const size_t length = std::min({piece.iov_len, likely, most_prefetched});
+  for (size_t at = 0; at < length; at += cache_line)
+    memory::prefetch_for_store(static_cast<const std::byte*>(piece.iov_base) + at);
 }
 
 }  // namespace
@@ -85,7 +87,7 @@ void Chains::show(Slot& slot, uint16_t index, uint32_t descriptors) {
   if (slot.readable > 0) {
     prefetch_to_read(first);
   } else {
-    prefetch_to_write(first);
+    prefetch_to_write(first, likely_written_);
   }
   ready_[end_ready_++] = &slot;
 }
@@ -129,10 +131,10 @@ uint32_t Chains::drop_ready() {
 }
 
 void Chains::abandon(Slot& slot) {
-  end(slot);
+  end(slot, 0);
   for (; order_ != nullptr && ordered_ > 0; order_begin_ = behind(order_begin_), --ordered_) {
     Slot& waiting = slots_[order_[order_begin_]];
-    if (waiting.state == Slot::done) end(waiting);
+    if (waiting.state == Slot::done) end(waiting, 0);
   }
   order_ = nullptr;
 }

@@ -73,8 +73,9 @@ class Chains {
   // Forgets what is ready: it is walked again when it is wanted. Returns the ring entries that it takes.
   uint32_t drop_ready();
 
-  // Ends a popped chain.
-  void end(Slot& slot) {
+  // Ends a popped chain, into which so many bytes were written.
+  void end(Slot& slot, uint32_t written) {
+    if (written > 0) likely_written_ = written;
     if (log_ != nullptr) [[unlikely]]
       log_->wrote(slot, generations_[slot.generation].view.map(), beside(slot));
     finish(slot);
@@ -148,7 +149,8 @@ class Chains {
   uint32_t size_ = 0;        // of the ring, in entries
   uint32_t max_pieces_ = 0;  // of a chain; a block holds as many, and once more for the log
   uint32_t in_flight_ = 0;
-  uint16_t current_ = 0;  // generation
+  uint32_t likely_written_ = 0;  // into the next chain: what the last one got, bytes
+  uint16_t current_ = 0;         // generation
   uint16_t next_ready_ = 0;
   uint16_t end_ready_ = 0;
   bool broken_ = false;  // failure_ has been reported

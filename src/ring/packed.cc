@@ -163,7 +163,7 @@ void PackedRing::use(Slot& slot, uint32_t written) {
   unpublished_ += slot.descriptors;
   if (inflight_ != nullptr) [[unlikely]]
     inflight_->use(slot.index);
-  chains_.end(slot);
+  chains_.end(slot, written);
 }
 
 void PackedRing::push_in_order(Slot& slot, uint32_t written) {

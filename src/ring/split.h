@@ -74,7 +74,7 @@ class SplitRing {
     order_.store<uint32_t>(entry + 4, written);
     if (inflight_ != nullptr) [[unlikely]]
       inflight_->use(slot.index);
-    chains_.end(slot);
+    chains_.end(slot, written);
   }
   void push_in_order(Slot& slot, uint32_t written);
   void log_used(RingLog& log) const;

@@ -606,6 +606,19 @@ TEST_F(HostileFrontEnd,
   }
 }
 
+TEST_F(HostileFrontEnd, H118_a_log_that_lies_over_the_ring_itself_harms_only_that_ring) {
+  hostile_->hello(modern, usual_protocol | bit(vhost::VHOST_USER_PROTOCOL_F_LOG_SHMFD));
+  ASSERT_EQ(hostile_->share({FrontEnd::whole()}), 0U);
+  hostile_->start(0);
+  ASSERT_TRUE(hostile_->works());
+  constexpr uint64_t bytes = (FrontEnd::guest_base + FrontEnd::size) / 4096 / 8;
+  ASSERT_EQ(hostile_->ack(set_log_base, payload(bytes, uint64_t{0}), FrontEnd::one(hostile_->copy())), 0U);
+  ASSERT_EQ(hostile_->ack(set_features, payload(modern | bit(VHOST_F_LOG_ALL))), 0U);
+  for (int i = 0; i < 6; ++i) hostile_->add("marked where descriptors are");
+  EXPECT_TRUE(neighbour_->works());
+  hostile_->stop(0);
+}
+
 TEST_F(HostileFrontEnd, H151_H152_a_write_to_the_configuration_must_fit_and_its_flags_be_known) {
   hostile_->hello();
   const auto write = [&](uint32_t offset, uint32_t size, uint32_t flags) {

@@ -46,25 +46,6 @@ struct Arguments {
   SwitchOptions fabric{.name = "switch"};
 };
 
-Parsed<engine::Workers::Options> worker_options(const ProcessOptions& process) {
-  engine::Workers::Options options{.count = static_cast<unsigned>(process.workers),
-                                   .use_io_uring = !process.no_io_uring};
-  if (process.workers < 1 || process.workers > 1024) return std::unexpected("workers: must be 1 to 1024");
-  auto cpus = parse_cpu_list(process.cpus);
-  if (!cpus) return std::unexpected(fmt::format("cpus: {}", cpus.error()));
-  options.cpus = *std::move(cpus);
-  if (process.poll == "adaptive") {
-    options.polling = loop::Polling::adaptive;
-  } else if (process.poll == "always") {
-    options.polling = loop::Polling::always;
-  } else if (process.poll == "never") {
-    options.polling = loop::Polling::never;
-  } else {
-    return std::unexpected(fmt::format("poll: '{}' is not adaptive, always or never", process.poll));
-  }
-  return options;
-}
-
 int fail(std::string_view sentence) {
   fmt::print(stderr, "ringway serve: {}\n", sentence);
   return 1;

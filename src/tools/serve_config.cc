@@ -12,8 +12,17 @@
 namespace ringway::tools {
 namespace {
 
+// A file that could not be read has no lines.
 std::string at(const std::string& path, const toml::source_region& source, std::string_view what) {
+  if (source.begin.line == 0) return fmt::format("{}: {}", path, what);
   return fmt::format("{}:{}: {}", path, source.begin.line, what);
+}
+
+// Where a mistake is that begins with the name of its key, "queues: must be 1 to 256"; else where the table
+// begins.
+toml::source_region place_of_mistake(const toml::table& table, std::string_view mistake) {
+  const auto key = table.find(mistake.substr(0, mistake.find(':')));
+  return key == table.end() ? table.source() : key->first.source();
 }
 
 std::string no_such_device(const std::string& name) {
@@ -76,6 +85,16 @@ std::string assign(DeviceOptions& options, const DeviceKind& kind, std::string_v
   return "unknown key";
 }
 
+// How options go together. Empty, or what is wrong.
+std::string mistake_in(const DeviceOptions& options) {
+  const DeviceKind* kind = find_device_kind(options.type);
+  if (kind == nullptr) return no_such_device(options.type);
+  const int ends = int{!options.socket_path.empty()} + int{!options.connect.empty()} + int{options.fd >= 0};
+  if (ends != 1) return "exactly one of socket-path, fd and connect is needed";
+  if (options.fd > INT32_MAX) return "fd: is not a file descriptor";
+  return kind->mistake(options);
+}
+
 Parsed<DeviceOptions> read_device(const std::string& path, const toml::node& node) {
   const toml::table* table = node.as_table();
   if (table == nullptr)
@@ -95,7 +114,9 @@ Parsed<DeviceOptions> read_device(const std::string& path, const toml::node& nod
     if (!mistake.empty())
       return std::unexpected(at(path, key.source(), fmt::format("{}: {}", name, mistake)));
   }
-  return checked(std::move(device), fmt::format("{}:{}", path, table->source().begin.line));
+  if (const std::string wrong = mistake_in(device); !wrong.empty())
+    return std::unexpected(at(path, place_of_mistake(*table, wrong), wrong));
+  return device;
 }
 
 Parsed<SwitchOptions::Uplink> read_uplink(const std::string& path, const toml::node& node) {
@@ -137,7 +158,7 @@ Parsed<SwitchOptions> read_switch(const std::string& path, const toml::node& nod
       return std::unexpected(at(path, key.source(), fmt::format("{}: {}", key.str(), mistake)));
   }
   if (const std::string wrong = mistake_in(options); !wrong.empty())
-    return std::unexpected(at(path, keys->source(), "switch: " + wrong));
+    return std::unexpected(at(path, place_of_mistake(*keys, wrong), "switch: " + wrong));
   return options;
 }
 
@@ -156,18 +177,55 @@ std::string read_all(const std::string& path, std::string_view name, const toml:
   return {};
 }
 
+// Two devices at one place. Empty, or what is wrong.
+std::string doubled(const std::string& path, const toml::array& tables,
+                    std::span<const DeviceOptions> devices) {
+  for (size_t i = 0; i < devices.size(); ++i) {
+    const auto before = devices.first(i);
+    const auto same = std::ranges::find(before, place_of(devices[i]), place_of);
+    if (same == before.end()) continue;
+    const auto line = tables[static_cast<size_t>(same - before.begin())].source().begin.line;
+    const char* const key = !devices[i].socket_path.empty() ? "socket-path"
+                            : devices[i].connect.empty()    ? "fd"
+                                                            : "connect";
+    return at(path, place_of_mistake(*tables[i].as_table(), key),
+              fmt::format("{}: is that of the device in line {} too", key, line));
+  }
+  return {};
+}
+
+// What goes for the whole file. Empty, or what is wrong.
+std::string mistake_in(const std::string& path, const toml::table& root, const ServeConfig& config) {
+  if (const auto workers = worker_options(config.process); !workers)
+    return at(path, place_of_mistake(root, workers.error()), workers.error());
+  if (config.devices.empty()) return fmt::format("{}: there is no [[device]]", path);
+  return doubled(path, *root["device"].as_array(), config.devices);
+}
+
 }  // namespace
 
 Parsed<DeviceOptions> checked(DeviceOptions options, const std::string& where) {
-  const auto mistake = [&](std::string_view text) {
-    return std::unexpected(fmt::format("{}: {}", where, text));
-  };
-  const DeviceKind* kind = find_device_kind(options.type);
-  if (kind == nullptr) return mistake(no_such_device(options.type));
-  const int ends = int{!options.socket_path.empty()} + int{!options.connect.empty()} + int{options.fd >= 0};
-  if (ends != 1) return mistake("exactly one of socket-path, fd and connect is needed");
-  if (options.fd > INT32_MAX) return mistake("fd: is not a file descriptor");
-  if (const std::string wrong = kind->mistake(options); !wrong.empty()) return mistake(wrong);
+  if (const std::string wrong = mistake_in(options); !wrong.empty())
+    return std::unexpected(fmt::format("{}: {}", where, wrong));
+  return options;
+}
+
+Parsed<engine::Workers::Options> worker_options(const ProcessOptions& process) {
+  engine::Workers::Options options{.count = static_cast<unsigned>(process.workers),
+                                   .use_io_uring = !process.no_io_uring};
+  if (process.workers < 1 || process.workers > 1024) return std::unexpected("workers: must be 1 to 1024");
+  auto cpus = parse_cpu_list(process.cpus);
+  if (!cpus) return std::unexpected(fmt::format("cpus: {}", cpus.error()));
+  options.cpus = *std::move(cpus);
+  if (process.poll == "adaptive") {
+    options.polling = loop::Polling::adaptive;
+  } else if (process.poll == "always") {
+    options.polling = loop::Polling::always;
+  } else if (process.poll == "never") {
+    options.polling = loop::Polling::never;
+  } else {
+    return std::unexpected(fmt::format("poll: '{}' is not adaptive, always or never", process.poll));
+  }
   return options;
 }
 
@@ -192,7 +250,7 @@ Parsed<ServeConfig> read_serve_config(const std::string& path) {
     }
     if (!mistake.empty()) return std::unexpected(mistake);
   }
-  if (config.devices.empty()) return std::unexpected(fmt::format("{}: there is no [[device]]", path));
+  if (const std::string wrong = mistake_in(path, root, config); !wrong.empty()) return std::unexpected(wrong);
   return config;
 }
 

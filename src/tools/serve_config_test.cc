@@ -82,14 +82,29 @@ TEST_F(ServeConfigFile, options_that_do_not_go_together_are_refused) {
   EXPECT_THAT(mistake(device + "memory = 512\nnull = 512\n"),
               HasSubstr("exactly one of blk-file, memory and null"));
   EXPECT_THAT(mistake("[[device]]\nmemory = 512\n"), HasSubstr("exactly one of socket-path, fd and connect"));
-  EXPECT_THAT(mistake(device + "memory = 512\nqueues = 257\n"), HasSubstr("queues: must be 1 to 256"));
-  EXPECT_THAT(mistake(device + "memory = 512\ndirect = true\n"),
-              HasSubstr("direct: goes with blk-file only"));
   EXPECT_THAT(mistake(device + "memory = 512\nserial = \"123456789012345678901\"\n"),
               HasSubstr("serial: must be at most"));
   EXPECT_THAT(mistake(device + "memory = 512\ntype = \"floppy\"\n"),
               HasSubstr("there is no device 'floppy'"));
   EXPECT_THAT(mistake(""), HasSubstr("there is no [[device]]"));
+}
+
+TEST_F(ServeConfigFile, a_value_that_cannot_be_is_told_with_the_line_of_its_key) {
+  const std::string device = "[[device]]\nsocket-path = \"s\"\nmemory = 512\n";
+  EXPECT_THAT(mistake(device + "read-only = true\nqueues = 257\n"), HasSubstr(path_ + ":5: queues: must be"));
+  EXPECT_THAT(mistake(device + "direct = true\n"), HasSubstr(":4: direct: goes with blk-file only"));
+  EXPECT_THAT(mistake("\nworkers = 0\n" + device), HasSubstr(path_ + ":2: workers: must be 1 to 1024"));
+  EXPECT_THAT(mistake("\n\ncpus = \"3-1\"\n" + device), HasSubstr(":3: cpus: '3-1' is not a list"));
+  EXPECT_THAT(mistake("verbose = true\npoll = \"often\"\n" + device), HasSubstr(":2: poll: 'often' is not"));
+}
+
+TEST_F(ServeConfigFile, two_devices_at_one_place_are_told_with_both_lines) {
+  const std::string device = "[[device]]\nmemory = 512\nsocket-path = \"s\"\n";
+  EXPECT_THAT(mistake(device + device), HasSubstr(":6: socket-path: is that of the device in line 1 too"));
+  const std::string inherited = "[[device]]\nmemory = 512\nfd = 3\n";
+  EXPECT_THAT(mistake(device + inherited + inherited),
+              HasSubstr(":9: fd: is that of the device in line 4 too"));
+  EXPECT_TRUE(read(device + inherited));
 }
 
 TEST_F(ServeConfigFile, a_network_device_is_read_and_its_mistakes_are_told) {
@@ -112,7 +127,7 @@ TEST_F(ServeConfigFile, a_network_device_is_read_and_its_mistakes_are_told) {
 TEST_F(ServeConfigFile, a_file_that_is_not_there_is_named) {
   const auto config = read_serve_config("/nonexistent/ringway.toml");
   ASSERT_FALSE(config);
-  EXPECT_THAT(config.error(), HasSubstr("/nonexistent/ringway.toml"));
+  EXPECT_THAT(config.error(), HasSubstr("/nonexistent/ringway.toml: "));
 }
 
 }  // namespace

@@ -294,6 +294,11 @@ TEST(Codec, a_log_base_of_16_bytes_without_a_file_is_accepted_as_QEMU_sends_it) 
   EXPECT_EQ(std::get<SetLogBase>(*decoded).size, 0x1000U);
 }
 
+TEST(Codec, a_log_of_this_process_cannot_be_sent) {
+  EXPECT_FALSE(encode<DeviceRequest>(
+      SetLogBase{.size = 0x1000, .origin = MemoryRegion::Origin::own_process, .front_end = {0x2000}}));
+}
+
 TEST(Codec, a_log_base_reply_may_be_empty_as_DPDK_sends_it) {
   EXPECT_TRUE(decode_reply<DeviceRequest>(*find_message<DeviceRequest>(6), {},
                                           frame_of(from_hex("06000000 05000000 00000000"))));

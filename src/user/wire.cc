@@ -41,6 +41,7 @@ void Reader::regions(std::vector<vhost::MemoryRegion>& to) {
 // ---- SET_LOG_BASE: with LOG_SHMFD size and offset of a file, else one number
 
 void Writer::log(vhost::SetLogBase& from) {
+  if (from.origin == vhost::MemoryRegion::Origin::own_process) return fail(refused("no file goes with it"));
   if (from.fd || from.size != 0) put(from.size);
   put(from.offset);
   optional_fd(from.fd);

@@ -140,8 +140,15 @@ struct SetFeatures { uint64_t features = 0; using Reply = Done; };  // with bit 
 struct SetOwner { using Reply = Done; };
 struct ResetOwner { using Reply = Done; };
 struct SetMemTable { std::vector<MemoryRegion> regions; using Reply = Done; };
-struct SetLogBase { uint64_t size = 0; uint64_t offset = 0; UniqueFd fd; using Reply = Done; };
-struct SetLogFd { UniqueFd fd; using Reply = Done; };
+struct SetLogBase {
+  uint64_t size = 0;
+  uint64_t offset = 0;
+  UniqueFd fd;
+  MemoryRegion::Origin origin = MemoryRegion::Origin::file;
+  FrontEndAddress front_end;  // own_process: where it is, without an fd
+  using Reply = Done;
+};
+struct SetLogFd { UniqueFd fd; using Reply = Done; };  // no fd: nobody is told
 struct SetVringNum { RingIndex ring = 0; uint32_t size = 0; using Reply = Done; };
 struct SetVringAddr {
   RingIndex ring = 0;

@@ -11,32 +11,28 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "net"))
 import run as net  # noqa: E402
 from run import image, lab  # noqa: E402
 
-net.FILE_BYTES = 100 << 20
-
 
 class PreloadLab(net.Lab):
     """The lab of tests/net, with a tap of QEMU's own instead of a back-end."""
 
-    def __init__(self, options):
-        super().__init__(options)
-        self.space.ip("tuntap", "add", "tap0", "mode", "tap", "vnet_hdr")
-        self.address_tap()
-
     def check_backend(self):
         pass
 
-    def boot_preloaded(self, device):
+    def add_tap(self, name):
+        self.space.ip("tuntap", "add", name, "mode", "tap", "vnet_hdr")
+
+    def boot_preloaded(self, device, script="pass.sh", tap="tap0", extra=()):
         kvm = lab.kvm_works(self.qemu)
         processor = ["-accel", "kvm", "-cpu", "host"] if kvm else ["-accel", "tcg", "-cpu", "max,la57=off"]
         command = self.space.wrap(
             "env", f"LD_PRELOAD={self.options.library}", "RINGWAY_VHOST=log=info", self.qemu, "-nodefaults",
             "-no-user-config", "-display", "none", *processor, "-m", "512M", "-machine", "q35", "-smp", "2",
             "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console", "-no-reboot",
-            "-kernel", self.image.vmlinux, "-initrd", self.initramfs("pass.sh"), "-append",
+            "-kernel", self.image.vmlinux, "-initrd", self.initramfs(script), "-append",
             "console=ttyS0 loglevel=5 nokaslr mitigations=off tsc=reliable no_timer_check panic=-1 "
             f"lab.host={net.HOST} lab.guest={net.GUEST}",
-            "-netdev", "tap,id=net0,ifname=tap0,script=no,downscript=no,vhost=on,vhostforce=on",
-            "-device", f"virtio-net-pci,netdev=net0,mac=52:54:00:77:00:02{device}")
+            "-netdev", f"tap,id=net0,ifname={tap},script=no,downscript=no,vhost=on,vhostforce=on",
+            "-device", f"virtio-net-pci,netdev=net0,mac={net.MACS[0]}{device}", *extra)
         self.guests.append(net.Guest(self, command))
         return self.guests[-1]
 
@@ -44,6 +40,8 @@ class PreloadLab(net.Lab):
 def one(title, options, device=""):
     room = PreloadLab(options)
     try:
+        room.add_tap("tap0")
+        room.address_tap()
         files = net.Files(room)
         room.boot_preloaded(device).follow(offer=files.offer, accept=files.accept, received=files.received)
     except (lab.LabError, image.ImageError) as error:
@@ -64,6 +62,7 @@ def main():
     options.keep = False
     if not net.may_make_networks():
         return 77
+    net.FILE_BYTES = 100 << 20
     failures = one("a guest over QEMU's tap, all offloads", options, ",disable-legacy=on")
     net.FILE_BYTES = 4 << 20  # by frames of the usual length
     failures += one("a legacy driver, whose headers have 10 bytes", options,

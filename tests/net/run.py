@@ -26,7 +26,7 @@ HOST, GUEST, PEER = "10.77.0.1", "10.77.0.2", "10.77.0.3"
 VLAN_HOST, VLAN_GUEST = "10.78.0.1", "10.78.0.2"
 MACS = ["52:54:00:77:00:02", "52:54:00:77:00:03"]  # of guests
 FILE_BYTES = 24 << 20
-SLOW = 2 << 20  # bytes a second, for a migration that shall not end by itself
+UNREAD_BYTES = 2 << 20  # fits a socket of the guest
 # QEMU has the configuration space of its own network devices itself.
 HARMLESS = "supports VHOST_USER_PROTOCOL_F_CONFIG but QEMU does not"
 # What it says of a back-end that is gone.
@@ -542,18 +542,20 @@ def tap_goes(one):
 class Site:
     """A host: its back-end, which stays, and QEMU processes that come and go."""
 
-    def __init__(self, one, name, serve=()):
-        self.one, self.name, self.machines = one, name, 0
+    SERVE = ()  # options of the back-end
+
+    def __init__(self, one, name, script):
+        self.one, self.name, self.script, self.machines = one, name, script, 0
         self.tap = f"tap{name}"
         self.socket = one.folder / f"{name}.sock"
-        self.backend = one.start_backend(self.socket, "net", f"--port=tap:name={self.tap}", *serve, *one.options.serve)
+        self.backend = one.start_backend(self.socket, "net", f"--port=tap:name={self.tap}", *self.SERVE, *one.options.serve)
         one.space.ip("link", "set", self.tap, "master", "bridge", "up")
         self.guest = self.control = None
 
     def boot(self, device, *extra):
         self.machines += 1
         path = self.one.folder / f"{self.name}{self.machines}.qmp"
-        self.guest = self.one.boot("move.sh", socket=self.socket, device=device, mac=MACS[0],
+        self.guest = self.one.boot(self.script, socket=self.socket, device=device, mac=MACS[0],
                                    extra=("-qmp", f"unix:{path},server=on,wait=off", *extra))
         machine = self.guest.machine
         lab.wait_until(lambda: machine.poll() is not None or lab.listening(path), lab.START_LIMIT, "QEMU")
@@ -562,6 +564,19 @@ class Site:
     def leave(self):
         self.control.close()
         self.guest.end()
+
+    def stop(self):
+        self.one.backend = self.backend
+        self.one.stop_backend()
+
+    def close(self):
+        if self.backend.poll() is None:
+            self.backend.kill()
+            self.backend.wait()
+
+
+class PostcopySite(Site):
+    SERVE = ("--postcopy",)
 
 
 class Announcements:
@@ -576,65 +591,138 @@ class Announcements:
         self.process = lab.spawn(one.space.wrap(sys.executable, "-c", self.CODE, interface, MACS[0].replace(":", "")),
                                  stdout=subprocess.PIPE)
         self.process.stdout.readline()
+        os.set_blocking(self.process.stdout.fileno(), False)
+        self.text = b""
 
     def heard(self):
+        self.text += self.process.stdout.read() or b""
+        return self.text.decode().split()
+
+    def close(self):
         self.process.kill()
-        return self.process.communicate()[0].decode().split()
+        self.process.wait()
 
 
 def qmp_status(site):
     return site.control.run("query-migrate").get("status")
 
 
-def is_half_way(site):
-    return site.control.run("query-migrate").get("ram", {}).get("transferred", 0) > SLOW
+class Unread:
+    """A file that is sent to the guest when all of its memory has been sent to the other site already, and that waits in the
+    guest's socket: no processor has touched those pages, only the device has."""
+
+    CODE = ("import fcntl, struct, termios, time\nc, _ = s.accept()\nc.sendall(sys.stdin.buffer.read())\n"
+            "while struct.unpack('i', fcntl.ioctl(c, termios.TIOCOUTQ, bytes(4)))[0]: time.sleep(0.05)\n"
+            "print('there', flush=True)\nc.close()\n")
+
+    def __init__(self, one):
+        self.files = Files(one)
+        self.process = None
+
+    def hold(self):
+        self.content = os.urandom(UNREAD_BYTES)
+        self.process = self.files.server(self.CODE)
+        self.process.stdout.readline()
+        return hashlib.sha256(self.content).hexdigest()
+
+    def send(self):
+        """Returns when the guest has acknowledged all of it."""
+        self.process.stdin.write(self.content)
+        self.process.stdin.close()
+        if self.process.stdout.readline() != b"there\n":
+            raise lab.LabError("the guest has not taken the file")
+        self.process.wait()
 
 
-def move(one, guest, source, target, device, announcement, postcopy):
-    """The guest goes on at the other site, which says so to the bridge. With postcopy most of its memory follows."""
-    announcements = Announcements(one, target.tap)
-    target.boot(device, "-incoming", "defer")
-    uri = f"unix:{one.folder / 'migration.sock'}"
-    if postcopy:
-        for site in (source, target):
+def passes(site):
+    """How often the memory has been looked through for pages that must be sent."""
+    return site.control.run("query-migrate").get("ram", {}).get("dirty-sync-count", 0)
+
+
+# Memory that is written once after the first pass has begun makes a second one of a second.
+SLOW = {"max-bandwidth": 32 << 20, "downtime-limit": 1}
+FAST = {"max-bandwidth": 1 << 30, "downtime-limit": 1000}
+CRAWLING = {"max-bandwidth": 2 << 20, "downtime-limit": 1000}  # the first pass shall not end by itself
+
+
+class Move:
+    """The guest goes on at the other site, which says so to the bridge."""
+
+    def __init__(self, one, source, target, device, speed, postcopy=False):
+        self.one, self.source, self.target, self.postcopy = one, source, target, postcopy
+        self.announcements = Announcements(one, target.tap)
+        target.boot(device, "-incoming", "defer")
+        for site in (source, target) if postcopy else ():
             site.control.run("migrate-set-capabilities", capabilities=[{"capability": "postcopy-ram", "state": True}])
-    target.control.run("migrate-incoming", uri=uri)
-    source.control.run("migrate-set-parameters", **{"max-bandwidth": SLOW if postcopy else 1 << 30, "downtime-limit": 1000})
-    source.control.run("migrate", uri=uri)
-    if postcopy:
-        lab.wait_until(lambda: is_half_way(source), 100, "the migration to be half way")
-        source.control.run("migrate-set-parameters", **{"max-postcopy-bandwidth": 0})
-        source.control.run("migrate-start-postcopy")
-    lab.wait_until(lambda: qmp_status(source) in ("completed", "failed"), 100, "the migration")
-    if qmp_status(source) != "completed":
-        raise lab.LabError(f"the migration failed: {source.control.run('query-migrate').get('error-desc')}")
-    lab.wait_until(lambda: target.control.run("query-status")["status"] == "running", lab.START_LIMIT, "the guest to run again")
-    if postcopy and not source.control.run("query-migrate")["ram"]["postcopy-bytes"]:
-        raise lab.LabError("no memory has followed the guest: all of it came before")
-    source.leave()
-    one.backend = target.backend
-    guest.go_on_as(target.guest)
-    time.sleep(1)  # QEMU announces several times
-    heard = announcements.heard()
-    if announcement not in heard:
-        raise lab.LabError(f"nobody was told where the guest is now: {heard}")
-    print(f"the bridge heard of {target.name}: {' '.join(heard)}")
+        uri = f"unix:{one.folder / 'migration.sock'}"
+        target.control.run("migrate-incoming", uri=uri)
+        source.control.run("migrate-set-parameters", **speed)
+        source.control.run("migrate", uri=uri)
+
+    def send_unread(self, waiting):
+        """When all pages have been sent once; the second pass does not end meanwhile."""
+        lab.wait_until(lambda: passes(self.source) > 1, 100, "all memory to be sent once")
+        self.source.control.run("migrate-set-parameters", **{"max-bandwidth": 4096})
+        waiting.send()
+        if qmp_status(self.source) != "active":
+            raise lab.LabError(f"the migration was over too soon: {qmp_status(self.source)}")
+        self.source.control.run("migrate-set-parameters", **FAST)
+
+    def send_the_rest_later(self):
+        """The guest moves now, and most of its memory follows."""
+        control = self.source.control
+        lab.wait_until(lambda: control.run("query-migrate").get("ram", {}).get("transferred", 0) > CRAWLING["max-bandwidth"],
+                       100, "some memory to be sent")
+        control.run("migrate-set-parameters", **{"max-postcopy-bandwidth": 0})
+        control.run("migrate-start-postcopy")
+
+    def finish(self, guest, announcement):
+        source, target = self.source, self.target
+        lab.wait_until(lambda: qmp_status(source) in ("completed", "failed"), 100, "the migration")
+        if qmp_status(source) != "completed":
+            raise lab.LabError(f"the migration failed: {source.control.run('query-migrate').get('error-desc')}")
+        lab.wait_until(lambda: target.control.run("query-status")["status"] == "running", lab.START_LIMIT,
+                       "the guest to run again")
+        if self.postcopy and not source.control.run("query-migrate")["ram"]["postcopy-bytes"]:
+            raise lab.LabError("no memory has followed the guest: all of it came before")
+        source.leave()
+        self.one.backend = target.backend
+        guest.go_on_as(target.guest)
+        lab.wait_until(lambda: announcement in self.announcements.heard(), lab.START_LIMIT,
+                       "anybody to be told where the guest is now")
+        print(f"the bridge heard of {target.name}: {' '.join(self.announcements.heard())}")
+        self.announcements.close()
 
 
-def moving(one, moves, announcement, device="", serve=(), postcopy=False):
+def moving(one, moves, announcement, device="", site=Site, unread=False, postcopy=False):
     one.space.ip("link", "add", "bridge", "type", "bridge")
     one.space.ip("address", "add", f"{HOST}/24", "dev", "bridge")
     one.space.ip("link", "set", "bridge", "up")
-    sites = [Site(one, name, serve) for name in "AB"]
-    files = Files(one)
+    sites = [site(one, name, "unread.sh" if unread else "move.sh") for name in "AB"]
+    files, waiting = Files(one), Unread(one)
     left = [sites[(number + 1) % 2] for number in range(moves)]
-    at = sites[0]
+    at, move = sites[0], None
+
+    def hold():
+        return waiting.hold() if left else "enough"
+
+    def begin(speed=SLOW):
+        nonlocal move
+        move = Move(one, at, left[0], device, speed, postcopy)
+        return "begun"
 
     def go():
         nonlocal at
         if not left:
             return "enough"
-        move(one, guest, at, left[0], device, announcement, postcopy)
+        if unread:
+            move.send_unread(waiting)
+        elif postcopy:
+            begin(CRAWLING)
+            move.send_the_rest_later()
+        else:
+            begin(FAST)
+        move.finish(guest, announcement)
         at = left.pop(0)
         return "moved"
 
@@ -642,15 +730,12 @@ def moving(one, moves, announcement, device="", serve=(), postcopy=False):
     at.boot(device)
     guest = at.guest
     try:
-        guest.follow(offer=lambda: files.offer(pause=0.3), go=go)
-        for site in sites:
-            one.backend = site.backend
-            one.stop_backend()
+        guest.follow(offer=lambda: files.offer(pause=0.3), hold=hold, begin=begin, go=go)
+        for one_site in sites:
+            one_site.stop()
     finally:
-        for site in sites:
-            if site.backend.poll() is None:
-                site.backend.kill()
-                site.backend.wait()
+        for one_site in sites:
+            one_site.close()
 
 
 @scenario
@@ -666,9 +751,15 @@ def migrate_there_and_back(one):
 
 
 @scenario
+def migrate_unread(one):
+    """the guest moves with a file in its socket whose pages only the device has written, after they had been sent"""
+    moving(one, 1, "arp", unread=True)
+
+
+@scenario
 def migrate_postcopy(one):
     """the guest moves first and its memory follows, under a transfer"""
-    moving(one, 1, "arp", serve=("--postcopy",), postcopy=True)
+    moving(one, 1, "arp", site=PostcopySite, postcopy=True)
 
 
 def run(name, options):

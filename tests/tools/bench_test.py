@@ -151,6 +151,12 @@ class BenchRingway(BenchCase):
         result = self.json_of("bench", "blk", self.socket, "--runtime=0.2", "--warmup=0")
         self.assertGreater(result["read"]["requests"], 0)
 
+    def test_a_dirty_log_is_large_enough_for_all_that_may_be_written(self):
+        self.serve_memory()
+        for packed in ((), ("--packed",)):
+            result = self.json_of("bench", "blk", self.socket, "--dirty-log", "--iodepth=32", "--runtime=0.2", "--warmup=0", *packed)
+            self.assertGreaterEqual(result["dirty_pages"], 32)
+
     def test_cpu_of_both_sides_is_told(self):
         process = self.serve_memory("--poll=always")
         result = self.json_of("bench", "blk", self.socket, "--runtime=0.5", "--warmup=0.1")

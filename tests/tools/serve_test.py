@@ -128,6 +128,69 @@ class Serve(ServeCase):
         self.assertLess(resident() - before, 4 << 20)
 
 
+class ServeIdle(ServeCase):
+    """What is not asked for anything costs nearly nothing."""
+
+    @staticmethod
+    def processor_seconds(process):
+        """Of all its threads; the numbers of /proc/PID/stat are too coarse."""
+        total = 0
+        for task in pathlib.Path(f"/proc/{process.pid}/task").iterdir():
+            total += int((task / "schedstat").read_text().split()[0])
+        return total / 1e9
+
+    @staticmethod
+    def resident_bytes(process):
+        """Its own, without what it shares with front-ends."""
+        resident, shared = (int(re.search(rf"^{name}:\s*(\d+) kB", pathlib.Path(f"/proc/{process.pid}/status").read_text(),
+                                          re.MULTILINE).group(1)) for name in ("VmRSS", "RssShmem"))
+        return (resident - shared) << 10
+
+    def assert_idle(self, process):
+        before = self.processor_seconds(process)
+        time.sleep(2)
+        self.assertLess(self.processor_seconds(process) - before, 2 * 0.005)
+        self.assertLess(self.resident_bytes(process), 16 << 20)
+
+    def test_a_device_that_nobody_uses_and_a_ring_without_requests(self):
+        for poller in [], ["--no-io-uring"]:
+            process = self.start_ringway("--null=1G", *poller)
+            self.assert_idle(process)
+            # A driver that stands still: its ring runs, and nothing more comes.
+            front_end = subprocess.Popen([peers.RINGWAY, "bench", "blk", str(self.socket), "--runtime=100", "--size=4M"],
+                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            self.addCleanup(self.end, front_end)
+            before = self.processor_seconds(process)
+            deadline = time.monotonic() + 10
+            while self.processor_seconds(process) - before < 0.05:
+                self.assertLess(time.monotonic(), deadline, "no request comes")
+                time.sleep(0.02)
+            front_end.send_signal(signal.SIGSTOP)
+            time.sleep(0.5)
+            self.assert_idle(process)
+            self.end(front_end)
+            self.assert_ends(process)
+
+    def test_five_hundred_devices_start_within_five_seconds_and_take_little_memory(self):
+        one = self.start_ringway("--null=1G")
+        of_one = self.resident_bytes(one)
+        self.assert_ends(one)
+        sockets = [self.directory / f"s{index}" for index in range(500)]
+        config = self.directory / "config.toml"
+        config.write_text("".join(f'[[device]]\nsocket-path = "{path}"\nnull = "1G"\n' for path in sockets))
+        begin = time.monotonic()
+        process = subprocess.Popen([peers.RINGWAY, "serve", f"--config={config}"], stdin=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL)
+        self.addCleanup(self.end, process)
+        while not all(path.is_socket() for path in sockets):
+            self.assertLess(time.monotonic() - begin, 5)
+            time.sleep(0.01)
+        self.assertLess(self.resident_bytes(process) - of_one, 499 << 20)
+        for self.socket in sockets[0], sockets[-1]:
+            self.assertEqual(len(ask_features(self.connect())), 20)
+        self.assert_ends(process)
+
+
 class ServeHungDisk(peers.Case):
     """A disk whose storage answers no more: a FUSE file whose daemon is stopped."""
 

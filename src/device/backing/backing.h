@@ -95,6 +95,8 @@ class Lane {
   // in -EINVAL, a change of a read-only backing in -EROFS, what the backing cannot do in -EOPNOTSUPP. What is
   // submitted in one turn of the loop goes to the kernel together.
   virtual Outcome submit(Request& request) = 0;
+  // This is submitted soon: a lane may begin to load what it will need.
+  virtual void expect(const Request& request) { (void)request; }
 };
 
 class Backing {

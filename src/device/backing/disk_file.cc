@@ -33,28 +33,35 @@ constexpr off_t qemu_nobody_else_writes = 201;
 
 std::string own_path(int fd) { return fmt::format("/proc/self/fd/{}", fd); }
 
-Result<> lock(int fd, int command, short type, off_t start, off_t length) {
+// Sets a lock, or asks whether it could be set: 0, EAGAIN if another process has it, or why it is impossible.
+int lock(int fd, int command, short type, off_t start, off_t length) {
   struct flock range{};
+  range.l_type = type;
   range.l_whence = SEEK_SET;
   range.l_start = start;
   range.l_len = length;
-  int result = 0;
-  const bool is_free = retry_for(last_moment, [&] {
-    range.l_type = type;
-    result = ::fcntl(fd, command, &range);
-    return result == 0 ? command == F_OFD_SETLK || range.l_type == F_UNLCK
-                       : errno != EAGAIN && errno != EACCES;
-  });
-  if (!is_free) return refused("another process uses this disk");
-  if (result != 0) log::warning("cannot lock the disk ({}): nothing keeps others from using it", errno);
-  return {};
+  if (::fcntl(fd, command, &range) != 0) return errno == EACCES ? EAGAIN : errno;
+  return command == F_OFD_GETLK && range.l_type != F_UNLCK ? EAGAIN : 0;
 }
 
-// One writer, or any number of readers.
-Result<> lock_for(int fd, bool read_only) {
+// One writer, or any number of readers. Who cannot have all of it keeps nothing.
+int try_lock(int fd, bool read_only) {
   if (!read_only) return lock(fd, F_OFD_SETLK, F_WRLCK, 0, 0);
-  TRY(lock(fd, F_OFD_SETLK, F_RDLCK, qemu_nobody_else_writes, 1));
-  return lock(fd, F_OFD_GETLK, F_WRLCK, qemu_writes, 1);
+  if (const int error = lock(fd, F_OFD_SETLK, F_RDLCK, qemu_nobody_else_writes, 1); error != 0) return error;
+  const int error = lock(fd, F_OFD_GETLK, F_WRLCK, qemu_writes, 1);
+  if (error != 0) lock(fd, F_OFD_SETLK, F_UNLCK, qemu_nobody_else_writes, 1);
+  return error;
+}
+
+Result<> lock_for(int fd, bool read_only) {
+  int error = 0;
+  retry_for(last_moment, [&] {
+    error = try_lock(fd, read_only);
+    return error != EAGAIN;
+  });
+  if (error == EAGAIN) return refused("another process uses this disk");
+  if (error != 0) log::warning("cannot lock the disk ({}): nothing keeps others from using it", error);
+  return {};
 }
 
 Result<UniqueFd> open_for_io(int path_fd, bool block_device, FileOptions options) {

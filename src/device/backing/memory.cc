@@ -69,6 +69,16 @@ class MemoryLane final : public Lane {
     }
     return 0;
   }
+  // The first lines: the processor sees by itself that more of them follow. A request of 4 KiB at random
+  // waited for them for a quarter of its time.
+  void expect(const Request& request) override {
+    constexpr uint64_t first = 512;  // bytes
+    constexpr uint64_t line = 64;
+    const bool copies = request.operation == Operation::read || request.operation == Operation::write;
+    if (!copies || request.offset >= backing_.capacity()) return;
+    const std::byte* const at = data_ + request.offset;
+    for (uint64_t i = 0; i < std::min(request.length, first); i += line) __builtin_prefetch(at + i);
+  }
 
  private:
   template <class Copy>

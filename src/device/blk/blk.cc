@@ -54,12 +54,20 @@ class Blk::RunningQueue final : public engine::Queue {
   [[nodiscard]] bool takes_any_order() const override { return true; }
 
   void process(ring::Chain chain) override {
-    if (!has_status(chain)) return loop_.complete(std::move(chain), 0);
-    disk_.capacity = blk_.backing_->capacity() / sector_size;
-    disk_.write_through = write_through();
-    Request& request = requests_[chain.index()];
-    if (const auto status = request.parse(std::move(chain), disk_)) return finish(request, *status);
-    submit(request);
+    if (Request* const request = take(std::move(chain))) submit(*request);
+  }
+
+  // The lane hears of each request while it has the one before.
+  bool process_batch(std::span<ring::Chain> chains) override {
+    Request* before = nullptr;
+    for (ring::Chain& chain : chains) {
+      Request* const request = take(std::move(chain));
+      if (request != nullptr) lane_->expect(request->io);
+      if (before != nullptr) submit(*before);
+      before = request;
+    }
+    if (before != nullptr) submit(*before);
+    return true;
   }
 
  private:
@@ -67,6 +75,21 @@ class Blk::RunningQueue final : public engine::Queue {
   [[nodiscard]] bool write_through() const {
     return (disk_.features & bit(VIRTIO_BLK_F_FLUSH)) == 0 ||
            !blk_.writeback_.load(std::memory_order_relaxed);
+  }
+
+  // None: it has ended, without anything to submit.
+  Request* take(ring::Chain chain) {
+    if (!has_status(chain)) {
+      loop_.complete(std::move(chain), 0);
+      return nullptr;
+    }
+    disk_.capacity = blk_.backing_->capacity() / sector_size;
+    disk_.write_through = write_through();
+    Request& request = requests_[chain.index()];
+    const auto status = request.parse(std::move(chain), disk_);
+    if (!status) return &request;
+    finish(request, *status);
+    return nullptr;
   }
 
   void submit(Request& request) {

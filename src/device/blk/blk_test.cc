@@ -372,5 +372,132 @@ TEST_F(BlkTest, N108_only_the_cache_mode_may_be_written_and_only_if_it_was_negot
   EXPECT_FALSE(write(offsetof(Config, writeback)));
 }
 
+// ---- stable storage
+
+// A backing that notes what it is asked, and ends it at once or when it is told.
+class NotingBacking final : public backing::Backing {
+ public:
+  struct Asked {
+    backing::Operation operation;
+    bool durable;
+    bool operator==(const Asked&) const = default;
+  };
+  NotingBacking() { capacity_ = sectors * 512; }
+  std::unique_ptr<backing::Lane> open_lane(loop::Loop&) override {
+    return std::make_unique<NotingLane>(*this);
+  }
+  Result<> flush_now() override {
+    ++flushes_;
+    return {};
+  }
+  Result<bool> refresh() override { return capacity_.exchange(grown_ * 512) != grown_ * 512; }
+
+  std::vector<Asked> asked_;  // by the worker
+  unsigned flushes_ = 0;      // flush_now()
+  uint64_t grown_ = sectors;  // what refresh() finds
+  bool holding_ = false;
+  backing::Request* held_ = nullptr;
+
+ private:
+  class NotingLane final : public backing::Lane {
+   public:
+    explicit NotingLane(NotingBacking& backing) : backing_(backing) {}
+    backing::Outcome submit(backing::Request& request) override {
+      backing_.asked_.push_back({request.operation, request.durable});
+      if (!backing_.holding_) return 0;
+      backing_.held_ = &request;
+      return std::nullopt;
+    }
+
+   private:
+    NotingBacking& backing_;
+  };
+};
+
+class BlkStorage : public BlkTest {
+ protected:
+  using Asked = NotingBacking::Asked;
+
+  void open_noting(uint64_t features = all_features) {
+    features_ = features;
+    auto noting = std::make_unique<NotingBacking>();
+    noting_ = noting.get();
+    blk_ = std::make_unique<Blk>(std::move(noting), Blk::Options{.queues = 1, .serial = "serial"});
+    blk_->set_features(features);
+    loop_->run([&] { queue_ = blk_->start_queue(*this); });
+  }
+  bool write_is_durable() {
+    EXPECT_EQ(ask(with(header(VIRTIO_BLK_T_OUT), pattern(512))).status, VIRTIO_BLK_S_OK);
+    return noting_->asked_.back().durable;
+  }
+  void cache(bool on) {
+    const std::byte value{on};
+    ASSERT_TRUE(blk_->write_config(offsetof(Config, writeback), std::span(&value, 1), false));
+  }
+  NotingBacking* noting_ = nullptr;
+};
+
+TEST_F(BlkStorage, writes_are_stable_when_they_end_if_nobody_will_ask_for_a_flush) {
+  open_noting();
+  EXPECT_FALSE(write_is_durable());
+  cache(false);
+  EXPECT_TRUE(write_is_durable());
+  cache(true);
+  EXPECT_FALSE(write_is_durable());
+  cache(false);
+  blk_->reset();
+  EXPECT_FALSE(write_is_durable()) << "the next driver finds the cache on";
+  TearDown();
+  open_noting(all_features & ~bit(VIRTIO_BLK_F_FLUSH));
+  EXPECT_TRUE(write_is_durable()) << "a driver without FLUSH";
+}
+
+TEST_F(BlkStorage, switching_the_cache_off_makes_stable_what_was_written_before) {
+  open_noting();
+  EXPECT_EQ(noting_->flushes_, 0U);
+  cache(false);
+  EXPECT_EQ(noting_->flushes_, 1U);
+  cache(false);
+  cache(true);
+  EXPECT_EQ(noting_->flushes_, 1U);
+}
+
+TEST_F(BlkStorage, a_write_that_is_under_way_when_the_cache_is_switched_off_ends_when_it_is_stable) {
+  open_noting();
+  noting_->holding_ = true;
+  std::memcpy(guest_.at(in_), header(VIRTIO_BLK_T_OUT).data(), 16);
+  ASSERT_TRUE(rig_.front.add(pieces(in_, 528, 1024), pieces(out_, 1, 1)));
+  rig_.front.publish();
+  loop_->run([&] { queue_->process(rig_.device.pop()); });
+  cache(false);
+  const auto end_one = [&] {
+    loop_->run([&] { noting_->held_->done(*noting_->held_, 0); });
+    rig_.device.publish();
+  };
+  end_one();
+  EXPECT_FALSE(rig_.front.take_used());
+  const std::vector<Asked> asked{{backing::Operation::write, false}, {backing::Operation::flush, false}};
+  EXPECT_EQ(noting_->asked_, asked);
+  end_one();
+  EXPECT_TRUE(rig_.front.take_used());
+  EXPECT_EQ(static_cast<int>(*guest_.at(out_)), VIRTIO_BLK_S_OK);
+}
+
+TEST_F(BlkStorage, growth_is_told_when_it_is_looked_for_and_served_at_once) {
+  open_noting();
+  unsigned told = 0;
+  blk_->on_config_change([&] { ++told; });
+  ASSERT_TRUE(blk_->refresh());
+  EXPECT_EQ(told, 0U);
+  EXPECT_EQ(ask(header(VIRTIO_BLK_T_IN, sectors), 512).status, VIRTIO_BLK_S_IOERR);
+  noting_->grown_ = 2 * sectors;
+  ASSERT_TRUE(blk_->refresh());
+  EXPECT_EQ(told, 1U);
+  Config config;
+  blk_->read_config(0, std::as_writable_bytes(std::span(&config, 1)));
+  EXPECT_EQ(config.capacity, 2 * sectors);
+  EXPECT_EQ(ask(header(VIRTIO_BLK_T_IN, sectors), 512).status, VIRTIO_BLK_S_OK);
+}
+
 }  // namespace
 }  // namespace ringway::blk

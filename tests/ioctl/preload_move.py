@@ -1,0 +1,77 @@
+#!/usr/bin/env python3
+"""A guest moves from one unmodified QEMU to another and back, both with libringway-vhost.so preloaded as their vhost-net: with
+a file unread in its socket, whose pages only the device has written, and in the middle of a transfer. All that was received
+must be right afterwards. Exit status 77 where there are no namespaces or taps."""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from preload_tap import PreloadLab, image, lab, net
+
+
+class PreloadSite(net.Site):
+    """A host whose QEMU is its own back-end."""
+
+    def __init__(self, one, name, script):
+        self.one, self.name, self.script, self.machines = one, name, script, 0
+        self.tap = f"tap{name}"
+        self.backend = self.guest = self.control = None
+        one.add_tap(self.tap)
+        one.space.ip("link", "set", self.tap, "master", "bridge", "up")
+
+    def boot(self, device, *extra):
+        self.machines += 1
+        path = self.one.folder / f"{self.name}{self.machines}.qmp"
+        self.guest = self.one.boot_preloaded(device, self.script, self.tap,
+                                             ("-qmp", f"unix:{path},server=on,wait=off", *extra))
+        lab.wait_until(lambda: self.connects(path), lab.START_LIMIT, "QEMU")
+
+    def connects(self, path):
+        """QEMU listens in the namespace, and the kernel lists its socket only there."""
+        if status := self.guest.machine.poll():
+            raise lab.LabError(f"QEMU ended with status {status}")
+        try:
+            self.control = lab.Qmp(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        return True
+
+    def stop(self):
+        pass
+
+    def close(self):
+        pass
+
+
+def journey(title, options, unread):
+    started = time.monotonic()
+    one = PreloadLab(options)
+    try:
+        net.moving(one, 2, "arp", ",disable-legacy=on", PreloadSite, unread)
+    except (lab.LabError, image.ImageError) as error:
+        print(f"FAIL {title}: {error}")
+        print("\n".join(f"  {guest.name} | {line}" for guest in one.guests for line in guest.last[-30:]))
+        return 1
+    finally:
+        one.close()
+    print(f"ok   {title} ({time.monotonic() - started:.1f} s)", flush=True)
+    return 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("library", type=Path)
+    parser.add_argument("-v", "--verbose", action="store_true", help="show the guest's console")
+    options = parser.parse_args()
+    options.keep = False
+    if not net.may_make_networks():
+        return 77
+    failures = journey("there and back with a file that nobody has read", options, unread=True)
+    failures += journey("there and back under a transfer", options, unread=False)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
