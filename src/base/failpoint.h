@@ -24,9 +24,10 @@ enum class Failpoint : uint8_t {
   split_take_counted,  // the counter, but not "in flight"
   split_take_end,
   split_use_begin,
-  split_use_linked,  // to the batch before, which does not begin with it yet
+  split_use_linked,  // to the one before, by which the last batch does not begin yet
   split_use_end,
   split_publish_begin,
+  split_publish_headed,    // the last batch begins with the last of its chains
   split_publish_shown,     // the driver sees the used index
   split_publish_clearing,  // one of the batch is not in flight any more
   split_publish_cleared,
@@ -64,6 +65,7 @@ inline constexpr auto failpoint_names = std::to_array<std::string_view>({
     "split_use_linked",
     "split_use_end",
     "split_publish_begin",
+    "split_publish_headed",
     "split_publish_shown",
     "split_publish_clearing",
     "split_publish_cleared",

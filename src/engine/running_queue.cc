@@ -98,7 +98,7 @@ Result<> RunningQueue::set_log(std::optional<ring::Logging> logging) {
   if (!logging) {
     worker_.run([&] { std::visit([](auto& ring) { ring.set_log(nullptr); }, ring_); });
   } else if (logged) {
-    worker_.run([&] { std::visit([&](auto& ring) { ring.log()->change(*std::move(logging)); }, ring_); });
+    worker_.run([&] { std::visit([&](auto& ring) { ring.change_log(*std::move(logging)); }, ring_); });
   } else {
     logs_ = false;
     auto log = TRY(ring::RingLog::create(size_, *std::move(logging)));

@@ -61,9 +61,7 @@ bool DirtyLog::covers(const Map& map) const {
   });
 }
 
-// A bit that is set stays set until the front-end has taken it, so it need not be set again: the load is
-// cheap, the atomic operation is not.
-bool DirtyLog::mark(uint64_t first, uint64_t last) const {
+bool DirtyLog::mark_slowly(uint64_t first, uint64_t last) const {
   last = std::min(last, pages_ - 1);
   bool news = false;
   for (uint64_t index = first / 8; first <= last && index <= last / 8; ++index) {
@@ -76,15 +74,10 @@ bool DirtyLog::mark(uint64_t first, uint64_t last) const {
   return news;
 }
 
-// The fence: a front-end that takes a bit away and then reads the page must find what was written before we
-// saw the bit set.
 void DirtyPages::mark(const DirtyLog& log) {
-  if (count_ == 0) return;
+  if (is_empty()) return;
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  for (uint32_t i = 0; i < count_; ++i) {
-    if (log.mark(ranges_[i].first, ranges_[i].last)) news_ = true;
-  }
-  count_ = 0;
+  mark_behind_fence(log);
 }
 
 }  // namespace ringway::memory

@@ -14,6 +14,7 @@
 #include "ringway/memory/address.h"
 #include "ringway/memory/fault_guard.h"
 #include "ringway/memory/map.h"
+#include "ringway/memory/shared_bytes.h"
 
 namespace ringway::memory {
 
@@ -34,9 +35,18 @@ class DirtyLog {
   [[nodiscard]] bool covers(const Map& map) const;
   // Marks pages [first, last], as far as there are bits for them. What was written to them must be visible to
   // other threads: see DirtyPages. True if a page was not marked before.
-  bool mark(uint64_t first, uint64_t last) const;
+  bool mark(uint64_t first, uint64_t last) const {
+    // A bit that is set stays set until the front-end has taken it, so it need not be set again: the load is
+    // cheap, the atomic operation is not. Most ranges are of one page, which is marked already.
+    if (first == last && first < pages_) [[likely]] {
+      const auto byte = load<uint8_t>(bits_ + first / 8);
+      if ((byte >> first % 8 & 1) != 0) return false;
+    }
+    return mark_slowly(first, last);
+  }
 
  private:
+  bool mark_slowly(uint64_t first, uint64_t last) const;
   Mapping mapping_;
   FaultGuard guard_;
   std::byte* bits_ = nullptr;
@@ -62,6 +72,15 @@ class DirtyPages {
   }
   // Marks all that was added, and forgets it.
   void mark(const DirtyLog& log);
+  // The same for who has had a full fence since it wrote: a front-end that takes a bit away and then reads
+  // the page must find what was written before we saw the bit set.
+  void mark_behind_fence(const DirtyLog& log) {
+    for (uint32_t i = 0; i < count_; ++i) {
+      if (log.mark(ranges_[i].first, ranges_[i].last)) news_ = true;
+    }
+    count_ = 0;
+  }
+  [[nodiscard]] bool is_empty() const { return count_ == 0; }
   // Whether a page was marked that was not, since this was asked last.
   [[nodiscard]] bool take_news() { return std::exchange(news_, false); }
 

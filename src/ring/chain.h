@@ -124,6 +124,16 @@ struct alignas(64) Slot {
 };
 static_assert(sizeof(Slot) == 128);
 
+// Word by word: they have just been written so, and a load of both words at once would wait for the stores.
+inline void copy_pieces(std::span<const iovec> pieces, iovec* to) {
+  for (const iovec& piece : pieces) {
+    to->iov_base = piece.iov_base;
+    __asm__ volatile("" ::: "memory");
+    to->iov_len = piece.iov_len;
+    ++to;
+  }
+}
+
 // Move-only. Ends exactly once, in a function of the ring that it came from: push_used(), push_back() or
 // abandon().
 class Chain {

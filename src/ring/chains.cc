@@ -13,16 +13,6 @@ constexpr uint64_t max_block_bytes = uint64_t{128} << 20;
 constexpr uint64_t smallest_page = 4096;
 constexpr size_t cache_line = 64;  // bytes
 
-// Word by word: they have just been written so, and a load of both words at once would wait for the stores.
-void copy(std::span<const iovec> pieces, iovec* to) {
-  for (const iovec& piece : pieces) {
-    to->iov_base = piece.iov_base;
-    __asm__ volatile("" ::: "memory");
-    to->iov_len = piece.iov_len;
-    ++to;
-  }
-}
-
 constexpr size_t most_prefetched = 24 * cache_line;
 
 // A small request, or a short packet behind its header, is in one or two cache lines. The processor sees by
@@ -78,7 +68,7 @@ void Chains::make_ready(uint16_t index, const Gatherer& gathered, uint32_t descr
   slot.readable = static_cast<uint16_t>(gathered.readable());
   slot.writable = static_cast<uint16_t>(pieces.size() - gathered.readable());
   if (pieces.size() <= Slot::inline_pieces) [[likely]] {
-    copy(pieces, slot.place);
+    copy_pieces(pieces, slot.place);
   } else {
     slot.spilled = true;
     slot.place[0].iov_base = std::exchange(scratch_, new_block());
@@ -153,6 +143,7 @@ void Chains::set_view(memory::View view) {
   Generation& now = generations_[current_];
   const bool same_memory = &now.view.map() == &view.map();
   view_ = std::move(view);
+  if (log_ != nullptr) log_->forget_map();
   if (same_memory || now.in_flight == 0) {
     now.view = view_;
     return;

@@ -121,13 +121,20 @@ void SplitInflight::collect(std::span<const std::byte> copy, uint32_t size) {
   }
   sort_by_counter(found);
   for (const Counted& one : found) again_.push_back(one.entry);
-  if (!found.empty()) counter_ = found.back().counter + 1;
+  if (!found.empty()) counter_ = first_counter_ = found.back().counter + 1;
+  again_left_ = static_cast<uint32_t>(again_.size());
+}
+
+void SplitInflight::publish() {
+  pass(Failpoint::split_publish_begin);
+  memory::store<uint16_t>(base_ + last_batch_head_at, last_batch_head_, std::memory_order_release);
+  pass(Failpoint::split_publish_headed);
 }
 
 void SplitInflight::published(uint16_t used) {
   pass(Failpoint::split_publish_shown);
-  for (uint32_t i = 0; i < batch_size_; ++i) {
-    memory::store<uint8_t>(entry(batch_[i]), 0);
+  for (const uint16_t head : std::span(batch_).first(batch_size_)) {
+    memory::store<uint8_t>(entry(head), 0);
     pass(Failpoint::split_publish_clearing);
   }
   batch_size_ = 0;

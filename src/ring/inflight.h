@@ -36,15 +36,17 @@ class SplitInflight {
 
   // Chains that are to be popped before any other because a predecessor has popped them and not used them:
   // the first so many of a ring that starts at its used index.
-  [[nodiscard]] uint32_t again() const {
-    return popped_ < again_.size() ? static_cast<uint32_t>(again_.size() - popped_) : 0;
-  }
+  [[nodiscard]] uint32_t again() const { return again_left_; }
   // The head of the one that is popped after `ahead` < again() others.
-  [[nodiscard]] uint16_t head_again(uint32_t ahead) const { return again_[popped_ + ahead]; }
+  [[nodiscard]] uint16_t head_again(uint32_t ahead) const {
+    return again_[again_.size() - again_left_ + ahead];
+  }
 
   void take(uint16_t head) {
-    if (popped_++ < again_.size()) [[unlikely]]
+    if (again_left_ > 0) [[unlikely]] {
+      --again_left_;
       return;
+    }
     pass(Failpoint::split_take_begin);
     std::byte* const at = entry(head);
     memory::store<uint64_t>(at + counter_at, counter_++);
@@ -54,19 +56,23 @@ class SplitInflight {
   }
   // The chain that was taken last was not touched.
   void give_back(uint16_t head) {
-    if (--popped_ < again_.size()) return;  // it stays in flight, to be done again
+    if (counter_ == first_counter_) {  // it stays in flight, to be done again
+      ++again_left_;
+      return;
+    }
+    --counter_;
     memory::store<uint8_t>(entry(head), 0, std::memory_order_release);
   }
   void use(uint16_t head) {
     pass(Failpoint::split_use_begin);
     memory::store<uint16_t>(entry(head) + next_at, last_batch_head_);
-    pass(Failpoint::split_use_linked);
     last_batch_head_ = head;
-    memory::store<uint16_t>(base_ + last_batch_head_at, head, std::memory_order_release);
+    pass(Failpoint::split_use_linked);
     if (batch_size_ < batch_.size()) batch_[batch_size_++] = head;  // a lying driver uses heads twice
     pass(Failpoint::split_use_end);
   }
-  // The driver can see the batch: `used` is the new index.
+  // Before the driver can see the batch, and after: `used` is the new index.
+  void publish();
   void published(uint16_t used);
 
  private:
@@ -86,10 +92,11 @@ class SplitInflight {
   void collect(std::span<const std::byte> copy, uint32_t size);
 
   std::byte* base_;
-  uint64_t counter_ = 0;
-  uint64_t popped_ = 0;  // chains, since the ring started
-  uint16_t last_batch_head_ = 0;
+  uint64_t counter_ = 0;        // of the chain that is taken next
+  uint64_t first_counter_ = 0;  // of the first that was not taken by a predecessor
+  uint32_t again_left_ = 0;
   uint32_t batch_size_ = 0;
+  uint16_t last_batch_head_ = 0;
   std::vector<uint16_t> batch_;  // heads that are used and not published
   std::vector<uint16_t> again_;  // heads
 };

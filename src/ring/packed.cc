@@ -208,14 +208,14 @@ bool PackedRing::publish() {
     inflight_->publish(used_);
   }
   order_.store<uint16_t>(held_ + packed_flags_at, held_flags_, std::memory_order_release);
-  if (log != nullptr) [[unlikely]] {
-    log->wrote_desc(static_cast<uint64_t>(held_ - desc_), descriptor_bytes);
-    log->mark();
-  }
   if (inflight_ != nullptr) inflight_->published();
   const uint32_t count = std::exchange(unpublished_, 0);
   outstanding_ -= count;
   full_fence();
+  if (log != nullptr) [[unlikely]] {
+    log->wrote_desc(static_cast<uint64_t>(held_ - desc_), descriptor_bytes);
+    log->mark_behind_fence();
+  }
   const PackedEvent event{order_.load<uint32_t>(driver_)};
   PackedPlace before = used_;
   before.retreat(count, size_);

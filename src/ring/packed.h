@@ -47,7 +47,7 @@ class PackedRing {
   [[nodiscard]] bool enable_kicks();
   void set_view(memory::View view);
   void set_log(std::unique_ptr<RingLog> log);
-  [[nodiscard]] RingLog* log() const { return chains_.log(); }
+  void change_log(Logging logging) { chains_.log()->change(std::move(logging)); }
 
   // Under the ring itself, where that is mapped apart from the memory table.
   [[nodiscard]] bool memory_is_broken() const { return config_.memory_is_broken(); }

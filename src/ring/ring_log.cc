@@ -5,8 +5,14 @@
 #include <algorithm>
 
 #include "ringway/memory/guest_ranges.h"
+#include "ringway/ring/layout.h"
 
 namespace ringway::ring {
+namespace {
+
+uint64_t address_of(const void* at) { return reinterpret_cast<uint64_t>(at); }
+
+}  // namespace
 
 Result<std::unique_ptr<RingLog>> RingLog::create(uint32_t size, Logging logging) {
   auto log = std::make_unique<RingLog>();
@@ -23,16 +29,29 @@ void RingLog::change(Logging logging) {
 }
 
 void RingLog::keep(Slot& slot, iovec* beside) {
-  const std::span pieces(slot.pieces() + slot.readable, slot.writable);
-  std::ranges::copy(pieces, kept(slot, beside).begin());
+  copy_pieces({slot.pieces() + slot.readable, slot.writable}, kept(slot, beside).data());
 }
 
 void RingLog::wrote(Slot& slot, const memory::Map& map, iovec* beside) {
   for (const iovec& piece : kept(slot, beside)) {
-    memory::each_guest_range(map, piece, [&](uint64_t, memory::GuestAddress guest, uint64_t length) {
-      chains_.add(guest, length, *logging_.log);
-    });
+    if (map_ == &map) [[likely]] {
+      const uint64_t offset = address_of(piece.iov_base) - address_of(region_->data());
+      const memory::RegionLayout& layout = region_->layout();
+      if (offset < layout.size && piece.iov_len <= layout.size - offset) [[likely]] {
+        chains_.add({layout.guest.value + offset}, piece.iov_len, *logging_.log);
+        continue;
+      }
+    }
+    wrote_anywhere(piece, map);
   }
+}
+
+void RingLog::wrote_anywhere(const iovec& piece, const memory::Map& map) {
+  memory::each_guest_range(map, piece, [&](uint64_t, memory::GuestAddress guest, uint64_t length) {
+    chains_.add(guest, length, *logging_.log);
+    map_ = &map;
+    region_ = map.find(guest);
+  });
 }
 
 void RingLog::wrote_area(const std::vector<LoggedRange>& area, uint64_t offset, uint64_t length) {
@@ -45,8 +64,14 @@ void RingLog::wrote_area(const std::vector<LoggedRange>& area, uint64_t offset, 
 }
 
 void RingLog::mark() {
-  chains_.mark(*logging_.log);
-  areas_.mark(*logging_.log);
+  if (chains_.is_empty() && areas_.is_empty()) return;
+  full_fence();
+  mark_behind_fence();
+}
+
+void RingLog::mark_behind_fence() {
+  chains_.mark_behind_fence(*logging_.log);
+  areas_.mark_behind_fence(*logging_.log);
   const bool of_chains = chains_.take_news();
   const bool of_areas = areas_.take_news();
   if ((of_chains || of_areas) && logging_.news) logging_.news->signal();

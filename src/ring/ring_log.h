@@ -51,14 +51,21 @@ class RingLog {
   void wrote_device(uint64_t offset, uint64_t length) { wrote_area(logging_.device, offset, length); }
   // Marks all of that.
   void mark();
+  // The same for who has had a full fence since it wrote.
+  void mark_behind_fence();
+  // The maps of later chains may lie where that of earlier ones has lain.
+  void forget_map() { map_ = nullptr; }
 
  private:
   [[nodiscard]] std::span<iovec> kept(Slot& slot, iovec* beside) const {
     return {slot.spilled ? beside : kept_ + size_t{slot.index} * Slot::inline_pieces, slot.writable};
   }
+  void wrote_anywhere(const iovec& piece, const memory::Map& map);
   void wrote_area(const std::vector<LoggedRange>& area, uint64_t offset, uint64_t length);
 
   Logging logging_;
+  const memory::Map* map_ = nullptr;        // into which the last piece pointed,
+  const memory::Region* region_ = nullptr;  // and where in it
   Mapping storage_;
   iovec* kept_ = nullptr;  // Slot::inline_pieces for each ring entry
   memory::DirtyPages chains_;

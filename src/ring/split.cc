@@ -156,20 +156,46 @@ void SplitRing::set_view(memory::View view) {
 }
 
 void SplitRing::set_log(std::unique_ptr<RingLog> log) {
+  if (RingLog* const old = chains_.log()) log_used(*old);
   unwalk();
   chains_.set_log(std::move(log));
 }
 
+void SplitRing::change_log(Logging logging) {
+  log_used(*chains_.log());
+  chains_.log()->change(std::move(logging));
+}
+
+// Used entries that are not shown yet were written.
+void SplitRing::log_used(RingLog& log) const {
+  const uint32_t count = std::min<uint32_t>(static_cast<uint16_t>(used_ - published_), size());
+  const uint32_t first = published_ & mask_;
+  const uint32_t in_this_lap = std::min(count, size() - first);
+  log.wrote_device(entries_at + first * used_entry_bytes, in_this_lap * used_entry_bytes);
+  log.wrote_device(entries_at, (count - in_this_lap) * used_entry_bytes);
+}
+
+// What is logged is marked before it is shown, so that nothing that the driver has seen is missing if we are
+// killed; the index itself afterwards, behind the fence that is needed anyway.
 bool SplitRing::publish() {
   if (used_ == published_) return false;
-  if (RingLog* const log = chains_.log()) [[unlikely]]
+  RingLog* const log = chains_.log();
+  if (log != nullptr) [[unlikely]] {
+    memory::prefetch_for_store(device_ + index_at);
+    log_used(*log);
     log->mark();
+  }
   const uint16_t before = std::exchange(published_, used_);
-  if (inflight_ != nullptr) pass(Failpoint::split_publish_begin);
+  if (inflight_ != nullptr) [[unlikely]]
+    inflight_->publish();
   order_.store<uint16_t>(device_ + index_at, used_, std::memory_order_release);
-  log_device(index_at);
-  if (inflight_ != nullptr) inflight_->published(used_);
+  if (inflight_ != nullptr) [[unlikely]]
+    inflight_->published(used_);
   full_fence();
+  if (log != nullptr) [[unlikely]] {
+    log->wrote_device(index_at, sizeof(uint16_t));
+    log->mark_behind_fence();
+  }
   if (!event_idx_) {
     const auto flags = order_.load<uint16_t>(driver_ + flags_at);
     return (flags & VRING_AVAIL_F_NO_INTERRUPT) == 0;

@@ -46,7 +46,7 @@ class SplitRing {
   [[nodiscard]] bool enable_kicks();
   void set_view(memory::View view);
   void set_log(std::unique_ptr<RingLog> log);
-  [[nodiscard]] RingLog* log() const { return chains_.log(); }
+  void change_log(Logging logging);
 
   // Under the ring itself, where that is mapped apart from the memory table.
   [[nodiscard]] bool memory_is_broken() const { return config_.memory_is_broken(); }
@@ -72,13 +72,12 @@ class SplitRing {
     std::byte* const entry = device_ + entries_at + (used_++ & mask_) * used_entry_bytes;
     order_.store<uint32_t>(entry, slot.index);
     order_.store<uint32_t>(entry + 4, written);
-    if (RingLog* const log = chains_.log()) [[unlikely]]
-      log->wrote_device(static_cast<uint64_t>(entry - device_), used_entry_bytes);
     if (inflight_ != nullptr) [[unlikely]]
       inflight_->use(slot.index);
     chains_.end(slot, written);
   }
   void push_in_order(Slot& slot, uint32_t written);
+  void log_used(RingLog& log) const;
   void log_device(uint64_t offset);
   void unwalk();
   // The head of the next chain but `ahead` that is to be walked.

@@ -542,11 +542,13 @@ def tap_goes(one):
 class Site:
     """A host: its back-end, which stays, and QEMU processes that come and go."""
 
+    SERVE = ()  # options of the back-end
+
     def __init__(self, one, name, script):
         self.one, self.name, self.script, self.machines = one, name, script, 0
         self.tap = f"tap{name}"
         self.socket = one.folder / f"{name}.sock"
-        self.backend = one.start_backend(self.socket, "net", f"--port=tap:name={self.tap}", *one.options.serve)
+        self.backend = one.start_backend(self.socket, "net", f"--port=tap:name={self.tap}", *self.SERVE, *one.options.serve)
         one.space.ip("link", "set", self.tap, "master", "bridge", "up")
         self.guest = self.control = None
 
@@ -571,6 +573,10 @@ class Site:
         if self.backend.poll() is None:
             self.backend.kill()
             self.backend.wait()
+
+
+class PostcopySite(Site):
+    SERVE = ("--postcopy",)
 
 
 class Announcements:
@@ -636,15 +642,18 @@ def passes(site):
 # Memory that is written once after the first pass has begun makes a second one of a second.
 SLOW = {"max-bandwidth": 32 << 20, "downtime-limit": 1}
 FAST = {"max-bandwidth": 1 << 30, "downtime-limit": 1000}
+CRAWLING = {"max-bandwidth": 2 << 20, "downtime-limit": 1000}  # the first pass shall not end by itself
 
 
 class Move:
     """The guest goes on at the other site, which says so to the bridge."""
 
-    def __init__(self, one, source, target, device, speed):
-        self.one, self.source, self.target = one, source, target
+    def __init__(self, one, source, target, device, speed, postcopy=False):
+        self.one, self.source, self.target, self.postcopy = one, source, target, postcopy
         self.announcements = Announcements(one, target.tap)
         target.boot(device, "-incoming", "defer")
+        for site in (source, target) if postcopy else ():
+            site.control.run("migrate-set-capabilities", capabilities=[{"capability": "postcopy-ram", "state": True}])
         uri = f"unix:{one.folder / 'migration.sock'}"
         target.control.run("migrate-incoming", uri=uri)
         source.control.run("migrate-set-parameters", **speed)
@@ -659,6 +668,14 @@ class Move:
             raise lab.LabError(f"the migration was over too soon: {qmp_status(self.source)}")
         self.source.control.run("migrate-set-parameters", **FAST)
 
+    def send_the_rest_later(self):
+        """The guest moves now, and most of its memory follows."""
+        control = self.source.control
+        lab.wait_until(lambda: control.run("query-migrate").get("ram", {}).get("transferred", 0) > CRAWLING["max-bandwidth"],
+                       100, "some memory to be sent")
+        control.run("migrate-set-parameters", **{"max-postcopy-bandwidth": 0})
+        control.run("migrate-start-postcopy")
+
     def finish(self, guest, announcement):
         source, target = self.source, self.target
         lab.wait_until(lambda: qmp_status(source) in ("completed", "failed"), 100, "the migration")
@@ -666,6 +683,8 @@ class Move:
             raise lab.LabError(f"the migration failed: {source.control.run('query-migrate').get('error-desc')}")
         lab.wait_until(lambda: target.control.run("query-status")["status"] == "running", lab.START_LIMIT,
                        "the guest to run again")
+        if self.postcopy and not source.control.run("query-migrate")["ram"]["postcopy-bytes"]:
+            raise lab.LabError("no memory has followed the guest: all of it came before")
         source.leave()
         self.one.backend = target.backend
         guest.go_on_as(target.guest)
@@ -675,7 +694,7 @@ class Move:
         self.announcements.close()
 
 
-def moving(one, moves, announcement, device="", site=Site, unread=False):
+def moving(one, moves, announcement, device="", site=Site, unread=False, postcopy=False):
     one.space.ip("link", "add", "bridge", "type", "bridge")
     one.space.ip("address", "add", f"{HOST}/24", "dev", "bridge")
     one.space.ip("link", "set", "bridge", "up")
@@ -689,7 +708,7 @@ def moving(one, moves, announcement, device="", site=Site, unread=False):
 
     def begin(speed=SLOW):
         nonlocal move
-        move = Move(one, at, left[0], device, speed)
+        move = Move(one, at, left[0], device, speed, postcopy)
         return "begun"
 
     def go():
@@ -698,6 +717,9 @@ def moving(one, moves, announcement, device="", site=Site, unread=False):
             return "enough"
         if unread:
             move.send_unread(waiting)
+        elif postcopy:
+            begin(CRAWLING)
+            move.send_the_rest_later()
         else:
             begin(FAST)
         move.finish(guest, announcement)
@@ -732,6 +754,12 @@ def migrate_there_and_back(one):
 def migrate_unread(one):
     """the guest moves with a file in its socket whose pages only the device has written, after they had been sent"""
     moving(one, 1, "arp", unread=True)
+
+
+@scenario
+def migrate_postcopy(one):
+    """the guest moves first and its memory follows, under a transfer"""
+    moving(one, 1, "arp", site=PostcopySite, postcopy=True)
 
 
 def run(name, options):

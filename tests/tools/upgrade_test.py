@@ -345,6 +345,19 @@ class UpgradeNet(Case):
                 self.run_ringway("probe", self.socket).check_returncode()
                 self.end_serving()
 
+    def test_an_xdp_port_is_served_on(self):
+        ours, theirs = f"rwx{os.getpid()}", f"rwy{os.getpid()}"
+        made = subprocess.run(["ip", "link", "add", ours, "type", "veth", "peer", "name", theirs], capture_output=True,
+                              text=True, check=False)
+        if made.returncode:
+            self.skipTest(f"no interfaces here: {made.stderr.strip()}")
+        self.addCleanup(subprocess.run, ["ip", "link", "delete", ours], check=False)
+        for interface in ours, theirs:
+            subprocess.run(["ip", "link", "set", interface, "up"], check=True)
+        self.serve_words("net", f"--socket-path={self.socket}", f"--port=xdp:interface={ours}")
+        self.assert_stays("a port of this kind cannot move")
+        self.run_ringway("probe", self.socket).check_returncode()
+
 
 class UpgradeSupervised(Case):
     """With --restart-on-failure, whoever is asked, the supervisor or its server."""
