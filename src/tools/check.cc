@@ -53,7 +53,7 @@ int check_back_end(const BackEndArguments& arguments) {
 }
 
 // As reports name them, N051, or just 51.
-std::string number_of(std::string word) {
+std::string number_of(const std::string& word) {
   const size_t digits = word.find_first_not_of("0", word.starts_with('N') ? 1 : 0);
   return digits == std::string::npos ? word : word.substr(digits);
 }
