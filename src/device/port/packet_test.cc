@@ -77,7 +77,7 @@ TEST_F(PacketPortTest, a_tag_arrives_where_it_was_in_the_frame) {
 
 TEST_F(PacketPortTest, frames_wait_while_there_are_no_buffers) {
   const HostSide host(theirs_);
-  receiver_.room_ = 0;
+  loop_->run([&] { receiver_.room_ = 0; });
   ASSERT_TRUE(host.send(broadcast(100)));
   ASSERT_TRUE(host.send(broadcast(100, 2)));
   std::this_thread::sleep_for(std::chrono::milliseconds(50));
@@ -89,7 +89,7 @@ TEST_F(PacketPortTest, frames_wait_while_there_are_no_buffers) {
 
 TEST_F(PacketPortTest, a_socket_that_is_handed_over_keeps_what_waits_in_it) {
   const HostSide host(theirs_);
-  receiver_.room_ = 0;
+  loop_->run([&] { receiver_.room_ = 0; });
   ASSERT_TRUE(host.send(broadcast(100)));
   auto handed = port_->hand_over();
   ASSERT_TRUE(handed);

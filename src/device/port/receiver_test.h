@@ -83,6 +83,7 @@ class TestReceiver final : public Receiver {
     return false;
   }
 
+  // Taken away on the thread of the port's loop: not between a look for room and a frame that it was for.
   std::atomic<unsigned> room_ = 1000;
   uint32_t buffer_size_ = UINT32_MAX;
   uint64_t accepts_ = 0;

@@ -112,7 +112,7 @@ TEST_P(TapPortTest, a_tap_that_is_handed_over_keeps_what_waits_in_it) {
   for (const uint16_t pairs : {1, 2}) {
     open(pairs);
     const HostSide host(name_);
-    receiver_.room_ = 0;
+    loop_->run([&] { receiver_.room_ = 0; });
     for (uint8_t seed = 1; seed < 5; ++seed) ASSERT_TRUE(host.send(broadcast(100, seed)));
     auto handed = port_->hand_over();
     ASSERT_TRUE(handed) << handed.error().to_string();
@@ -171,7 +171,7 @@ TEST_P(TapPortTest, a_frame_in_more_pieces_than_the_kernel_takes_leaves_all_the_
 TEST_P(TapPortTest, without_buffers_frames_wait_in_the_tap_until_there_are_some) {
   open();
   const HostSide host(name_);
-  receiver_.room_ = 0;
+  loop_->run([&] { receiver_.room_ = 0; });
   ASSERT_TRUE(host.send(broadcast(100)));
   std::this_thread::sleep_for(std::chrono::milliseconds(30));
   EXPECT_FALSE(receiver_.has(broadcast(100)));

@@ -135,7 +135,7 @@ TEST_P(XdpPortTest, more_frames_than_the_memory_has_places_for_go_through_it_in_
 TEST_P(XdpPortTest, frames_wait_while_there_are_no_buffers) {
   start();
   const HostSide host(theirs_);
-  receiver().room_ = 0;
+  loop_->run([&] { receiver().room_ = 0; });
   ASSERT_TRUE(host.send(broadcast(100)));
   ASSERT_TRUE(host.send(broadcast(101)));
   std::this_thread::sleep_for(std::chrono::milliseconds(50));
