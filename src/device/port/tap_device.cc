@@ -8,7 +8,6 @@
 #include <sys/socket.h>
 
 #include <cerrno>
-#include <chrono>
 #include <cstring>
 
 #include "ringway/base/retry.h"
@@ -34,17 +33,11 @@ ifreq request_for(const std::string& name, short flags) {
   return request;
 }
 
-Result<UniqueFd> open_clone(const std::string& name, bool many_queues,
-                            std::chrono::milliseconds patience = {}) {
+Result<UniqueFd> open_clone(const std::string& name, bool many_queues) {
   UniqueFd fd(::open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
   if (!fd) return os_failure("cannot open /dev/net/tun");
   ifreq request = request_for(name, static_cast<short>(tap_flags | (many_queues ? IFF_MULTI_QUEUE : 0)));
-  int error = 0;
-  retry_for(patience, [&] {
-    error = ::ioctl(fd.get(), TUNSETIFF, &request) == 0 ? 0 : errno;
-    return error != EBUSY;
-  });
-  if (error != 0) return os_failure("cannot attach to the tap", error);
+  if (::ioctl(fd.get(), TUNSETIFF, &request) != 0) return os_failure("cannot attach to the tap");
   TRY(prepare_tap_queue(fd));
   return fd;
 }
@@ -94,13 +87,26 @@ Result<> never_block(const UniqueFd& fd) {
 
 Result<TapDevice> TapDevice::of_name(const std::string& name, bool many_queues) {
   if (name.empty() || name.size() >= IFNAMSIZ) return refused("an interface has a name of 1 to 15 bytes");
-  const bool created = ::if_nametoindex(name.c_str()) == 0;
+  Result<TapDevice> device = attach(name, many_queues);
+  // One that goes with its last queue may go meanwhile: then it is made anew.
+  retry_for(last_moment, [&] {
+    if (device || device.error().os_error != EBUSY) return true;
+    device = attach(name, many_queues);
+    return false;
+  });
+  return device;
+}
+
+Result<TapDevice> TapDevice::attach(const std::string& name, bool many_queues) {
+  const unsigned before = ::if_nametoindex(name.c_str());
   // Whether it has many queues was decided by whoever made it.
   for (const bool many : {many_queues, !many_queues}) {
-    auto fd = open_clone(name, many, last_moment);
-    if (!fd && fd.error().os_error == EINVAL && !created && many == many_queues) continue;
+    auto fd = open_clone(name, many);
+    if (!fd && fd.error().os_error == EINVAL && before != 0 && many == many_queues) continue;
+    UniqueFd first = TRY(std::move(fd));
+    const bool created = before == 0 || ::if_nametoindex(name.c_str()) != before;
     TapDevice device(name, many, created);
-    device.first_ = TRY(std::move(fd));
+    device.first_ = std::move(first);
     if (created) TRY(bring_up(name));
     return device;
   }

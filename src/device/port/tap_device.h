@@ -30,6 +30,7 @@ class TapDevice {
   [[nodiscard]] UniqueFd take_first() { return std::move(first_); }
 
  private:
+  static Result<TapDevice> attach(const std::string& name, bool many_queues);
   TapDevice(std::string name, bool many_queues, bool created)
       : name_(std::move(name)), many_queues_(many_queues), created_(created) {}
   std::string name_;

@@ -237,6 +237,19 @@ TEST_P(TapPortTest, a_tap_that_is_let_go_of_in_a_moment_is_waited_for) {
   persist(false);
 }
 
+TEST_P(TapPortTest, a_tap_that_goes_while_it_is_waited_for_is_made_anew) {
+  auto held = TapDevice::of_name(name_, false);
+  ASSERT_TRUE(held);
+  UniqueFd queue = held->take_first();
+  const auto letting_go = std::async(std::launch::async, [&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    queue.reset();
+  });
+  open();
+  const HostSide host(name_);
+  EXPECT_TRUE(host.send(broadcast(60))) << "who makes it brings it up";
+}
+
 TEST_P(TapPortTest, a_tap_of_our_own_is_made_again) {
   open();
   remove();
