@@ -3,12 +3,9 @@
 a file unread in its socket, whose pages only the device has written, and in the middle of a transfer. All that was received
 must be right afterwards. Exit status 77 where there are no namespaces or taps."""
 
-import argparse
 import sys
-import time
-from pathlib import Path
 
-from preload_tap import PreloadLab, image, lab, net
+from preload_tap import lab, main, net, run
 
 
 class PreloadSite(net.Site):
@@ -45,33 +42,14 @@ class PreloadSite(net.Site):
         pass
 
 
-def journey(title, options, unread):
-    started = time.monotonic()
-    one = PreloadLab(options)
-    try:
-        net.moving(one, 2, "arp", ",disable-legacy=on", PreloadSite, unread)
-    except (lab.LabError, image.ImageError) as error:
-        print(f"FAIL {title}: {error}")
-        print("\n".join(f"  {guest.name} | {line}" for guest in one.guests for line in guest.last[-30:]))
-        return 1
-    finally:
-        one.close()
-    print(f"ok   {title} ({time.monotonic() - started:.1f} s)", flush=True)
-    return 0
+def journey(unread):
+    return lambda one: net.moving(one, 2, "arp", ",disable-legacy=on", PreloadSite, unread)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("library", type=Path)
-    parser.add_argument("-v", "--verbose", action="store_true", help="show the guest's console")
-    options = parser.parse_args()
-    options.keep = False
-    if not net.may_make_networks():
-        return 77
-    failures = journey("there and back with a file that nobody has read", options, unread=True)
-    failures += journey("there and back under a transfer", options, unread=False)
-    return 1 if failures else 0
+def journeys(options):
+    return (run("there and back with a file that nobody has read", options, journey(unread=True)) +
+            run("there and back under a transfer", options, journey(unread=False)))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(__doc__, journeys))

@@ -4,6 +4,7 @@ go there and back with right checksums. Exit status 77 where there are no namesp
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "net"))
@@ -37,38 +38,49 @@ class PreloadLab(net.Lab):
         return self.guests[-1]
 
 
-def one(title, options, device=""):
-    room = PreloadLab(options)
+def run(title, options, act):
+    """Does `act` in a lab of its own. 1 if it failed, else 0."""
+    started = time.monotonic()
+    one = PreloadLab(options)
     try:
-        room.add_tap("tap0")
-        room.address_tap()
-        files = net.Files(room)
-        room.boot_preloaded(device).follow(offer=files.offer, accept=files.accept, received=files.received)
+        act(one)
     except (lab.LabError, image.ImageError) as error:
         print(f"FAIL {title}: {error}")
-        print("\n".join(f"  {guest.name} | {line}" for guest in room.guests for line in guest.last[-30:]))
+        print("\n".join(f"  {guest.name} | {line}" for guest in one.guests for line in guest.last[-30:]))
         return 1
     finally:
-        room.close()
-    print(f"ok   {title}", flush=True)
+        one.close()
+    print(f"ok   {title} ({time.monotonic() - started:.1f} s)", flush=True)
     return 0
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(description, tests):
+    """The exit status of `tests`, which is called with the options and says how many failed."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("library", type=Path)
     parser.add_argument("-v", "--verbose", action="store_true", help="show the guest's console")
     options = parser.parse_args()
     options.keep = False
     if not net.may_make_networks():
         return 77
-    net.FILE_BYTES = 100 << 20
-    failures = one("a guest over QEMU's tap, all offloads", options, ",disable-legacy=on")
-    net.FILE_BYTES = 4 << 20  # by frames of the usual length
-    failures += one("a legacy driver, whose headers have 10 bytes", options,
-                    ",disable-modern=on,disable-legacy=off,mrg_rxbuf=off")
-    return 1 if failures else 0
+    return 1 if tests(options) else 0
+
+
+def transfer(device, size):
+    def act(one):
+        net.FILE_BYTES = size
+        one.add_tap("tap0")
+        one.address_tap()
+        files = net.Files(one)
+        one.boot_preloaded(device).follow(offer=files.offer, accept=files.accept, received=files.received)
+    return act
+
+
+def transfers(options):
+    # The headers of a legacy driver have 10 bytes, and its frames are of the usual length.
+    return (run("a guest over QEMU's tap, all offloads", options, transfer(",disable-legacy=on", 100 << 20)) +
+            run("a legacy driver", options, transfer(",disable-modern=on,disable-legacy=off,mrg_rxbuf=off", 4 << 20)))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(__doc__, transfers))

@@ -89,10 +89,10 @@ Result<TapDevice> TapDevice::of_name(const std::string& name, bool many_queues) 
   if (name.empty() || name.size() >= IFNAMSIZ) return refused("an interface has a name of 1 to 15 bytes");
   Result<TapDevice> device = attach(name, many_queues);
   // One that goes with its last queue may go meanwhile: then it is made anew.
+  const auto is_busy = [&] { return !device && device.error().os_error == EBUSY; };
   retry_for(last_moment, [&] {
-    if (device || device.error().os_error != EBUSY) return true;
-    device = attach(name, many_queues);
-    return false;
+    if (is_busy()) device = attach(name, many_queues);
+    return !is_busy();
   });
   return device;
 }

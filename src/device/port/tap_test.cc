@@ -85,6 +85,15 @@ class TapPortTest : public testing::TestWithParam<bool> {
     if (!there) return;
     EXPECT_EQ(std::system(fmt::format("ip link set {} up", name_).c_str()), 0);
   }
+  // Another has the tap, and lets go of it soon. Made where it is not there.
+  [[nodiscard]] std::future<void> hold_for_a_moment() const {
+    auto device = TapDevice::of_name(name_, false);
+    EXPECT_TRUE(device);
+    return std::async(std::launch::async, [queue = device->take_first()]() mutable {
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+      queue.reset();
+    });
+  }
   void remove() const { EXPECT_EQ(std::system(fmt::format("ip link delete {}", name_).c_str()), 0); }
 
   const std::string name_ = fmt::format("rwt{}", ::getpid());
@@ -224,13 +233,7 @@ TEST_P(TapPortTest, a_tap_that_goes_and_comes_back_is_used_again) {
 
 TEST_P(TapPortTest, a_tap_that_is_let_go_of_in_a_moment_is_waited_for) {
   persist(true);
-  auto held = TapDevice::of_name(name_, false);
-  ASSERT_TRUE(held);
-  UniqueFd queue = held->take_first();
-  const auto letting_go = std::async(std::launch::async, [&] {
-    std::this_thread::sleep_for(std::chrono::milliseconds(50));
-    queue.reset();
-  });
+  const auto held = hold_for_a_moment();
   open();
   EXPECT_TRUE(port_->link().up);
   close();
@@ -238,13 +241,7 @@ TEST_P(TapPortTest, a_tap_that_is_let_go_of_in_a_moment_is_waited_for) {
 }
 
 TEST_P(TapPortTest, a_tap_that_goes_while_it_is_waited_for_is_made_anew) {
-  auto held = TapDevice::of_name(name_, false);
-  ASSERT_TRUE(held);
-  UniqueFd queue = held->take_first();
-  const auto letting_go = std::async(std::launch::async, [&] {
-    std::this_thread::sleep_for(std::chrono::milliseconds(50));
-    queue.reset();
-  });
+  const auto held = hold_for_a_moment();
   open();
   const HostSide host(name_);
   EXPECT_TRUE(host.send(broadcast(60))) << "who makes it brings it up";
