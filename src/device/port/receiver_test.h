@@ -115,10 +115,11 @@ inline bool is_running(const std::string& interface) {
 // What is sent here arrives at the other end of the interface, and the other way round.
 class HostSide {
  public:
-  explicit HostSide(const std::string& name) : fd_(::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0)) {
+  explicit HostSide(const std::string& name, uint16_t type = 0x88b5)
+      : fd_(::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0)) {
     sockaddr_ll address{};
     address.sll_family = AF_PACKET;
-    address.sll_protocol = __builtin_bswap16(0x88b5);
+    address.sll_protocol = __builtin_bswap16(type);
     address.sll_ifindex = static_cast<int>(::if_nametoindex(name.c_str()));
     EXPECT_EQ(::bind(fd_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0)
         << std::strerror(errno);

@@ -51,7 +51,7 @@ class TapQueue {
   enum class Origin : uint8_t {
     opened,
     as_it_is,  // see TapOptions
-    shared,    // with another process until begin()
+    shared,    // with another process until an inlet opens
   };
   TapQueue(TapDevice& device, UniqueFd fd, bool may_detach, Origin origin)
       : device_(device),
@@ -73,13 +73,8 @@ class TapQueue {
   // Any thread: a copy for another process.
   [[nodiscard]] Result<UniqueFd> share() {
     const std::scoped_lock lock(mutex_);
+    is_lent_ = true;
     return fd_.duplicate();
-  }
-  // Any thread: nobody else uses the queue from now on.
-  void begin() {
-    const std::scoped_lock lock(mutex_);
-    if (!std::exchange(is_shared_, false)) return;
-    if (auto applied = apply(); !applied) log::warning("{}", applied.error().to_string());
   }
   [[nodiscard]] bool usable() const { return !gone_.load(std::memory_order_relaxed); }
 
@@ -90,10 +85,13 @@ class TapQueue {
     wanted_ = wanted;
     return apply();
   }
-  // The inlet has come or gone.
+  // The inlet has come or gone. To detach a queue is to lose what waits in it: one that another process reads
+  // on stays attached.
   void set_read(bool is_read) {
     const std::scoped_lock lock(mutex_);
     is_read_ = is_read;
+    if (is_read) is_shared_ = is_lent_ = false;
+    if (is_lent_) return;
     if (auto applied = apply(); !applied) log::warning("{}", applied.error().to_string());
   }
 
@@ -137,6 +135,7 @@ class TapQueue {
   const bool may_detach_;
   const bool as_it_is_;
   bool is_shared_;
+  bool is_lent_ = false;                    // to a process that goes on when our inlet has gone
   std::optional<bool> is_attached_ = true;  // nothing: another process knows
   bool is_read_ = false;
   bool wanted_ = true;
@@ -180,9 +179,6 @@ class TapPort final : public Port {
   }
 
  private:
-  void begin() {
-    for (const auto& queue : queues_) queue->begin();
-  }
   TapDevice device_;
   const bool knows_uso_;
   Abilities abilities_;
@@ -342,12 +338,10 @@ class TapInlet final : public Inlet, private loop::Source {
 };
 
 std::unique_ptr<Outlet> TapPort::open_outlet(loop::Loop&, uint16_t pair) {
-  begin();
   return std::make_unique<TapOutlet>(*this, *queues_[pair % queues_.size()]);
 }
 
 std::unique_ptr<Inlet> TapPort::open_inlet(loop::Loop& loop, uint16_t pair, Receiver& receiver) {
-  begin();
   return std::make_unique<TapInlet>(*this, *queues_[pair], loop, receiver);
 }
 

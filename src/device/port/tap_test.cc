@@ -144,6 +144,40 @@ TEST_P(TapPortTest, a_tap_that_is_handed_over_keeps_what_waits_in_it) {
   }
 }
 
+// UDP from many ports: the kernel spreads it over the queues.
+Bytes datagram(uint8_t port) {
+  constexpr std::array<unsigned char, 42> headers{
+      0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0,  0, 9, 8, 0, 0x45, 0, 0, 46, 0,  0, 0,
+      0,    1,    17,   0,    0,    10,   0, 0, 1, 10, 0, 0, 2, 0, 0,    0, 9, 0,  26, 0, 0};
+  Bytes frame(60);
+  std::ranges::copy(std::as_bytes(std::span(headers)), frame.begin());
+  frame[35] = std::byte{port};
+  return frame;
+}
+
+TEST_P(TapPortTest, every_queue_that_is_handed_over_keeps_what_waits_in_it) {
+  open(2);
+  std::unique_ptr<Inlet> second;
+  const auto open_second = [&] { second = port_->open_inlet(*loop_, 1, receiver_); };
+  loop_->run(open_second);
+  const HostSide host(name_, 0x0800);
+  loop_->run([&] { receiver_.room_ = 0; });
+  for (uint8_t port = 1; port <= 32; ++port) ASSERT_TRUE(host.send(datagram(port)));
+  auto handed = port_->hand_over();
+  ASSERT_TRUE(handed) << handed.error().to_string();
+  auto next = resume_tap(name_, *std::move(handed));
+  ASSERT_TRUE(next) << next.error().to_string();
+  loop_->run([&] { second.reset(); });
+  close();
+  port_ = *std::move(next);
+  receiver_.room_ = 100;
+  start();
+  loop_->run(open_second);
+  for (uint8_t port = 1; port <= 32; ++port)
+    EXPECT_TRUE(TestReceiver::soon([&] { return receiver_.has(datagram(port)); })) << int{port};
+  loop_->run([&] { second.reset(); });
+}
+
 TEST_P(TapPortTest, a_tap_that_is_handed_over_in_an_unknown_way_is_refused) {
   open();
   const auto handed = [&](std::string words) {
