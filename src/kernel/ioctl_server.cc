@@ -29,19 +29,30 @@ constexpr uint64_t vdpa_needs =
 constexpr uint64_t vdpa_capabilities = vdpa_needs | endian;
 constexpr uint64_t backend_features = bit(VHOST_BACKEND_F_IOTLB_MSG_V2);
 constexpr uint32_t max_ring_entries = 0xffff;  // what SET_VRING_NUM and SET_VRING_BASE can say
+constexpr uint64_t max_feature_words = 512;    // of one feature array: a page
+
+Result<size_t> take_word_count(Caller& caller, uint64_t from) {
+  const auto head = TRY(caller.take<vhost_features_array>(from));
+  if (head.count > max_feature_words) return no(E2BIG, "too many words of features");
+  return head.count;
+}
 
 }  // namespace
 
 // Of two rows the first that the family has counts.
 // clang-format off: a table
-const std::array<IoctlServer::Row, 44> IoctlServer::rows{{
+const std::array<IoctlServer::Row, 48> IoctlServer::rows{{
     {VHOST_GET_FEATURES, Rule::anybody, &IoctlServer::get_features},
     {VHOST_SET_FEATURES, Rule::anybody, &IoctlServer::set_features, Family::net},
     {VHOST_SET_FEATURES, Rule::anybody, &IoctlServer::vdpa_set_features, Family::vdpa},
+    {VHOST_GET_FEATURES_ARRAY, Rule::anybody, &IoctlServer::get_features_array, Family::net},
+    {VHOST_SET_FEATURES_ARRAY, Rule::anybody, &IoctlServer::set_features_array, Family::net},
     {VHOST_GET_BACKEND_FEATURES, Rule::anybody, &IoctlServer::get_backend_features, Family::net},
     {VHOST_GET_BACKEND_FEATURES, Rule::anybody, &IoctlServer::vdpa_get_backend_features, Family::vdpa},
     {VHOST_SET_BACKEND_FEATURES, Rule::anybody, &IoctlServer::set_backend_features, Family::net},
     {VHOST_SET_BACKEND_FEATURES, Rule::anybody, &IoctlServer::vdpa_set_backend_features, Family::vdpa},
+    {VHOST_GET_FORK_FROM_OWNER, Rule::anybody, &IoctlServer::get_fork_owner, Family::net},
+    {VHOST_SET_FORK_FROM_OWNER, Rule::anybody, &IoctlServer::set_fork_owner, Family::net},
     {VHOST_SET_OWNER, Rule::anybody, &IoctlServer::set_owner},
     {VHOST_RESET_OWNER, Rule::owner, &IoctlServer::reset_owner, Family::net},
     {VHOST_SET_MEM_TABLE, Rule::owner, &IoctlServer::set_mem_table, Family::net},
@@ -182,15 +193,35 @@ uint64_t IoctlServer::offered_to(const Caller& caller) const {
 }
 
 Result<> IoctlServer::set_features(Call& call) {
-  const auto wanted = TRY(call.caller.take<uint64_t>(call.argument));
-  if ((wanted & ~offered_to(call.caller)) != 0) return no(EOPNOTSUPP, "features that were not offered");
+  return use_features(call.caller, TRY(call.caller.take<uint64_t>(call.argument)));
+}
+
+Result<> IoctlServer::use_features(Caller& caller, uint64_t wanted) {
+  if ((wanted & ~offered_to(caller)) != 0) return no(EOPNOTSUPP, "features that were not offered");
   if (wanted == features_) return {};
-  if ((wanted & bit(VHOST_F_LOG_ALL)) != 0 && any_active()) TRY(log_bytes(call.caller));
-  return with_rings_stopped(call.caller, [&]() -> Result<> {
+  if ((wanted & bit(VHOST_F_LOG_ALL)) != 0 && any_active()) TRY(log_bytes(caller));
+  return with_rings_stopped(caller, [&]() -> Result<> {
     TRY(as_errno(ask(vhost::SetFeatures{wanted}), EFAULT));
     features_ = wanted;
     return {};
   });
+}
+
+// Words behind the first are features from 64 on, of which there are none. The count stays as it was.
+Result<> IoctlServer::get_features_array(Call& call) {
+  std::vector<uint64_t> words(TRY(take_word_count(call.caller, call.argument)));
+  if (!words.empty()) words.front() = offered_to(call.caller);
+  return call.caller.copy_out(call.argument + sizeof(vhost_features_array), std::as_bytes(std::span(words)));
+}
+
+Result<> IoctlServer::set_features_array(Call& call) {
+  std::vector<uint64_t> words(TRY(take_word_count(call.caller, call.argument)));
+  TRY(call.caller.copy_in(std::as_writable_bytes(std::span(words)),
+                          call.argument + sizeof(vhost_features_array)));
+  words.resize(std::max(words.size(), size_t{1}));
+  if (std::ranges::any_of(words.begin() + 1, words.end(), [](uint64_t word) { return word != 0; }))
+    return no(EOPNOTSUPP, "features that were not offered");
+  return use_features(call.caller, words.front());
 }
 
 Result<> IoctlServer::get_backend_features(Call& call) {
@@ -207,6 +238,17 @@ Result<> IoctlServer::set_backend_features(Call& call) {
 bool IoctlServer::is_packed() const { return (features_ & bit(VIRTIO_F_RING_PACKED)) != 0; }
 
 bool IoctlServer::has_iotlb() const { return !is_vdpa() && (features_ & bit(VIRTIO_F_ACCESS_PLATFORM)) != 0; }
+
+Result<> IoctlServer::get_fork_owner(Call& call) {
+  return call.caller.give(call.argument, options_.fork_owner);
+}
+
+Result<> IoctlServer::set_fork_owner(Call& call) {
+  if (owner_ != 0) return no(EBUSY, "the device has an owner");
+  if (TRY(call.caller.take<uint8_t>(call.argument)) != options_.fork_owner)
+    return no(EINVAL, "the workers are not such threads");
+  return {};
+}
 
 Result<> IoctlServer::set_owner(Call& call) {
   if (owner_ != 0) return no(EBUSY, "the device has an owner");

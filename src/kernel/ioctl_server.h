@@ -13,7 +13,9 @@
 //   - a log has no size in an ioctl: here it ends with the memory table and the used rings, and all of that
 //     must be there and writable, EFAULT or EINVAL otherwise, when a ring starts with LOG_ALL;
 //   - LOG_ALL is offered to callers only who lend their log (Caller::lends_log), by vhost-net;
-//   - workers, feature arrays and the fork owner are not offered, packed rings by vhost-vdpa only.
+//   - packed rings are offered by vhost-vdpa only;
+//   - whose threads the workers are is what Options says: the other cannot be set.
+// Worker ioctls are vhost-scsi's, as in Linux.
 // Of vhost-vdpa (ioctl_server_vdpa.cc): rings run while they are enabled, DRIVER_OK is set and the device is
 // not suspended; memory and addresses of rings are I/O virtual ones, which the caller maps by write().
 #pragma once
@@ -69,6 +71,7 @@ class IoctlServer {
     uint32_t rings = 2;           // what a file of vhost-net has; vhost-vdpa: as many as the device
     uint32_t max_regions = 64;    // of a memory table
     uint32_t max_size = 0x8000;   // of a ring, entries
+    uint8_t fork_owner = VHOST_FORK_OWNER_TASK;  // KTHREAD: the workers are no threads of the caller's
   };
 
   static Result<std::unique_ptr<IoctlServer>> open(const Options& options, MakeDevice make_device);
@@ -117,7 +120,7 @@ class IoctlServer {
     Family family = Family::any;
   };
   [[nodiscard]] const Row* find(unsigned long request) const;
-  static const std::array<Row, 44> rows;
+  static const std::array<Row, 48> rows;
 
   explicit IoctlServer(const Options& options, MakeDevice make_device);
   Result<> open_device();
@@ -128,8 +131,13 @@ class IoctlServer {
 
   Result<> get_features(Call& call);
   Result<> set_features(Call& call);
+  Result<> use_features(Caller& caller, uint64_t wanted);
+  Result<> get_features_array(Call& call);
+  Result<> set_features_array(Call& call);
   Result<> get_backend_features(Call& call);
   Result<> set_backend_features(Call& call);
+  Result<> get_fork_owner(Call& call);
+  Result<> set_fork_owner(Call& call);
   Result<> set_owner(Call& call);
   Result<> reset_owner(Call& call);
   Result<> set_mem_table(Call& call);

@@ -165,6 +165,50 @@ TEST_F(IoctlServer, features_that_are_not_offered_are_refused) {
   EXPECT_EQ(call(VHOST_SET_BACKEND_FEATURES, uint64_t{1}), -EOPNOTSUPP);
 }
 
+TEST_F(IoctlServer, a_feature_array_has_the_same_features_and_zeros_behind_them) {
+  ASSERT_EQ(call(VHOST_SET_OWNER), 0);
+  uint64_t offered = 0;
+  ASSERT_EQ(call(VHOST_GET_FEATURES, offered), 0);
+  for (const uint64_t count : {0U, 1U, 2U, 4U}) {
+    std::array<uint64_t, 6> array{count, 0xdead, 0xdead, 0xdead, 0xdead, 0xdead};
+    EXPECT_EQ(call(VHOST_GET_FEATURES_ARRAY, array), 0);
+    EXPECT_EQ(array[0], count);
+    for (uint64_t word = 1; word < array.size(); ++word)
+      EXPECT_EQ(array[word], word > count ? 0xdead : word == 1 ? offered : 0) << count << ' ' << word;
+  }
+  std::array<uint64_t, 1> endless{513};
+  EXPECT_EQ(call(VHOST_GET_FEATURES_ARRAY, endless), -E2BIG);
+  EXPECT_EQ(call(VHOST_SET_FEATURES_ARRAY, endless), -E2BIG);
+}
+
+TEST_F(IoctlServer, features_may_be_set_by_an_array) {
+  ASSERT_EQ(call(VHOST_SET_OWNER), 0);
+  EXPECT_EQ(call(VHOST_SET_FEATURES_ARRAY, std::array<uint64_t, 3>{2, 0, 1}), -EOPNOTSUPP);
+  EXPECT_EQ(call(VHOST_SET_FEATURES_ARRAY, std::array<uint64_t, 2>{1, vhost::bit(VIRTIO_F_RING_PACKED)}),
+            -EOPNOTSUPP);
+  EXPECT_EQ(call(VHOST_SET_FEATURES_ARRAY, std::array<uint64_t, 1>{0}), 0);
+  EXPECT_EQ(call(VHOST_SET_FEATURES_ARRAY, std::array<uint64_t, 3>{2, modern, 0}), 0);
+  ASSERT_EQ(set_memory(), 0);
+  for (const uint32_t ring : {receive, transmit}) {
+    make_driver(ring, modern);
+    describe(ring);
+    ASSERT_EQ(bind(ring), 0);
+  }
+  echoes("modern");
+}
+
+TEST_F(IoctlServer, the_workers_are_threads_of_the_owner) {
+  uint8_t owner = 0xff;
+  EXPECT_EQ(call(VHOST_GET_FORK_FROM_OWNER, owner), 0);
+  EXPECT_EQ(owner, VHOST_FORK_OWNER_TASK);
+  EXPECT_EQ(call(VHOST_SET_FORK_FROM_OWNER, owner), 0);
+  EXPECT_EQ(call(VHOST_SET_FORK_FROM_OWNER, uint8_t{VHOST_FORK_OWNER_KTHREAD}), -EINVAL);
+  EXPECT_EQ(call(VHOST_SET_FORK_FROM_OWNER, uint8_t{2}), -EINVAL);
+  EXPECT_EQ(server_->ioctl(caller_, VHOST_SET_FORK_FROM_OWNER, 1), -EFAULT);
+  ASSERT_EQ(call(VHOST_SET_OWNER), 0);
+  EXPECT_EQ(call(VHOST_SET_FORK_FROM_OWNER, owner), -EBUSY);
+}
+
 TEST_F(IoctlServer, features_may_change_under_running_rings) {
   start();
   echoes("before");
@@ -492,8 +536,9 @@ TEST_F(IoctlServer, bad_pointers_are_noticed) {
   ASSERT_EQ(::mprotect(static_cast<std::byte*>(page) + 4096, 4096, PROT_NONE), 0);
   const uint64_t edge = address(page) + 4096 - 2;
   for (const kernel::IoctlInfo& info : kernel::ioctl_table()) {
-    if (info.argument == kernel::Argument::nothing) continue;
+    if (info.argument == kernel::Argument::nothing || info.request == VHOST_SET_FORK_FROM_OWNER) continue;
     for (const uint64_t bad : {uint64_t{0}, uint64_t{1}, edge, ~uint64_t{0}, uint64_t{1} << 62U}) {
+      if (bad == edge && size_of(info.argument) <= 2) continue;
       EXPECT_EQ(server_->ioctl(caller_, info.request, bad), -EFAULT) << info.name << ' ' << bad;
     }
   }
@@ -508,7 +553,7 @@ TEST_F(IoctlServer, bad_pointers_are_noticed) {
 TEST_F(IoctlServer, unknown_ioctls_are_refused) {
   ASSERT_EQ(call(VHOST_SET_OWNER), 0);
   for (const unsigned long request : {0xaffeUL, 0UL, VHOST_VSOCK_SET_RUNNING, VHOST_SCSI_SET_ENDPOINT,
-                                      VHOST_VDPA_GET_DEVICE_ID, VHOST_NEW_WORKER, VHOST_GET_FEATURES_ARRAY}) {
+                                      VHOST_VDPA_GET_DEVICE_ID, VHOST_NEW_WORKER}) {
     std::array<uint32_t, 64> argument{};
     EXPECT_EQ(call(request, argument), -ENOTTY) << request;
     argument[0] = 2;
@@ -553,6 +598,7 @@ TEST_F(IoctlServer, random_ioctls_with_random_arguments_are_survived) {
     if (info.argument == kernel::Argument::memory && random() % 2 == 0) {
       argument = {1, guest_base, memory_size, address(memory_)};
     }
+    if (info.argument == kernel::Argument::features_array && argument[0] < 512) argument[0] %= 15;
     if (info.request == VHOST_RESET_OWNER && random() % 8 != 0) continue;
     const long result = call(info.request, argument);
     ASSERT_LE(result, 0);

@@ -57,7 +57,8 @@ std::string obstacle(const Options& options) {
 }
 
 int serve_net(const Options& options, engine::Workers& workers) {
-  return serve_by_cuse(options.name, {}, [&] { return preload::make_device(options.device, workers); });
+  return serve_by_cuse(options.name, {.fork_owner = VHOST_FORK_OWNER_KTHREAD},
+                       [&] { return preload::make_device(options.device, workers); });
 }
 
 int serve_vdpa(const Options& options, engine::Workers& workers) {
