@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from image import ImageError
-from lab import BACKENDS, Lab, LabError, Skipped
+from lab import BACKENDS, Lab, LabError, Skipped, patient, status_of
 from scenarios import SCENARIOS
 
 
@@ -29,7 +29,7 @@ def arguments():
 
 
 def run(name, options):
-    """Returns 0, 1 or 77."""
+    """Returns 0, 1, 77 or STUCK."""
     started = time.monotonic()
     show = (lambda line: print(f"  {line}", flush=True)) if options.verbose else (lambda line: None)
     lab = None
@@ -41,7 +41,7 @@ def run(name, options):
             except (LabError, ImageError) as error:
                 print(f"FAIL {name}: {error}")
                 print("".join(f"  {line}\n" for line in lab.tail()), end="")
-                return 1
+                return status_of(error)
     except Skipped as reason:
         print(f"skip {name}: {reason}")
         return 77
@@ -59,7 +59,7 @@ def main():
         for name, function in SCENARIOS.items():
             print(name if options.names else f"{name:14} {function.__doc__}")
         return 0
-    results = [run(name, options) for name in options.scenario or SCENARIOS]
+    results = [patient(run, name, options) for name in options.scenario or SCENARIOS]
     return 1 if 1 in results else 77 if results == [77] else 0
 
 

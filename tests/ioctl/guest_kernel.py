@@ -23,9 +23,9 @@ def main():
                 raise lab.LabError(f"not done: {missing}")
     except (lab.LabError, image.ImageError) as error:
         print(f"FAIL: {error}")
-        return 1
+        return lab.status_of(error)
     print("ok   " + ", ".join(STEPS))
     return 0
 
 
-sys.exit(main())
+sys.exit(lab.patient(main))

@@ -40,9 +40,9 @@ def main():
             run(ringway, Path(folder))
         except (lab.LabError, image.ImageError) as error:
             print(f"FAIL: {error}")
-            return 1
+            return lab.status_of(error)
     print("ok   the inner guest pinged and fetched through ringway cuse, and through vhost_net")
     return 0
 
 
-sys.exit(main())
+sys.exit(lab.patient(main))

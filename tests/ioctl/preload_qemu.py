@@ -54,8 +54,8 @@ def main():
             append=",iommu_platform=on,ats=on,disable-legacy=on,bus=rootport")
     except (lab.LabError, image.ImageError) as error:
         print(f"FAIL: {error}")
-        return 1
+        return lab.status_of(error)
     return 0
 
 
-sys.exit(main())
+sys.exit(lab.patient(main))

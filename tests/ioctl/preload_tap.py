@@ -40,6 +40,10 @@ class PreloadLab(net.Lab):
 
 def run(title, options, act):
     """Does `act` in a lab of its own. 1 if it failed, else 0."""
+    return lab.patient(attempt, title, options, act)
+
+
+def attempt(title, options, act):
     started = time.monotonic()
     one = PreloadLab(options)
     try:
@@ -47,7 +51,7 @@ def run(title, options, act):
     except (lab.LabError, image.ImageError) as error:
         print(f"FAIL {title}: {error}")
         print("\n".join(f"  {guest.name} | {line}" for guest in one.guests for line in guest.last[-30:]))
-        return 1
+        return lab.status_of(error)
     finally:
         one.close()
     print(f"ok   {title} ({time.monotonic() - started:.1f} s)", flush=True)

@@ -115,8 +115,8 @@ def follow(console):
             passed = True
         elif line.startswith(lab.MARK + "FAIL"):
             raise lab.LabError(f"the guest failed: {line.removeprefix(lab.MARK + 'FAIL ')}")
-        elif lab.TROUBLE.search(line):
-            raise lab.LabError(f"the console says: {line.strip()}")
+        else:
+            console.judge(line)
     if not passed:
         raise lab.LabError("the machine ended before the tests were done")
 
@@ -130,7 +130,7 @@ def run(name, options):
         except (lab.LabError, image.ImageError) as error:
             print(f"FAIL {name}: {error}")
             print("".join(f"  guest | {line}\n" for line in last[-40:]), end="")
-            return 1
+            return lab.status_of(error)
     print(f"ok   {name} ({time.monotonic() - started:.1f} s): {shows}", flush=True)
     return 0
 
@@ -145,7 +145,7 @@ def main():
     if options.names:
         print("\n".join(SCENARIOS))
         return 0
-    return max([run(name, options) for name in options.scenario or SCENARIOS])
+    return max([lab.patient(run, name, options) for name in options.scenario or SCENARIOS])
 
 
 if __name__ == "__main__":

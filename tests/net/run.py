@@ -197,6 +197,7 @@ class Guest:
         """It has moved to the machine of another, which has nothing to say of its own."""
         self.machine, self.console = other.machine, other.console
         other.console.show = self.show
+        other.console.guest_runs = True
 
     def end(self):
         if self.machine.poll() is None:
@@ -218,8 +219,8 @@ class Guest:
                     name, *words = text.split()
                     answer = answers[name](*words)  # which may move the guest to another console
                     self.console.send(str(answer))
-            elif lab.TROUBLE.search(line) and not re.search(self.expected, line):
-                raise lab.LabError(f"the console says: {line.strip()}")
+            else:
+                self.console.judge(line, self.expected)
         else:
             raise lab.LabError(f"the machine ended before the guest was done, with status {self.machine.wait()}")
         while self.console.line(deadline) is not None:
@@ -773,7 +774,7 @@ def run(name, options):
             print("\n".join(f"  {guest.name} | {line}" for line in guest.last[-25:]))
         if one.log.exists():
             print("\n".join(f"  back-end | {line}" for line in one.log.read_text(errors="replace").splitlines()[-15:]))
-        return 1
+        return lab.status_of(error)
     finally:
         one.close()
     print(f"ok   {name} ({time.monotonic() - started:.1f} s): {SCENARIOS[name].__doc__}", flush=True)
@@ -804,7 +805,7 @@ def main():
         return 0
     if not may_make_networks():
         return 77
-    return max([run(name, options) for name in options.scenario or SCENARIOS])
+    return max([lab.patient(run, name, options) for name in options.scenario or SCENARIOS])
 
 
 if __name__ == "__main__":
