@@ -44,10 +44,8 @@ def measure(ringway, runs, seconds, show=lambda line: None):
     qemu = os.environ.get("QEMU") or "qemu-system-x86_64"
     with tempfile.TemporaryDirectory(prefix="ringway-bench-") as folder:
         words = f"lab.runs={runs} lab.watch={seconds} lab.runtime={seconds + 2}"
-        process = lab.spawn([qemu, "-nodefaults", "-no-user-config", "-display", "none", *acceleration(qemu), "-machine", "q35",
-                             "-m", "512M", "-smp", "2", "-no-reboot", "-serial", "stdio", "-kernel", base.vmlinux,
-                             "-initrd", initramfs(base, ringway, Path(folder)), "-append",
-                             f"console=ttyS0 loglevel=5 nokaslr mitigations=off tsc=reliable no_timer_check panic=-1 {words}"],
+        machine = lab.bare_machine(qemu, base.vmlinux, initramfs(base, ringway, Path(folder)), words)
+        process = lab.spawn([*machine, "-no-reboot"],
                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         console = lab.Console(process, show, lambda: None)
         try:
@@ -56,10 +54,6 @@ def measure(ringway, runs, seconds, show=lambda line: None):
             process.kill()
             process.wait()
             console.close()
-
-
-def acceleration(qemu):
-    return ["-accel", "kvm", "-cpu", "host"] if lab.kvm_works(qemu) else ["-accel", "tcg", "-cpu", "max,la57=off"]
 
 
 def follow(console, deadline):

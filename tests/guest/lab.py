@@ -370,6 +370,21 @@ class Console:
         self.process.stdout.close()
 
 
+def bare_machine(qemu, vmlinux, initramfs, words, memory="512M", processors=2):
+    """The beginning of QEMU's command line for a machine without devices whose console is its standard streams. words: on
+    the kernel's command line, with others."""
+    processor = ["-accel", "kvm", "-cpu", "host"] if kvm_works(qemu) else ["-accel", "tcg", "-cpu", "max,la57=off"]
+    return [qemu, "-nodefaults", "-no-user-config", "-display", "none", *processor, "-machine", "q35", "-m", memory,
+            "-smp", str(processors), "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
+            "-kernel", vmlinux, "-initrd", initramfs, "-append",
+            f"console=ttyS0 loglevel=5 nokaslr mitigations=off tsc=reliable no_timer_check panic=-1 {words}"]
+
+
+def shared_memory(size):
+    """QEMU's options for a memory that a vhost-user back-end can have."""
+    return ["-machine", "memory-backend=ram", "-object", f"memory-backend-memfd,id=ram,size={size},share=on"]
+
+
 class Machine:
     """A QEMU machine on the image's kernel whose /dev/vda is the back-end's disk."""
 
@@ -379,13 +394,8 @@ class Machine:
         self.control_path = control or lab.control
         self.told = {}
         self.control = None
-        command = [lab.qemu, "-nodefaults", "-no-user-config", "-display", "none", *lab.acceleration(),
-                   "-machine", "q35,memory-backend=ram", "-m", memory, "-smp", str(processors),
-                   "-object", f"memory-backend-memfd,id=ram,size={memory.split(',')[0]},share=on",
-                   "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
-                   "-qmp", f"unix:{self.control_path},server=on,wait=off",
-                   "-kernel", lab.image.vmlinux, "-initrd", lab.initramfs(script),
-                   "-append", f"console=ttyS0 loglevel=5 nokaslr mitigations=off tsc=reliable no_timer_check panic=-1 {append}",
+        command = [*bare_machine(lab.qemu, lab.image.vmlinux, lab.initramfs(script), append, memory, processors),
+                   *shared_memory(memory.split(",")[0]), "-qmp", f"unix:{self.control_path},server=on,wait=off",
                    *([] if reboots else ["-no-reboot"]), *extra,
                    "-device", "pcie-root-port,id=rootport,chassis=1",
                    "-device", f"vhost-user-blk-pci,chardev=disk,bus=rootport"
@@ -526,11 +536,6 @@ class Lab:
         path = self.folder / f"{script}.cpio"
         path.write_bytes(self.image.initramfs.read_bytes() + scripts.finish())
         return path
-
-    def acceleration(self):
-        if kvm_works(self.qemu):
-            return ["-accel", "kvm", "-cpu", "host"]
-        return ["-accel", "tcg", "-cpu", "max,la57=off"]
 
     def require(self, condition, otherwise):
         if not condition:

@@ -27,13 +27,8 @@ class Guest:
         self.files = files or {}  # name in the guest: path here
         built = image.build()
         qemu = os.environ.get("QEMU", "qemu-system-x86_64")
-        works = lab.kvm_works(qemu)
-        command = [qemu, "-nodefaults", "-no-user-config", "-display", "none", "-m", memory, "-smp", "2",
-                   *(["-accel", "kvm", "-cpu", "host"] if works else ["-accel", "tcg", "-cpu", "max,la57=off"]),
-                   "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console", "-no-reboot",
-                   "-kernel", built.vmlinux, "-initrd", self.initramfs(built, script, programs), "-append",
-                   f"console=ttyS0 loglevel=5 nokaslr mitigations=off tsc=reliable no_timer_check panic=-1 {append}",
-                   *options]
+        command = [*lab.bare_machine(qemu, built.vmlinux, self.initramfs(built, script, programs), append, memory),
+                   "-no-reboot", *options]
         self.process = subprocess.Popen(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                         stderr=subprocess.STDOUT, env={**os.environ, **(environment or {})},
                                         preexec_fn=lab.die_with_parent)

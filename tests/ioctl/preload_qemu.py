@@ -45,11 +45,11 @@ def main():
         return 77
     try:
         one("split rings, merged buffers", library, frames)
-        one("without merged buffers, shared memory", library, frames, append=",mrg_rxbuf=off", machine=[
-            "-machine", "q35,memory-backend=ram", "-object", "memory-backend-memfd,id=ram,size=256M,share=on"])
+        one("without merged buffers, shared memory", library, frames, append=",mrg_rxbuf=off",
+            machine=lab.shared_memory("256M"))
         # Address Translation Service, by which a device is told what is unmapped, works behind a root port only.
         one("behind an IOMMU", library, frames, words="intel_iommu=on", machine=[
-            "-machine", "q35", "-device", "intel-iommu,device-iotlb=on,intremap=off",
+            "-device", "intel-iommu,device-iotlb=on,intremap=off",
             "-device", "pcie-root-port,id=rootport,chassis=1"],
             append=",iommu_platform=on,ats=on,disable-legacy=on,bus=rootport")
     except (lab.LabError, image.ImageError) as error:

@@ -23,15 +23,10 @@ class PreloadLab(net.Lab):
         self.space.ip("tuntap", "add", name, "mode", "tap", "vnet_hdr")
 
     def boot_preloaded(self, device, script="pass.sh", tap="tap0", extra=()):
-        kvm = lab.kvm_works(self.qemu)
-        processor = ["-accel", "kvm", "-cpu", "host"] if kvm else ["-accel", "tcg", "-cpu", "max,la57=off"]
+        machine = lab.bare_machine(self.qemu, self.image.vmlinux, self.initramfs(script),
+                                   f"lab.host={net.HOST} lab.guest={net.GUEST}")
         command = self.space.wrap(
-            "env", f"LD_PRELOAD={self.options.library}", "RINGWAY_VHOST=log=info", self.qemu, "-nodefaults",
-            "-no-user-config", "-display", "none", *processor, "-m", "512M", "-machine", "q35", "-smp", "2",
-            "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console", "-no-reboot",
-            "-kernel", self.image.vmlinux, "-initrd", self.initramfs(script), "-append",
-            "console=ttyS0 loglevel=5 nokaslr mitigations=off tsc=reliable no_timer_check panic=-1 "
-            f"lab.host={net.HOST} lab.guest={net.GUEST}",
+            "env", f"LD_PRELOAD={self.options.library}", "RINGWAY_VHOST=log=info", *machine, "-no-reboot",
             "-netdev", f"tap,id=net0,ifname={tap},script=no,downscript=no,vhost=on,vhostforce=on",
             "-device", f"virtio-net-pci,netdev=net0,mac={net.MACS[0]}{device}", *extra)
         self.guests.append(net.Guest(self, command))

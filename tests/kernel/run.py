@@ -82,15 +82,11 @@ def boot(device, bridge, options, folder, last):
     qemu = os.environ.get("QEMU") or "qemu-system-x86_64"
     if not shutil.which(qemu):
         raise lab.LabError(f"there is no program {qemu}: `./dev setup guest` puts it there")
-    processor = ["-accel", "kvm", "-cpu", "host"] if lab.kvm_works(qemu) else ["-accel", "tcg", "-cpu", "max,la57=off"]
     words = [f"lab.device={device}", f"lab.filter={options.filter or FILTERS[device][bridge]}"]
     if bridge:
         words.append("lab.bridge=1")
-    process = lab.spawn([qemu, "-nodefaults", "-no-user-config", "-display", "none", *processor, "-machine", "q35",
-                         "-m", "512M", "-smp", "2", "-no-reboot", "-serial", "stdio", "-kernel", base.vmlinux,
-                         "-initrd", initramfs(base, device, folder), "-append",
-                         "console=ttyS0 loglevel=5 nokaslr mitigations=off tsc=reliable no_timer_check panic=-1 "
-                         + " ".join(words)],
+    machine = lab.bare_machine(qemu, base.vmlinux, initramfs(base, device, folder), " ".join(words))
+    process = lab.spawn([*machine, "-no-reboot"],
                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def show(line):

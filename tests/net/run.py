@@ -147,17 +147,12 @@ class Lab:
 
     def boot(self, script="pass.sh", *, device="", netdev="", chardev="", processors=1, words="", reboots=False, tools=(),
              socket=None, address=GUEST, host=HOST, mac=None, extra=()):
-        acceleration = ["-accel", "kvm", "-cpu", "host"] if lab.kvm_works(self.qemu) else \
-            ["-accel", "tcg", "-cpu", "max,la57=off"]
         # QEMU 7.2 unmasks a vector of vhost-user-net by way of KVM even where there is no KVM, and crashes.
         device = device if lab.kvm_works(self.qemu) else re.sub(",vectors=[0-9]+", "", device) + ",vectors=0"
-        command = [self.qemu, "-nodefaults", "-no-user-config", "-display", "none", *acceleration, "-m", "512M",
-                   "-machine", "q35,memory-backend=ram", "-object", "memory-backend-memfd,id=ram,size=512M,share=on",
-                   "-smp", str(processors), "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
-                   *([] if reboots else ["-no-reboot"]), "-kernel", self.image.vmlinux, "-initrd",
-                   self.initramfs(script, tools),
-                   "-append", "console=ttyS0 loglevel=5 nokaslr mitigations=off tsc=reliable no_timer_check panic=-1 "
-                              f"lab.host={host} lab.guest={address} lab.vlan_host={VLAN_HOST} lab.vlan_guest={VLAN_GUEST} {words}",
+        words = f"lab.host={host} lab.guest={address} lab.vlan_host={VLAN_HOST} lab.vlan_guest={VLAN_GUEST} {words}"
+        command = [*lab.bare_machine(self.qemu, self.image.vmlinux, self.initramfs(script, tools), words,
+                                     processors=processors),
+                   *lab.shared_memory("512M"), *([] if reboots else ["-no-reboot"]),
                    "-chardev", f"socket,id=net,path={socket or self.socket}{chardev}",
                    "-netdev", f"vhost-user,id=net0,chardev=net{netdev}",
                    "-device", f"virtio-net-pci,netdev=net0,mac={mac or MACS[len(self.guests)]}{device}", *extra]
