@@ -66,7 +66,7 @@ Result<uint64_t> IoctlServer::log_bytes(Caller& caller, const Ring* starting) co
   for (const vhost_memory_region& region : table_) TRY(add(region.guest_phys_addr, region.memory_size));
   for (const Ring& ring : rings_) {
     const bool counts = ring.active || &ring == starting;
-    if (!counts || has_iotlb() || ring.addresses->flags == 0) continue;
+    if (!counts || has_iotlb() || !ring.addresses || ring.addresses->flags == 0) continue;
     TRY(add(ring.addresses->log, used_bytes(ring.size, is_packed())));
   }
   return bytes;

@@ -53,8 +53,8 @@ class Case(unittest.TestCase):
             f"type=vhost-user-blk,id=export,node-name=disk,writable=on,num-queues={queues},"
             f"addr.type=unix,addr.path={self.socket}")
 
-    def start_ringway(self, *options):
-        return self.start(RINGWAY, "serve", "blk", f"--socket-path={self.socket}", *options)
+    def start_ringway(self, *options, program=RINGWAY):
+        return self.start(program, "serve", "blk", f"--socket-path={self.socket}", *options)
 
     def start_fake(self, talk):
         """A back-end that is `talk`, called with each connection on a thread."""

@@ -33,16 +33,16 @@ def runs(pid):
 class Case(peers.Case):
     """A back-end that is upgraded: `pid` is the process that serves now."""
 
-    def serve(self, *options):
-        self.process = self.start_ringway(*options)
+    def serve(self, *options, program=peers.RINGWAY):
+        self.process = self.start_ringway(*options, program=program)
         self.pid = self.process.pid
         self.addCleanup(self.end_serving)
 
-    def serve_file(self, *options):
+    def serve_file(self, *options, program=peers.RINGWAY):
         disk = self.directory / "disk"
         with open(disk, "wb") as file:
             file.truncate(DISK_BYTES)
-        self.serve(f"--blk-file={disk}", *options)
+        self.serve(f"--blk-file={disk}", *options, program=program)
 
     def end_serving(self):
         if runs(self.pid):
@@ -143,6 +143,31 @@ class UpgradeUnderLoad(Case):
 
     def test_two_queues_on_two_workers_without_io_uring(self):
         self.under_load("--queues=2", serve=["--queues=2", "--workers=2", "--no-io-uring"])
+
+
+@unittest.skipUnless("OTHER_RINGWAY" in os.environ, "OTHER_RINGWAY is the path of another build (other_build.py makes one)")
+class UpgradeBetweenBuilds(Case):
+    """From a program of another commit to this one and back, at work."""
+
+    def there_and_back(self, *options):
+        other = os.environ["OTHER_RINGWAY"]
+        self.serve_file(program=other)
+        bench = self.start_bench("--runtime=5", "--warmup=0.1", *options)
+        time.sleep(0.5)
+        for program in (peers.RINGWAY, other, peers.RINGWAY):
+            self.upgrade(f"--binary={program}")
+            self.assertTrue(os.path.samefile(f"/proc/{self.pid}/exe", program))
+            time.sleep(0.3)
+        self.assertIsNone(bench.poll(), "the load ended before the upgrades")
+        result = self.result_of(bench)
+        self.assertTrue(result["good"] and not result["errors"], result)
+        self.end_well()
+
+    def test_split_rings(self):
+        self.there_and_back()
+
+    def test_packed_rings(self):
+        self.there_and_back("--packed")
 
 
 class Upgrade(Case):
