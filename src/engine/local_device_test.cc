@@ -860,7 +860,7 @@ class Mill final : public Model {
    public:
     Stone(Mill& mill, QueueLoop& loop) : mill_(mill), loop_(loop) {}
     void process(ring::Chain chain) override {
-      const auto head = static_cast<uint16_t>(chain.index());
+      const uint16_t head = chain.index();
       loop_.complete(std::move(chain), 0);
       if (mill_.turned_ == 0)
         loop_.worker().post([&mill = mill_] { mill.when_others_ = mill.turned_.load(); });

@@ -41,7 +41,7 @@ Result<size_t> take_word_count(Caller& caller, uint64_t from) {
 
 // Of two rows the first that the family has counts.
 // clang-format off: a table
-const std::array<IoctlServer::Row, 48> IoctlServer::rows{{
+const std::array<IoctlServer::Row, 50> IoctlServer::rows{{
     {VHOST_GET_FEATURES, Rule::anybody, &IoctlServer::get_features},
     {VHOST_SET_FEATURES, Rule::anybody, &IoctlServer::set_features, Family::net},
     {VHOST_SET_FEATURES, Rule::anybody, &IoctlServer::vdpa_set_features, Family::vdpa},
@@ -87,6 +87,8 @@ const std::array<IoctlServer::Row, 48> IoctlServer::rows{{
     {VHOST_VDPA_GET_GROUP_NUM, Rule::anybody, &IoctlServer::vdpa_get_one, Family::vdpa},
     {VHOST_VDPA_GET_AS_NUM, Rule::anybody, &IoctlServer::vdpa_get_one, Family::vdpa},
     {VHOST_VDPA_GET_VRING_GROUP, Rule::ring, &IoctlServer::vdpa_get_vring_group, Family::vdpa},
+    {VHOST_VDPA_GET_VRING_DESC_GROUP, Rule::ring, &IoctlServer::vdpa_get_vring_desc_group, Family::vdpa},
+    {VHOST_VDPA_GET_VRING_SIZE, Rule::ring, &IoctlServer::vdpa_get_vring_size, Family::vdpa},
     {VHOST_VDPA_SET_GROUP_ASID, Rule::ring, &IoctlServer::vdpa_set_group_asid, Family::vdpa},
     {VHOST_VDPA_SUSPEND, Rule::anybody, &IoctlServer::vdpa_suspend, Family::vdpa},
     {VHOST_VDPA_RESUME, Rule::anybody, &IoctlServer::vdpa_resume, Family::vdpa},

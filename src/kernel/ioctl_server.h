@@ -79,6 +79,8 @@ class IoctlServer {
 
   // What ioctl() returns, or minus an errno.
   long ioctl(Caller& caller, unsigned long request, uint64_t argument);
+  // Any thread. Others are refused, with an errno that depends on the number that the argument points at.
+  [[nodiscard]] bool takes(unsigned long request) const { return find(request) != nullptr; }
   enum class Reader : uint8_t { at_once, waits };
   // IOTLB messages to the caller. EAGAIN: none is there now, and a reader that waits tries again later; it
   // is told EBADFD where none will come.
@@ -120,7 +122,7 @@ class IoctlServer {
     Family family = Family::any;
   };
   [[nodiscard]] const Row* find(unsigned long request) const;
-  static const std::array<Row, 48> rows;
+  static const std::array<Row, 50> rows;
 
   explicit IoctlServer(const Options& options, MakeDevice make_device);
   Result<> open_device();
@@ -176,6 +178,8 @@ class IoctlServer {
   Result<> vdpa_no_log(Call& call);
   Result<> vdpa_set_vring_enable(Call& call);
   Result<> vdpa_get_vring_group(Call& call);
+  Result<> vdpa_get_vring_desc_group(Call& call);
+  Result<> vdpa_get_vring_size(Call& call);
   Result<> vdpa_set_group_asid(Call& call);
   Result<> vdpa_forget(const std::vector<IovaMap::Mapping>& gone);
   Result<> vdpa_reset();

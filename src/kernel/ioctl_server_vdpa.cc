@@ -50,6 +50,15 @@ Result<> IoctlServer::vdpa_get_vring_group(Call& call) {
   return call.caller.give(call.argument, vhost_vring_state{.index = call.ring, .num = 0});
 }
 
+Result<> IoctlServer::vdpa_get_vring_desc_group(Call&) {
+  return no(EOPNOTSUPP, "descriptors have no group of their own");
+}
+
+Result<> IoctlServer::vdpa_get_vring_size(Call& call) {
+  return call.caller.give(call.argument,
+                          vhost_vring_state{.index = call.ring, .num = served_.identity.ring_size});
+}
+
 Result<> IoctlServer::vdpa_set_group_asid(Call& call) {
   const auto state = TRY(call.caller.take<vhost_vring_state>(call.argument));
   if (state.index >= groups || state.num >= groups) return no(EINVAL, "no such group or address space");

@@ -36,6 +36,12 @@ Result<ForkOwner> fork_owner(Ioctls& file) {
   return static_cast<ForkOwner>(TRY(get<__u8>(file, VHOST_GET_FORK_FROM_OWNER)));
 }
 
+Result<> reset_owner(Ioctls& file) { return file.ioctl(VHOST_RESET_OWNER, nullptr); }
+
+Result<bool> is_big_endian(Ioctls& file, RingIndex ring) {
+  return TRY(number_of(file, VHOST_GET_VRING_ENDIAN, ring)) == VHOST_VRING_BIG_ENDIAN;
+}
+
 Result<> set_busyloop_timeout(Ioctls& file, RingIndex ring, std::chrono::microseconds timeout) {
   if (timeout.count() < 0 || timeout.count() > UINT32_MAX) return refused("no time to poll for");
   return set(file, VHOST_SET_VRING_BUSYLOOP_TIMEOUT,
@@ -46,13 +52,12 @@ Result<std::chrono::microseconds> busyloop_timeout(Ioctls& file, RingIndex ring)
   return std::chrono::microseconds(TRY(number_of(file, VHOST_GET_VRING_BUSYLOOP_TIMEOUT, ring)));
 }
 
-// The count goes in as the room there is and comes back as what the kernel has.
+// Words that the kernel does not have are zeros.
 Result<std::vector<uint64_t>> features_array(Ioctls& file, size_t words) {
   std::vector<uint64_t> message(1 + words);
   message[0] = words;
   TRY(file.ioctl(VHOST_GET_FEATURES_ARRAY, message.data()));
-  const uint64_t told = std::min<uint64_t>(message[0], words);
-  return std::vector<uint64_t>(message.begin() + 1, message.begin() + 1 + static_cast<ptrdiff_t>(told));
+  return std::vector<uint64_t>(message.begin() + 1, message.end());
 }
 
 Result<> set_features_array(Ioctls& file, const std::vector<uint64_t>& features) {

@@ -25,6 +25,13 @@ enum class ForkOwner : uint8_t { kernel_thread = VHOST_FORK_OWNER_KTHREAD, task 
 Result<> set_fork_owner(Ioctls& file, ForkOwner owner);
 Result<ForkOwner> fork_owner(Ioctls& file);
 
+// The file is as it was when it was opened: no owner, no memory, no rings (vhost-net). The device of
+// vhost-user's message of that name does not do it: there it only stops rings.
+Result<> reset_owner(Ioctls& file);
+
+// As SET_VRING_ENDIAN has told.
+Result<bool> is_big_endian(Ioctls& file, RingIndex ring);
+
 // How long the kernel polls a ring before it waits for a kick; 0: not at all.
 Result<> set_busyloop_timeout(Ioctls& file, RingIndex ring, std::chrono::microseconds timeout);
 Result<std::chrono::microseconds> busyloop_timeout(Ioctls& file, RingIndex ring);

@@ -38,16 +38,16 @@ struct Need {
 size_t tail_size(const IoctlInfo& info, std::span<const std::byte> in) {
   constexpr uint64_t most_bytes = 4096;
   const kernel::Tail tail = kernel::tail_of(info.argument);
-  if (tail.count_size != sizeof(uint32_t) || in.size() < tail.count_offset + tail.count_size) return 0;
-  uint32_t count = 0;
-  std::memcpy(&count, in.data() + tail.count_offset, sizeof count);
-  return count * tail.element <= most_bytes ? count * tail.element : 0;
+  if (tail.element == 0 || in.size() < tail.count_offset + tail.count_size) return 0;
+  uint64_t count = 0;
+  std::memcpy(&count, in.data() + tail.count_offset, tail.count_size);
+  return count <= most_bytes / tail.element ? count * tail.element : 0;
 }
 
-// Unknown ioctls are taken for those of a ring, whose index comes first.
-Need need_of(unsigned long request, std::span<const std::byte> in) {
+// Ioctls that are not served are taken for those of a ring, whose index comes first.
+Need need_of(const IoctlServer& server, unsigned long request, std::span<const std::byte> in) {
   const IoctlInfo* info = kernel::find_ioctl(request);
-  if (info == nullptr) return {.in = sizeof(uint32_t)};
+  if (info == nullptr || !server.takes(request)) return {.in = sizeof(uint32_t)};
   const size_t fixed = kernel::size_of(info->argument);
   const bool gives =
       info->direction == kernel::Direction::from_kernel || info->direction == kernel::Direction::both;
@@ -108,7 +108,7 @@ int errno_of(const Error& error, int otherwise) { return error.os_error != 0 ? e
 
 void OpenFile::ioctl(fuse_req_t request, unsigned long command, uint64_t argument,
                      std::span<const std::byte> in, size_t out_size) {
-  const Need need = need_of(command, in);
+  const Need need = need_of(*server_, command, in);
   if (in.size() < need.in || out_size < need.out) {
     void* at =
         reinterpret_cast<void*>(static_cast<uintptr_t>(argument));  // NOLINT(performance-no-int-to-ptr)

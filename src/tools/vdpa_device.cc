@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <optional>
+#include <memory>
 #include <utility>
 
 #include "ringway/engine/local_device.h"
@@ -15,9 +15,10 @@ class VdpaDevice::Lease final : public vhost::Device {
  public:
   explicit Lease(VdpaDevice& device) : device_(device) {
     engine::Model& model = *device.model_;
-    engine_.emplace(model, device.workers_);
-    contract_.emplace(*engine_, vhost::Contract::Limits{.queues = model.queue_count(),
-                                                        .ring_size = model.max_queue_size()});
+    engine_ = std::make_unique<engine::LocalDevice>(model, device.workers_);
+    contract_ = std::make_unique<vhost::Contract>(
+        *engine_,
+        vhost::Contract::Limits{.queues = model.queue_count(), .ring_size = model.max_queue_size()});
   }
   // The next may come when nothing of this one is left.
   ~Lease() override {
@@ -31,8 +32,8 @@ class VdpaDevice::Lease final : public vhost::Device {
 
  private:
   VdpaDevice& device_;
-  std::optional<engine::LocalDevice> engine_;
-  std::optional<vhost::Contract> contract_;
+  std::unique_ptr<engine::LocalDevice> engine_;
+  std::unique_ptr<vhost::Contract> contract_;
 };
 
 Result<kernel::IoctlServer::Served> VdpaDevice::open() {

@@ -342,6 +342,10 @@ TEST_F(ServedVdpa, ioctls_of_others_and_of_rings_that_are_not_there_are_refused)
   EXPECT_EQ(call(VHOST_RESET_OWNER), -EFAULT) << "taken for an ioctl of a ring";
   EXPECT_EQ(enable(2, 1), -ENOBUFS);
   EXPECT_EQ(call(VHOST_VDPA_GET_VRING_GROUP, vhost_vring_state{.index = 1, .num = 7}), 0);
+  EXPECT_EQ(call(VHOST_VDPA_GET_VRING_DESC_GROUP, vhost_vring_state{.index = 1, .num = 0}), -EOPNOTSUPP);
+  vhost_vring_state size{.index = 1, .num = 7};
+  EXPECT_EQ(call(VHOST_VDPA_GET_VRING_SIZE, size), 0);
+  EXPECT_EQ(size.num, get<uint16_t>(VHOST_VDPA_GET_VRING_NUM));
   EXPECT_EQ(call(VHOST_VDPA_SET_GROUP_ASID, vhost_vring_state{.index = 0, .num = 1}), -EINVAL);
   EXPECT_EQ(call(VHOST_VDPA_SET_GROUP_ASID, vhost_vring_state{.index = 1, .num = 0}), -EINVAL);
   EXPECT_EQ(call(VHOST_VDPA_SET_GROUP_ASID, vhost_vring_state{.index = 0, .num = 0}), 0);

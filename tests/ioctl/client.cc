@@ -1,5 +1,6 @@
 // A program that uses a vhost-net device by plain system calls, and knows nothing of who serves it.
 //   client rules DEVICE         the errnos of the kernel's interface
+//   client newer DEVICE         ioctls that Linux 6.1 does not have
 //   client sharing DEVICE       fork, dup and close in other threads
 //   client misuse DEVICE        calls that fail, and those of a child that shares our memory
 //   client frames DEVICE COUNT  frames that come back, where the device is a loop
@@ -228,6 +229,34 @@ void rules(const char* path) {
   EXPECT(control(other, VHOST_SET_OWNER), 0);
   rules_of_messages(other);
   ::close(other);
+}
+
+// ---- newer
+
+void newer(const char* path) {
+  const int fd = open_device(path);
+  uint64_t features = 0;
+  EXPECT(control(fd, VHOST_GET_FEATURES, &features), 0);
+  std::array<uint64_t, 4> words{2, 0xdead, 0xdead, 0xdead};
+  EXPECT(control(fd, VHOST_GET_FEATURES_ARRAY, words.data()), 0);
+  EXPECT(words == (std::array<uint64_t, 4>{2, features, 0, 0xdead}), true);
+  EXPECT(give(fd, VHOST_SET_FEATURES_ARRAY, std::array<uint64_t, 3>{2, 0, 1}), -EOPNOTSUPP);
+  EXPECT(give(fd, VHOST_SET_FEATURES_ARRAY, std::array<uint64_t, 3>{2, uint64_t{1} << VIRTIO_F_VERSION_1, 0}),
+         0);
+  std::vector<uint64_t> many(513);
+  many[0] = 512;
+  EXPECT(control(fd, VHOST_GET_FEATURES_ARRAY, many.data()), 0);
+  EXPECT(many[1] == features, true);
+  many[0] = 513;
+  EXPECT(control(fd, VHOST_GET_FEATURES_ARRAY, many.data()), -E2BIG);
+  uint8_t owner = 0xff;
+  EXPECT(control(fd, VHOST_GET_FORK_FROM_OWNER, &owner), 0);
+  EXPECT(give(fd, VHOST_SET_FORK_FROM_OWNER, owner), 0);
+  EXPECT(give(fd, VHOST_SET_FORK_FROM_OWNER, static_cast<uint8_t>(1 - owner)), -EINVAL);
+  EXPECT(control(fd, VHOST_SET_OWNER), 0);
+  EXPECT(give(fd, VHOST_SET_FORK_FROM_OWNER, owner), -EBUSY);
+  EXPECT(give(fd, VHOST_NEW_WORKER, std::array<uint32_t, 1>{0}), -ENOTTY);  // vhost-scsi has it
+  ::close(fd);
 }
 
 // ---- frames
@@ -598,6 +627,8 @@ int main(int argc, char** argv) {
   const std::string_view what = argc > 2 ? argv[1] : "";
   if (what == "rules") {
     rules(argv[2]);
+  } else if (what == "newer") {
+    newer(argv[2]);
   } else if (what == "sharing") {
     sharing(argv[2]);
   } else if (what == "hold") {

@@ -1,5 +1,5 @@
 // vhost-net between this driver and the network stack of the same kernel, over a tap. We are the
-// host 10.9.8.2; the kernel is 10.9.8.1. VIRTIO "Network Device"; guest/net.sh.
+// host 10.9.8.2; the kernel is 10.9.8.1. VIRTIO "Network Device"; guest/run.sh.
 #include <arpa/inet.h>
 #include <linux/virtio_config.h>
 #define class class_  // linux/virtio_net.h has a member of that name

@@ -1,5 +1,5 @@
 // vhost-scsi against a target of the same kernel. VIRTIO "SCSI Host Device"; the target is made by
-// guest/scsi.sh.
+// guest/run.sh.
 #include <linux/virtio_config.h>
 
 #include <algorithm>

@@ -56,15 +56,15 @@ class XdpPortTest : public testing::TestWithParam<bool> {
     options.interface = ours_;
     return open_xdp(options);
   }
-  void start(XdpOptions options = {}) {
+  void start(const XdpOptions& options = {}) {
     auto opened = open(options);
     ASSERT_TRUE(opened) << opened.error().to_string();
     port_ = *std::move(opened);
     loop_ = *loop::Loop::start({.use_io_uring = GetParam()});
-    for (uint16_t i = 0; i < std::max<uint16_t>(1, options.pairs); ++i)
-      pairs_.push_back(std::make_unique<Pair>());
+    const uint16_t count = std::max<uint16_t>(1, options.pairs);
+    for (uint16_t i = 0; i < count; ++i) pairs_.push_back(std::make_unique<Pair>());
     loop_->run([&] {
-      for (uint16_t i = 0; i < pairs_.size(); ++i) {
+      for (uint16_t i = 0; i < count; ++i) {
         pairs_[i]->outlet = port_->open_outlet(*loop_, i);
         if (i < port_->abilities().pairs)
           pairs_[i]->inlet = port_->open_inlet(*loop_, i, pairs_[i]->receiver);

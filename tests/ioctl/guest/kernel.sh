@@ -25,6 +25,7 @@ until [ -e /dev/vhost-net-ringway ] || [ $tries = 0 ]; do
   tries=$((tries - 1))
 done
 run cuse_rules /tools/ioctl_client rules /dev/vhost-net-ringway
+run cuse_newer /tools/ioctl_client newer /dev/vhost-net-ringway
 run cuse_sharing /tools/ioctl_client sharing /dev/vhost-net-ringway
 run cuse_frames /tools/ioctl_client frames /dev/vhost-net-ringway 1000
 run cuse_session /tools/ioctl_client session /dev/vhost-net-ringway 1000
