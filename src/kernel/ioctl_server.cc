@@ -28,8 +28,9 @@ constexpr uint64_t vdpa_needs =
     bit(vhost::VHOST_USER_PROTOCOL_F_MQ) | bit(vhost::VHOST_USER_PROTOCOL_F_CONFIG);
 constexpr uint64_t vdpa_capabilities = vdpa_needs | endian;
 constexpr uint64_t backend_features = bit(VHOST_BACKEND_F_IOTLB_MSG_V2);
-constexpr uint32_t max_ring_entries = 0xffff;  // what SET_VRING_NUM and SET_VRING_BASE can say
-constexpr uint64_t max_feature_words = 512;    // of one feature array: a page
+constexpr uint32_t max_ring_entries = 0xffff;        // what SET_VRING_NUM and SET_VRING_BASE can say
+constexpr uint64_t max_feature_words = 512;          // of one feature array: a page
+constexpr unsigned long request_bits = 0xffff'ffff;  // of an ioctl's number, that the kernel looks at
 
 Result<size_t> take_word_count(Caller& caller, uint64_t from) {
   const auto head = TRY(caller.take<vhost_features_array>(from));
@@ -97,7 +98,7 @@ const std::array<IoctlServer::Row, 50> IoctlServer::rows{{
 
 const IoctlServer::Row* IoctlServer::find(unsigned long request) const {
   const auto* found = std::ranges::find_if(rows, [&](const Row& row) {
-    return row.request == (request & 0xffff'ffff) && serves(options_.family, row.family);
+    return row.request == (request & request_bits) && serves(options_.family, row.family);
   });
   return found == rows.end() ? nullptr : found;
 }
@@ -160,6 +161,28 @@ long IoctlServer::ioctl(Caller& caller, unsigned long request, uint64_t argument
   const IoctlInfo* info = find_ioctl(request);
   log::debug("{}: {}", info == nullptr ? "unknown ioctl" : info->name, done.error().to_string());
   return -done.error().os_error;
+}
+
+// Takes no lock: a thread that is not there may hold it.
+long IoctlServer::ioctl_after_fork(Caller& caller, unsigned long request, uint64_t argument) {
+  switch (request & request_bits) {
+    case VHOST_GET_FEATURES:
+    case VHOST_GET_FEATURES_ARRAY:
+    case VHOST_GET_BACKEND_FEATURES:
+    case VHOST_GET_FORK_FROM_OWNER:
+      break;
+    case VHOST_SET_FEATURES:
+    case VHOST_SET_FEATURES_ARRAY:
+    case VHOST_SET_BACKEND_FEATURES:
+    case VHOST_SET_FORK_FROM_OWNER:
+    case VHOST_SET_OWNER:
+      return -EBUSY;
+    default:
+      return -EPERM;
+  }
+  Call call{.caller = caller, .argument = argument};
+  const auto done = as_errno((this->*find(request)->serve)(call), EINVAL);
+  return done ? 0 : -done.error().os_error;
 }
 
 Result<> IoctlServer::dispatch(Call& call, unsigned long request) {

@@ -81,6 +81,9 @@ class IoctlServer {
   long ioctl(Caller& caller, unsigned long request, uint64_t argument);
   // Any thread. Others are refused, with an errno that depends on the number that the argument points at.
   [[nodiscard]] bool takes(unsigned long request) const { return find(request) != nullptr; }
+  // The same of vhost-net for a child after fork(), which has none of the device's threads: what never
+  // changes is told. EBUSY: what anybody may ask for, and nobody can do there. EPERM: what the owner may.
+  long ioctl_after_fork(Caller& caller, unsigned long request, uint64_t argument);
   enum class Reader : uint8_t { at_once, waits };
   // IOTLB messages to the caller. EAGAIN: none is there now, and a reader that waits tries again later; it
   // is told EBADFD where none will come.

@@ -65,8 +65,6 @@ Result<std::pair<std::shared_ptr<DeviceFile>, UniqueFd>> DeviceFile::open(
   file->inode_ = status.st_ino;
   file->server_ = TRY(kernel::IoctlServer::open(options, std::move(make_device)));
   file->server_->on_readable([raw = file.get()](bool waiting) { raw->show(waiting); });
-  OwnProcess own;
-  file->server_->ioctl(own, VHOST_GET_FEATURES, address_of(&file->features_));
   return std::pair(std::move(file), std::move(of_program));
 }
 
@@ -89,20 +87,10 @@ void DeviceFile::show(bool waiting) const {
 bool DeviceFile::in_child() const { return ::getpid() != process_; }
 
 long DeviceFile::ioctl(unsigned long request, uint64_t argument) {
-  if (in_child()) return ioctl_in_child(request, argument);
+  OwnProcess own;
+  if (in_child()) return server_->ioctl_after_fork(own, request, argument);
   const loop::SignalsBlocked blocked;
-  OwnProcess own;
   return server_->ioctl(own, request, argument);
-}
-
-// As the kernel answers whoever is not the owner, without a look at what threads of the parent may have left
-// half done.
-long DeviceFile::ioctl_in_child(unsigned long request, uint64_t argument) const {
-  if (request == VHOST_SET_OWNER) return -EBUSY;
-  if (request != VHOST_GET_FEATURES) return -EPERM;
-  OwnProcess own;
-  const auto done = own.give(argument, features_);
-  return done ? 0 : minus(done.error());
 }
 
 ssize_t DeviceFile::read(std::span<const iovec> to, bool blocking) {

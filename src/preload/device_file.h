@@ -21,7 +21,7 @@ class DeviceFile {
       const kernel::IoctlServer::Options& options = {});
 
   // What the system calls return, or minus an errno. They may be called in a child of the process that has
-  // opened the file; the device is not usable there.
+  // opened the file: see IoctlServer::ioctl_after_fork(), and EPERM for messages.
   long ioctl(unsigned long request, uint64_t argument);
   // `blocking`: waits for a message, as long as no signal comes.
   ssize_t read(std::span<const iovec> to, bool blocking);
@@ -35,10 +35,8 @@ class DeviceFile {
   DeviceFile() = default;
   void show(bool waiting) const;
   [[nodiscard]] bool in_child() const;
-  long ioctl_in_child(unsigned long request, uint64_t argument) const;
 
   pid_t process_ = 0;
-  uint64_t features_ = 0;  // offered
   dev_t device_ = 0;
   ino_t inode_ = 0;
   UniqueFd read_end_;

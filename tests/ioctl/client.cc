@@ -439,6 +439,8 @@ int open_as_child(int fd) {
 int use_as_child(int fd) {
   uint64_t features = 0;
   EXPECT(control(fd, VHOST_GET_FEATURES, &features), 0);
+  EXPECT(control(fd, VHOST_GET_BACKEND_FEATURES, &features), 0);
+  EXPECT(static_cast<long>(features), 1 << VHOST_BACKEND_F_IOTLB_MSG_V2);
   EXPECT(control(fd, VHOST_SET_OWNER), -EBUSY);
   EXPECT(state(fd, VHOST_GET_VRING_BASE, 0, 0), -EPERM);
   EXPECT(give(fd, VHOST_SET_MEM_TABLE, Table{}), -EPERM);
