@@ -75,6 +75,7 @@ Result<engine::Workers*> DeviceFiles::workers() {
 }
 
 int DeviceFiles::open(const char* path, int flags) {
+  if ((flags & O_CREAT) != 0 && (flags & O_EXCL) != 0) return -EEXIST;
   if ((flags & O_DIRECTORY) != 0) return -ENOTDIR;
   const loop::SignalsBlocked blocked;
   engine::Workers* workers = nullptr;

@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
-#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -23,7 +22,6 @@ class DeviceFiles {
 
   static DeviceFiles& instance();
 
-  static constexpr std::string_view net_path = "/dev/vhost-net";
   // Whether we serve that device.
   [[nodiscard]] bool serves_net();
   // A new descriptor of the program's, or minus an errno.

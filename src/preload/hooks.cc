@@ -1,6 +1,7 @@
-// The C functions that the preloaded library puts in front of the C library's: those that can open, use,
+// Of the C functions that the preloaded library puts in front of the C library's: those that can use,
 // duplicate or close a descriptor of /dev/vhost-net. Any thread, any time: even before constructors have run.
-#include <dlfcn.h>
+#include "ringway/preload/hooks.h"
+
 #include <fcntl.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -16,61 +17,13 @@
 
 #include "ringway/preload/device_files.h"
 
-#define RINGWAY_HOOK extern "C" [[gnu::visibility("default")]]
-
 namespace {
 
+using ringway::preload::answer;
 using ringway::preload::DeviceFile;
 using ringway::preload::DeviceFiles;
-
-// The C library's own function of that name.
-template <class Function>
-Function* real(const char* name, std::atomic<Function*>& known) {
-  Function* function = known.load(std::memory_order_acquire);
-  if (function == nullptr) {
-    function = reinterpret_cast<Function*>(::dlsym(RTLD_NEXT, name));  // NOLINT: what dlsym is for
-    known.store(function, std::memory_order_release);
-  }
-  return function;
-}
-// NOLINTBEGIN(bugprone-macro-parentheses): a type, and names
-#define RINGWAY_REAL(type, name)                         \
-  ([]() -> type* {                                       \
-    static constinit std::atomic<type*> known = nullptr; \
-    return real<type>(#name, known);                     \
-  }())
-
-// NOLINTEND(bugprone-macro-parentheses)
-
-using Open = int(const char*, int, ...);
-using OpenAt = int(int, const char*, int, ...);
-using Open2 = int(const char*, int);
-using OpenAt2 = int(int, const char*, int);
+using ringway::preload::real;
 using Control = int(int, int, ...);
-
-template <class T>
-T answer(T result) {
-  if (result >= 0) return result;
-  errno = static_cast<int>(-result);
-  return -1;
-}
-
-// The path may be anywhere, whatever the C library's headers promise to the compiler: the system call will
-// say.
-bool is_device(const char* path) {
-  constexpr size_t size = DeviceFiles::net_path.size() + 1;
-  std::array<char, size> start{};
-  const int saved_errno = errno;
-  ringway::kernel::OwnProcess own;
-  const bool read =
-      own.copy_in(std::as_writable_bytes(std::span(start)), reinterpret_cast<uintptr_t>(path)).has_value();
-  errno = saved_errno;
-  // Nothing of ours is touched for other files: this may be a child of vfork().
-  if (!read || start.back() != 0 || DeviceFiles::net_path != start.data()) return false;
-  return DeviceFiles::instance().serves_net();
-}
-
-int open_device(const char* path, int flags) { return answer(DeviceFiles::instance().open(path, flags)); }
 
 std::shared_ptr<DeviceFile> file_of(int fd) {
   if (!DeviceFiles::may_hold(fd)) return nullptr;
@@ -133,71 +86,12 @@ ringway::Result<std::vector<iovec>> pieces(const iovec* vector, int count) {
   return copy;
 }
 
-// The variable argument of open() is there with these flags only.
-// NOLINTBEGIN(bugprone-macro-parentheses): a name
-#define RINGWAY_MODE(flags, mode)                                       \
-  mode_t mode = 0;                                                      \
-  if (((flags) & O_CREAT) != 0 || ((flags) & O_TMPFILE) == O_TMPFILE) { \
-    va_list list;                                                       \
-    va_start(list, flags);                                              \
-    mode = va_arg(list, mode_t);                                        \
-    va_end(list);                                                       \
-  }
-
-// NOLINTEND(bugprone-macro-parentheses)
-
 // Not at first use, which may be in a child of vfork(), whose number the parent would keep.
 [[gnu::constructor]] void begin_of_process() { (void)DeviceFiles::instance(); }
 
 [[gnu::destructor]] void end_of_process() { DeviceFiles::instance().end(); }
 
 }  // namespace
-
-// ---- open
-
-RINGWAY_HOOK int open(const char* path, int flags, ...) {
-  if (is_device(path)) return open_device(path, flags);
-  RINGWAY_MODE(flags, mode)
-  return RINGWAY_REAL(Open, open)(path, flags, mode);
-}
-
-RINGWAY_HOOK int open64(const char* path, int flags, ...) {
-  if (is_device(path)) return open_device(path, flags);
-  RINGWAY_MODE(flags, mode)
-  return RINGWAY_REAL(Open, open64)(path, flags, mode);
-}
-
-RINGWAY_HOOK int openat(int folder, const char* path, int flags, ...) {
-  if (is_device(path)) return open_device(path, flags);
-  RINGWAY_MODE(flags, mode)
-  return RINGWAY_REAL(OpenAt, openat)(folder, path, flags, mode);
-}
-
-RINGWAY_HOOK int openat64(int folder, const char* path, int flags, ...) {
-  if (is_device(path)) return open_device(path, flags);
-  RINGWAY_MODE(flags, mode)
-  return RINGWAY_REAL(OpenAt, openat64)(folder, path, flags, mode);
-}
-
-// What programs call that were compiled with _FORTIFY_SOURCE.
-RINGWAY_HOOK int __open_2(const char* path, int flags) {  // NOLINT(bugprone-reserved-identifier)
-  return is_device(path) ? open_device(path, flags) : RINGWAY_REAL(Open2, __open_2)(path, flags);
-}
-
-RINGWAY_HOOK int __open64_2(const char* path, int flags) {  // NOLINT(bugprone-reserved-identifier)
-  return is_device(path) ? open_device(path, flags) : RINGWAY_REAL(Open2, __open64_2)(path, flags);
-}
-
-RINGWAY_HOOK int __openat_2(int folder, const char* path,
-                            int flags) {  // NOLINT(bugprone-reserved-identifier)
-  return is_device(path) ? open_device(path, flags) : RINGWAY_REAL(OpenAt2, __openat_2)(folder, path, flags);
-}
-
-RINGWAY_HOOK int __openat64_2(int folder, const char* path,
-                              int flags) {  // NOLINT(bugprone-reserved-identifier)
-  return is_device(path) ? open_device(path, flags)
-                         : RINGWAY_REAL(OpenAt2, __openat64_2)(folder, path, flags);
-}
 
 // ---- use
 

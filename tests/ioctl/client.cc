@@ -2,11 +2,14 @@
 //   client rules DEVICE         the errnos of the kernel's interface
 //   client newer DEVICE         ioctls that Linux 6.1 does not have
 //   client sharing DEVICE       fork, dup and close in other threads
+//   client paths DEVICE         what the file system says of a device in /dev, by all of its names
+//   client host DEVICE          the same of a path that the C library leaves to the host
 //   client misuse DEVICE        calls that fail, and those of a child that shares our memory
 //   client frames DEVICE COUNT  frames that come back, where the device is a loop
 //   client hold DEVICE          a device whose rings run, until a signal comes
 //   client session DEVICE COUNT the same by Ringway's own client of the interface
 // Exit status 0 if all is as the kernel has it; else every difference is a line.
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <linux/virtio_config.h>
 #include <poll.h>
@@ -14,6 +17,8 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -571,6 +576,95 @@ void hold(const char* path) {
   ::pause();
 }
 
+// ---- paths
+
+// How a path is named to a function of the C library.
+struct Name {
+  int folder = AT_FDCWD;
+  std::string path;
+};
+
+void sees_a_device(const Name& name) {
+  const char* path = name.path.c_str();
+  struct stat status{};
+  struct stat64 status64{};
+  struct statx statusx{};
+  EXPECT(result_of(::fstatat(name.folder, path, &status, 0)), 0);
+  EXPECT(S_ISCHR(status.st_mode), true);
+  EXPECT(result_of(::fstatat64(name.folder, path, &status64, AT_SYMLINK_NOFOLLOW)), 0);
+  EXPECT(static_cast<long>(status64.st_rdev), static_cast<long>(status.st_rdev));
+  EXPECT(result_of(::statx(name.folder, path, 0, STATX_TYPE, &statusx)), 0);
+  EXPECT(S_ISCHR(statusx.stx_mode), true);
+  EXPECT(result_of(::faccessat(name.folder, path, R_OK | W_OK, AT_EACCESS)), 0);
+  EXPECT(result_of(::openat(name.folder, path, O_RDWR | O_CREAT | O_EXCL, 0600)), -EEXIST);
+  const int fd = ::openat(name.folder, path, O_RDWR | O_CLOEXEC);
+  uint64_t features = 0;
+  EXPECT(control(fd, VHOST_GET_FEATURES, &features), 0);
+  ::close(fd);
+}
+
+// Those that programs call which are as old as the C library's version before 2.33, and those that have no
+// folder.
+void sees_a_device_by_all_functions(const char* path) {
+  struct stat status{};
+  struct stat64 status64{};
+  for (auto* look : {::stat, ::lstat}) {
+    status = {};
+    EXPECT(result_of(look(path, &status)), 0);
+    EXPECT(S_ISCHR(status.st_mode), true);
+  }
+  for (auto* look : {::stat64, ::lstat64}) {
+    status64 = {};
+    EXPECT(result_of(look(path, &status64)), 0);
+    EXPECT(S_ISCHR(status64.st_mode), true);
+  }
+  constexpr int version = 1;
+  for (const char* name : {"__xstat", "__xstat64", "__lxstat", "__lxstat64"}) {
+    using Look = int(int, const char*, struct stat*);
+    auto* look = reinterpret_cast<Look*>(::dlsym(RTLD_DEFAULT, name));
+    status = {};
+    EXPECT(result_of(look(version, path, &status)), 0);
+    EXPECT(S_ISCHR(status.st_mode), true);
+  }
+  for (const char* name : {"__fxstatat", "__fxstatat64"}) {
+    using Look = int(int, int, const char*, struct stat*, int);
+    auto* look = reinterpret_cast<Look*>(::dlsym(RTLD_DEFAULT, name));
+    status = {};
+    EXPECT(result_of(look(version, AT_FDCWD, path, &status, 0)), 0);
+    EXPECT(S_ISCHR(status.st_mode), true);
+  }
+  for (auto* may : {::access, ::eaccess, ::euidaccess}) EXPECT(result_of(may(path, R_OK | W_OK)), 0);
+  EXPECT(result_of(::access(path, X_OK)), -EACCES);
+}
+
+void paths(const char* path) {
+  const std::string name(std::string_view(path).substr(std::string_view("/dev/").size()));
+  const int folder = ::open("/dev", O_PATH | O_CLOEXEC);
+  for (const Name& one :
+       {Name{.path = path}, Name{.path = "//dev//" + name}, Name{.path = "/dev/./../dev/" + name},
+        Name{.folder = folder, .path = name}, Name{.folder = folder, .path = "./" + name}}) {
+    sees_a_device(one);
+  }
+  sees_a_device_by_all_functions(path);
+  EXPECT(::chdir("/dev"), 0);
+  sees_a_device({.path = name});
+  errno = ERANGE;
+  struct stat status{};
+  EXPECT(::stat(name.c_str(), &status), 0);
+  EXPECT(errno, ERANGE);
+}
+
+// A system call is nobody's but the host's.
+void host(const char* path) {
+  struct stat status{};
+  const long wanted = result_of(::syscall(SYS_newfstatat, AT_FDCWD, path, &status, 0));
+  EXPECT(result_of(::stat(path, &status)), wanted);
+  EXPECT(result_of(::access(path, F_OK)), wanted);
+  const int fd = ::open(path, O_PATH | O_CLOEXEC);
+  EXPECT(result_of(fd) < 0, wanted < 0);
+  ::close(fd);
+}
+
 // ---- misuse
 
 // Whatever it calls first, its process number is not ours.
@@ -592,6 +686,10 @@ void paths_that_are_not_there() {
     const char* const volatile path = reinterpret_cast<const char*>(address);
     EXPECT(result_of(::open(path, O_RDONLY)), -EFAULT);
     EXPECT(result_of(::openat(AT_FDCWD, path, O_RDONLY)), -EFAULT);
+    struct stat status{};
+    EXPECT(result_of(::stat(path, &status)), -EFAULT);
+    EXPECT(result_of(::access(path, F_OK)), -EFAULT);
+    EXPECT(result_of(::access(path, 8)), -EINVAL);
   }
   // A short path at the very end of memory.
   auto area = *Mapping::anonymous(8192);
@@ -635,6 +733,10 @@ int main(int argc, char** argv) {
     sharing(argv[2]);
   } else if (what == "hold") {
     hold(argv[2]);
+  } else if (what == "paths") {
+    paths(argv[2]);
+  } else if (what == "host") {
+    host(argv[2]);
   } else if (what == "misuse") {
     misuse(argv[2]);
   } else if (what == "frames" && argc == 4) {

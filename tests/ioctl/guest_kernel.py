@@ -6,7 +6,8 @@ from pathlib import Path
 
 from net_lab import Guest, image, lab
 
-STEPS = ["linux_rules", "linux_sharing", "cuse_rules", "cuse_newer", "cuse_sharing", "cuse_frames", "cuse_session"]
+STEPS = ["linux_rules", "linux_sharing", "linux_paths", "cuse_rules", "cuse_newer", "cuse_sharing", "cuse_frames",
+         "cuse_session"]
 
 
 def main():

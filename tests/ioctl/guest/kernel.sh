@@ -16,6 +16,7 @@ run() {
 mkdir -p /run
 run linux_rules /tools/ioctl_client rules /dev/vhost-net
 run linux_sharing /tools/ioctl_client sharing /dev/vhost-net
+run linux_paths /tools/ioctl_client paths /dev/vhost-net
 
 /tools/ringway cuse --name=vhost-net-ringway --device=loopback --verbose >/tmp/cuse.log 2>&1 &
 daemon=$!
