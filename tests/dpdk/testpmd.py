@@ -20,12 +20,13 @@ _prefixes = itertools.count()
 class Testpmd:
     """Runs inside `with`. `vdevs` are the ports; everything else is what testpmd is told."""
 
-    def __init__(self, vdevs, queues=1, cpu=None, main_cpu=None, memory=256, options=(), wait=30):
-        """`cpu` is for the forwarding thread, `main_cpu` for the one that takes commands; none: any."""
+    def __init__(self, vdevs, queues=1, cpu=None, main_cpu=None, memory=256, options=(), wait=30, wrap=()):
+        """`cpu` is for the forwarding thread, `main_cpu` for the one that takes commands; none: any. `wrap`: words in front of
+        the command."""
         prefix = f"ringway{time.monotonic_ns()}-{next(_prefixes)}"
         places = "0,1" if cpu is None else f"0@{main_cpu},1@{cpu}"
         # Line by line, or answers would come long after the prompt that follows them.
-        self.command = ["stdbuf", "-oL", PROGRAM or "dpdk-testpmd", f"--lcores={places}", "--no-huge", "-m", str(memory),
+        self.command = [*wrap, "stdbuf", "-oL", PROGRAM or "dpdk-testpmd", f"--lcores={places}", "--no-huge", "-m", str(memory),
                         "--no-pci", f"--file-prefix={prefix}", "--no-telemetry", "--force-max-simd-bitwidth=512",
                         "--log-level=pmd.net.virtio.init:info", *(f"--vdev={vdev}" for vdev in vdevs), "--",
                         "--interactive", "--total-num-mbufs=8192", f"--rxq={queues}", f"--txq={queues}", "--nb-cores=1",
