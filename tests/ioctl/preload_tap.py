@@ -10,6 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "net"))
 
 import run as net  # noqa: E402
+from net_lab import served_threads  # noqa: E402
 from run import image, lab  # noqa: E402
 
 
@@ -71,7 +72,14 @@ def transfer(device, size):
         one.add_tap("tap0")
         one.address_tap()
         files = net.Files(one)
-        one.boot_preloaded(device).follow(offer=files.offer, accept=files.accept, received=files.received)
+        guest = one.boot_preloaded(device)
+
+        def offer():
+            if not served_threads(guest.machine.pid):
+                raise lab.LabError("the guest is on a vhost-net that is not ours")
+            return files.offer()
+
+        guest.follow(offer=offer, accept=files.accept, received=files.received)
     return act
 
 
