@@ -15,6 +15,8 @@ using vhost::bit;
 using vhost::DeviceRequest;
 using vhost::FrontEndRequest;
 
+constexpr std::chrono::seconds right_after{1};
+
 template <class Request>
 constexpr uint32_t id = user::id_of<DeviceRequest, Request>;
 
@@ -89,6 +91,13 @@ void Judge::say(const SeenMessage& message, Level level, std::string text) {
       {.number = message.number, .name = message.name(), .level = level, .text = std::move(text)});
 }
 
+void Judge::say(Doubt doubt) {
+  found_.push_back({.number = doubt.about.number,
+                    .name = doubt.about.name,
+                    .level = doubt.is_mistake ? Level::mistake : Level::odd,
+                    .text = std::move(doubt.text)});
+}
+
 std::vector<Finding> Judge::see(const SeenMessage& message, const std::optional<Talk::Asked>& answered) {
   check_frame(message);
   if (message.has_header()) check_flags(message);
@@ -139,7 +148,7 @@ void Judge::check_request(const SeenMessage& message) {
     return rings_.forget_memory();
   if (message.fds_lost) return forget(message);
   std::optional<user::Frame> frame = frame_of(message);
-  if (!frame) return;
+  if (!frame) return forget(message);
   check_need(message);
   if (message.channel == Channel::back_end) {
     auto request = user::decode<FrontEndRequest>(*std::move(frame));
@@ -156,8 +165,7 @@ void Judge::check_request(const SeenMessage& message) {
   rings_before_ = rings_;
   last_request_ = message.number;
   check_negotiation(message);
-  for (Doubt& doubt : rings_.see(*request, message.fds, talk_, message.number))
-    say(message, doubt.is_mistake ? Level::mistake : Level::odd, std::move(doubt.text));
+  for (Doubt& doubt : rings_.see(*request, message, talk_)) say(std::move(doubt));
   ask_contract(message, *std::move(request));
 }
 
@@ -277,16 +285,24 @@ std::optional<Judge::Clock::time_point> Judge::next_late() const {
 }
 
 // A front-end may leave whenever it likes.
-std::vector<Finding> Judge::end(std::optional<Side> first) {
-  if (first != Side::back_end) return {};
-  for (const Talk::Asked& asked : talk_.open(Channel::main)) {
-    if (asked.reply_due)
-      found_.push_back({.number = asked.number,
-                        .name = asked.name,
-                        .level = Level::odd,
-                        .text = "the back-end has closed the connection instead of answering"});
-  }
+std::vector<Finding> Judge::end(std::optional<Side> first, Clock::time_point now) {
+  if (first == Side::back_end) check_hang_up(now);
+  const bool is_cut_off = !found_.empty();
+  for (Doubt& doubt : rings_.end(talk_, is_cut_off)) say(std::move(doubt));
   return std::exchange(found_, {});
+}
+
+// A back-end that is stopped leaves too, but rarely right after a message.
+void Judge::check_hang_up(Clock::time_point now) {
+  const std::deque<Talk::Asked>& open = talk_.open(Channel::main);
+  const auto add = [this](const Talk::Asked& asked, const char* text) {
+    found_.push_back({.number = asked.number, .name = asked.name, .level = Level::odd, .text = text});
+  };
+  for (const Talk::Asked& asked : open) {
+    if (asked.reply_due) add(asked, "the back-end has closed the connection instead of answering");
+  }
+  if (!open.empty() && !open.back().reply_due && now - open.back().when < right_after)
+    add(open.back(), "the back-end has closed the connection: this is the last message that it was sent");
 }
 
 }  // namespace ringway::tools

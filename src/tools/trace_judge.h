@@ -39,7 +39,8 @@ class Judge {
   // Replies that are late by now.
   std::vector<Finding> late(Clock::time_point now);
   [[nodiscard]] std::optional<Clock::time_point> next_late() const;
-  std::vector<Finding> end(std::optional<Side> first);
+  // `first`: who has left first, if anybody.
+  std::vector<Finding> end(std::optional<Side> first, Clock::time_point now);
 
  private:
   class Oracle;
@@ -54,7 +55,9 @@ class Judge {
   void ask_contract(const SeenMessage& message, vhost::DeviceRequest request);
   void forget(const SeenMessage& message);
   void take_back(const Talk::Asked& refused);
+  void check_hang_up(Clock::time_point now);
   void say(const SeenMessage& message, Level level, std::string text);
+  void say(Doubt doubt);
 
   Talk& talk_;
   const std::chrono::milliseconds patience_;

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <linux/virtio_config.h>
 
+#include "ringway/device/port/virtio_net.h"
 #include "ringway/tools/trace_format.h"
 #include "ringway/user/peer_test.h"
 
@@ -60,15 +61,24 @@ class JudgeTest : public ::testing::Test {
   std::vector<std::string> reply(const Frame& frame, std::chrono::milliseconds later = 1ms) {
     return see(frame, Side::back_end, Channel::main, later);
   }
+  std::vector<std::string> end(std::optional<Side> first, std::chrono::milliseconds later = 1ms) {
+    return texts(judge.end(first, now + later));
+  }
   // Said without a doubt.
   void quietly(const std::vector<std::string>& said) { EXPECT_THAT(said, IsEmpty()); }
-  void negotiate(uint64_t features = version_1 | bit_30, uint64_t protocol = usual) {
+  void agree(uint64_t features = version_1 | bit_30, uint64_t protocol = usual) {
     quietly(request(GetFeatures{}));
     quietly(reply(u64_frame(1, answer, features)));
-    quietly(request(GetProtocolFeatures{}));
-    quietly(reply(u64_frame(15, answer, protocol)));
-    quietly(request(SetProtocolFeatures{{protocol}}));
+    if ((features & bit_30) != 0) {
+      quietly(request(GetProtocolFeatures{}));
+      quietly(reply(u64_frame(15, answer, protocol)));
+      quietly(request(SetProtocolFeatures{{protocol}}));
+    }
     quietly(request(SetFeatures{features}));
+  }
+  void negotiate(uint64_t features = version_1 | bit_30, uint64_t protocol = usual) {
+    agree(features, protocol);
+    quietly(request(SetOwner{}));
   }
   UniqueFd memory_of(uint64_t size) {
     UniqueFd fd(::memfd_create("memory", MFD_CLOEXEC));
@@ -82,11 +92,14 @@ class JudgeTest : public ::testing::Test {
          .fd = memory_of(size)});
     return all;
   }
-  void start_ring(uint64_t at = 0x7f0000000000) {
-    quietly(request(SetVringNum{0, 128}));
-    quietly(request(SetVringBase{0, 0}));
-    quietly(request(SetVringAddr{0, 0, at, at + 0x2000, at + 0x1000, 0}));
-    quietly(request(SetVringKick{0, some_fd()}));
+  // Without SET_VRING_BASE, which may be left out.
+  void describe_ring(uint64_t at = 0x7f0000000000, uint32_t ring = 0) {
+    quietly(request(SetVringNum{ring, 128}));
+    quietly(request(SetVringAddr{ring, 0, at, at + 0x2000, at + 0x1000, 0}));
+  }
+  void start_ring(uint64_t at = 0x7f0000000000, uint32_t ring = 0) {
+    describe_ring(at, ring);
+    quietly(request(SetVringKick{ring, some_fd()}));
   }
   static std::vector<std::string> texts(const std::vector<Finding>& findings) {
     std::vector<std::string> all;
@@ -105,7 +118,6 @@ class JudgeTest : public ::testing::Test {
 
 TEST_F(JudgeTest, what_follows_the_rules_is_passed_over_in_silence) {
   negotiate();
-  quietly(request(SetOwner{}));
   quietly(request(GetQueueNum{}));
   quietly(reply(u64_frame(17, answer, 2)));
   quietly(request(SetFrontEnd{std::make_shared<RecordingFrontEnd>()}, ask));
@@ -119,7 +131,7 @@ TEST_F(JudgeTest, what_follows_the_rules_is_passed_over_in_silence) {
   quietly(request(GetVringBase{0}));
   quietly(reply(state_frame(11, answer, 0, 77)));
   EXPECT_THAT(judge.late(now + 1h), IsEmpty());
-  EXPECT_THAT(judge.end(Side::back_end), IsEmpty());
+  EXPECT_THAT(end(Side::back_end), IsEmpty());
 }
 
 TEST_F(JudgeTest, what_other_front_ends_are_known_to_do_is_no_mistake) {
@@ -128,6 +140,7 @@ TEST_F(JudgeTest, what_other_front_ends_are_known_to_do_is_no_mistake) {
   quietly(request(SetProtocolFeatures{{usual}}));
   quietly(request(SetVringEnable{0, 1}));
   quietly(request(SetFeatures{version_1 | bit_30}));
+  quietly(request(SetOwner{}));
   // user-mode Linux asks for the acknowledgement of what negotiates acknowledgements.
   quietly(request(SetProtocolFeatures{{usual}}, ask));
   quietly(reply(u64_frame(16, answer, 0)));
@@ -194,6 +207,7 @@ TEST_F(JudgeTest, a_started_ring_that_is_changed) {
 TEST_F(JudgeTest, a_ring_that_is_stopped_twice) {
   negotiate();
   quietly(request(table()));
+  quietly(request(SetVringEnable{0, 1}));
   start_ring();
   quietly(request(GetVringBase{0}));
   const uint64_t first = number;
@@ -204,6 +218,199 @@ TEST_F(JudgeTest, a_ring_that_is_stopped_twice) {
   quietly(reply(state_frame(11, answer, 0, 0)));
   quietly(request(SetVringKick{0, some_fd()}));
   quietly(request(GetVringBase{0}));
+}
+
+// ---- what does not come
+
+TEST_F(JudgeTest, a_session_that_never_began) {
+  agree();
+  quietly(request(table()));
+  const uint64_t shared = number;
+  quietly(request(GetFeatures{}));
+  quietly(reply(u64_frame(1, answer, version_1)));
+  const auto said = judge.end(Side::front_end, now);
+  EXPECT_THAT(texts(said), ElementsAre("odd: SET_OWNER has not come: it begins a session"));
+  EXPECT_EQ(said.at(0).number, shared);
+  EXPECT_STREQ(said.at(0).name, "SET_MEM_TABLE");
+}
+
+TEST_F(JudgeTest, a_ring_of_a_session_that_has_not_begun_is_told_once) {
+  agree();
+  quietly(request(table()));
+  quietly(request(SetVringEnable{0, 1}));
+  describe_ring();
+  EXPECT_THAT(request(SetVringKick{0, some_fd()}), ElementsAre(HasSubstr("SET_OWNER has not come")));
+  EXPECT_THAT(end(Side::front_end), IsEmpty());
+}
+
+TEST_F(JudgeTest, an_owner_that_comes_late_or_is_not_needed_yet) {
+  agree();
+  EXPECT_THAT(end(Side::front_end), IsEmpty()) << "it has only looked";
+  quietly(request(table()));
+  quietly(request(SetOwner{}));
+  EXPECT_THAT(end(Side::front_end), IsEmpty());
+}
+
+TEST_F(JudgeTest, a_ring_that_was_kicked_before_anything) {
+  negotiate();
+  quietly(request(SetVringKick{0, some_fd()}));
+  const auto said = judge.end(Side::front_end, now);
+  EXPECT_THAT(
+      texts(said),
+      ElementsAre("odd: ring 0 was kicked and could not start: it has no size, no addresses, no memory"));
+  EXPECT_EQ(said.at(0).number, number);
+  EXPECT_STREQ(said.at(0).name, "SET_VRING_KICK");
+}
+
+TEST_F(JudgeTest, a_ring_without_addresses) {
+  negotiate();
+  quietly(request(table()));
+  quietly(request(SetVringNum{0, 128}));
+  quietly(request(SetVringKick{0, {}}));
+  EXPECT_THAT(request(GetVringBase{0}),
+              ElementsAre("odd: ring 0 was kicked and could not start: it has no addresses"));
+  quietly(reply(state_frame(11, answer, 0, 0)));
+  EXPECT_THAT(end(Side::front_end), IsEmpty()) << "it is said once";
+}
+
+TEST_F(JudgeTest, a_ring_without_a_size) {
+  negotiate();
+  quietly(request(table()));
+  quietly(request(SetVringAddr{0, 0, 0x7f0000000000, 0x7f0000002000, 0x7f0000001000, 0}));
+  quietly(request(SetVringKick{0, some_fd()}));
+  EXPECT_THAT(end(std::nullopt), ElementsAre(AllOf(HasSubstr("it has no size"), Not(HasSubstr("address")))));
+}
+
+TEST_F(JudgeTest, a_ring_without_memory_is_told_once) {
+  negotiate();
+  quietly(request(SetVringEnable{0, 1}));
+  describe_ring();
+  EXPECT_THAT(request(SetVringKick{0, some_fd()}),
+              ElementsAre("odd: ring 0 starts, and no memory has been shared"));
+  EXPECT_THAT(end(Side::front_end), IsEmpty());
+}
+
+TEST_F(JudgeTest, a_ring_behind_an_iommu_without_memory) {
+  negotiate(version_1 | bit_30 | bit(VIRTIO_F_ACCESS_PLATFORM));
+  quietly(request(SetVringEnable{0, 1}));
+  start_ring(0x1000);
+  EXPECT_THAT(end(Side::front_end), ElementsAre(HasSubstr("it has no memory")));
+}
+
+TEST_F(JudgeTest, a_ring_that_is_described_after_its_kick) {
+  negotiate();
+  quietly(request(SetVringKick{0, some_fd()}));
+  quietly(request(SetVringEnable{0, 1}));
+  quietly(request(table()));
+  describe_ring();
+  quietly(request(GetVringBase{0}));
+  quietly(reply(state_frame(11, answer, 0, 0)));
+  EXPECT_THAT(end(Side::front_end), IsEmpty());
+}
+
+TEST_F(JudgeTest, a_ring_that_starts_again_by_its_kick_alone) {
+  negotiate();
+  quietly(request(table()));
+  quietly(request(SetVringEnable{0, 1}));
+  for (int i = 0; i < 2; ++i) {
+    i == 0 ? start_ring() : quietly(request(SetVringKick{0, some_fd()}));
+    quietly(request(GetVringBase{0}));
+    quietly(reply(state_frame(11, answer, 0, 0)));
+  }
+  EXPECT_THAT(end(Side::front_end), IsEmpty());
+}
+
+TEST_F(JudgeTest, what_a_reset_leaves_of_a_ring_is_not_known) {
+  negotiate();
+  quietly(request(table()));
+  start_ring();
+  quietly(request(ResetOwner{}));
+  quietly(request(SetVringKick{0, some_fd()}));
+  EXPECT_THAT(end(Side::front_end), IsEmpty());
+}
+
+TEST_F(JudgeTest, a_ring_whose_describing_was_lost) {
+  negotiate();
+  quietly(request(SetVringNum{0, 128}));
+  fds_lost = true;
+  EXPECT_THAT(request(SetVringCall{0, some_fd()}), ElementsAre(HasSubstr("were lost")));
+  fds_lost = false;
+  quietly(request(SetVringKick{0, some_fd()}));
+  EXPECT_THAT(end(Side::front_end), IsEmpty());
+}
+
+TEST_F(JudgeTest, a_ring_that_is_never_enabled) {
+  negotiate();
+  quietly(request(table()));
+  start_ring();
+  const auto said = judge.end(Side::front_end, now);
+  EXPECT_THAT(
+      texts(said),
+      ElementsAre("odd: ring 0 was started and never enabled: with bit 30 it waits for SET_VRING_ENABLE"));
+  EXPECT_EQ(said.at(0).number, number);
+}
+
+TEST_F(JudgeTest, a_ring_that_there_was_no_time_to_enable) {
+  negotiate();
+  quietly(request(table()));
+  start_ring();
+  EXPECT_THAT(end(Side::back_end), ElementsAre(HasSubstr("the last message that it was sent")));
+}
+
+TEST_F(JudgeTest, a_ring_that_is_stopped_and_was_never_enabled) {
+  negotiate();
+  quietly(request(table()));
+  start_ring();
+  EXPECT_THAT(request(GetVringBase{0}), ElementsAre(HasSubstr("never enabled")));
+  quietly(reply(state_frame(11, answer, 0, 0)));
+  EXPECT_THAT(end(Side::front_end), IsEmpty()) << "it is said once";
+}
+
+TEST_F(JudgeTest, an_enabling_that_was_refused) {
+  negotiate();
+  quietly(request(table()));
+  start_ring();
+  quietly(request(SetVringEnable{0, 1}, ask));
+  EXPECT_THAT(reply(u64_frame(18, answer, 1)), ElementsAre(HasSubstr("refused it")));
+  EXPECT_THAT(end(Side::front_end), ElementsAre(HasSubstr("never enabled")));
+}
+
+TEST_F(JudgeTest, a_ring_that_was_enabled_before_it_started_or_is_kept_disabled) {
+  negotiate();
+  quietly(request(table()));
+  quietly(request(SetVringEnable{0, 1}));
+  start_ring();
+  quietly(request(SetVringEnable{1, 0}));
+  start_ring(0x7f0000000000, 1);
+  EXPECT_THAT(end(Side::front_end), IsEmpty());
+}
+
+TEST_F(JudgeTest, a_ring_that_needs_no_enabling) {
+  negotiate(version_1);
+  quietly(request(table()));
+  start_ring();
+  EXPECT_THAT(end(Side::front_end), IsEmpty());
+}
+
+TEST_F(JudgeTest, queue_pairs_that_a_network_driver_does_not_use) {
+  negotiate(version_1 | bit_30 | vhost::bit(port::VIRTIO_NET_F_MQ));
+  quietly(request(table()));
+  for (uint32_t ring = 0; ring < 4; ++ring) {
+    if (ring < 2) quietly(request(SetVringEnable{ring, 1}));
+    start_ring(0x7f0000000000, ring);
+  }
+  EXPECT_THAT(end(Side::front_end), IsEmpty());
+}
+
+TEST_F(JudgeTest, half_of_a_queue_pair_that_is_never_enabled) {
+  negotiate(version_1 | bit_30 | vhost::bit(port::VIRTIO_NET_F_MQ));
+  quietly(request(table()));
+  for (uint32_t ring = 0; ring < 4; ++ring) {
+    if (ring == 0 || ring == 3) quietly(request(SetVringEnable{ring, 1}));
+    start_ring(0x7f0000000000, ring);
+  }
+  EXPECT_THAT(end(Side::front_end), ElementsAre(HasSubstr("ring 1 was started and never"),
+                                                HasSubstr("ring 2 was started and never")));
 }
 
 // ---- memory and file descriptors
@@ -247,6 +454,7 @@ TEST_F(JudgeTest, memory_of_xen_is_not_looked_into) {
 TEST_F(JudgeTest, a_kick_whose_fd_was_lost_starts_the_ring_all_the_same) {
   negotiate();
   quietly(request(table()));
+  quietly(request(SetVringEnable{0, 1}));
   start_ring();
   quietly(request(GetVringBase{0}));
   quietly(reply(state_frame(11, answer, 0, 77)));
@@ -324,9 +532,31 @@ TEST_F(JudgeTest, a_reply_that_is_late_is_told_once_and_when_it_comes) {
 
 TEST_F(JudgeTest, a_back_end_that_leaves_instead_of_answering) {
   quietly(request(GetFeatures{}));
-  EXPECT_THAT(texts(judge.end(Side::back_end)),
+  EXPECT_THAT(end(Side::back_end),
               ElementsAre("odd: the back-end has closed the connection instead of answering"));
-  EXPECT_THAT(judge.end(Side::front_end), IsEmpty());
+  EXPECT_THAT(end(Side::front_end), IsEmpty());
+}
+
+TEST_F(JudgeTest, a_back_end_that_leaves_right_after_a_message) {
+  quietly(request(GetFeatures{}));
+  quietly(reply(u64_frame(1, answer, version_1)));
+  quietly(request(SetOwner{}));
+  const auto said = judge.end(Side::back_end, now + 100ms);
+  EXPECT_THAT(
+      texts(said),
+      ElementsAre("odd: the back-end has closed the connection: this is the last message that it was sent"));
+  EXPECT_EQ(said.at(0).number, number);
+  EXPECT_STREQ(said.at(0).name, "SET_OWNER");
+}
+
+TEST_F(JudgeTest, a_back_end_that_leaves_for_another_reason) {
+  quietly(request(SetOwner{}));
+  EXPECT_THAT(end(Side::back_end, 1s), IsEmpty()) << "it may have been stopped";
+  EXPECT_THAT(end(Side::front_end), IsEmpty());
+  EXPECT_THAT(end(std::nullopt), IsEmpty());
+  quietly(request(GetFeatures{}));
+  quietly(reply(u64_frame(1, answer, version_1)));
+  EXPECT_THAT(end(Side::back_end), IsEmpty()) << "it has answered";
 }
 
 // ---- what is shown

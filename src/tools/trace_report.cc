@@ -57,7 +57,7 @@ void TraceReport::tell(uint32_t session, const std::vector<Finding>& findings) {
 }
 
 void TraceReport::ended(uint32_t session, std::optional<Side> first) {
-  if (options_.explain) tell(session, sessions_.at(session)->judge.end(first));
+  if (options_.explain) tell(session, sessions_.at(session)->judge.end(first, Clock::now()));
   sessions_.erase(session);
   const char* const who = !first                      ? "the connection was cut here"
                           : *first == Side::front_end ? "the front-end has left"

@@ -88,6 +88,7 @@ void Talk::learn(const SeenMessage& message) {
       features_set_ = true;
     }
     if (value && request == id<vhost::SetProtocolFeatures>) agreed_.capabilities = *value;
+    if (request == id<vhost::SetOwner>) has_owner_ = true;
     if (request == id<vhost::PostcopyListen>) postcopy_ = true;
     if (request == id<vhost::PostcopyEnd>) postcopy_ = false;
     return;

@@ -39,6 +39,7 @@ class Talk {
   [[nodiscard]] std::optional<uint64_t> offered_protocol() const { return offered_protocol_; }
   [[nodiscard]] const vhost::Agreement& agreed() const { return agreed_; }
   [[nodiscard]] bool features_set() const { return features_set_; }
+  [[nodiscard]] bool has_owner() const { return has_owner_; }
   [[nodiscard]] const DeviceType* type() const { return type_; }
 
  private:
@@ -55,6 +56,7 @@ class Talk {
   std::optional<uint64_t> offered_features_;
   std::optional<uint64_t> offered_protocol_;
   vhost::Agreement agreed_;
+  bool has_owner_ = false;
   bool features_set_ = false;
   bool postcopy_ = false;
 };
