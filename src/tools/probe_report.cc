@@ -128,10 +128,10 @@ void put(std::string& text, std::string_view what, std::string_view value) {
 }
 
 void put_words(std::string& text, const std::vector<std::string>& words) {
-  size_t column = text_width;
+  size_t column = 0;
   for (const std::string& word : words) {
-    const bool fits = column + 1 + word.size() <= text_width;
-    if (!fits && column < text_width) text += '\n';
+    const bool fits = column > 0 && column + 1 + word.size() <= text_width;
+    if (!fits && column > 0) text += '\n';
     text += fits ? " " : "  ";
     text += word;
     column = word.size() + (fits ? column + 1 : 2);

@@ -110,6 +110,12 @@ class ProbeErrors(peers.Case):
         self.assertIsNone(found["device"])
         self.assertIn("it knows no protocol features", found["oddities"][0])
 
+    def test_a_line_that_is_exactly_full_ends_there(self):
+        self.start_fake(peers.answering({GET_FEATURES: u64(VERSION_1 | PROTOCOL_FEATURES),
+                                         GET_PROTOCOL_FEATURES: u64(0x99B66B)}))
+        widths = [len(line) for line in self.run_ringway("probe", self.socket).stdout.splitlines()]
+        self.assertEqual(max(widths), 100)
+
     def test_configuration_that_cannot_be_read(self):
         self.start_fake(peers.answering({GET_FEATURES: u64(VERSION_1 | PROTOCOL_FEATURES | BLK),
                                          GET_PROTOCOL_FEATURES: u64(CONFIG | REPLY_ACK), GET_CONFIG: b""}))
