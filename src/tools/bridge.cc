@@ -158,6 +158,8 @@ int bridge(const Arguments& arguments) {
   if (arguments.verbose) log::set_level(log::Level::debug);
   const auto termination = Termination::make();
   if (!termination) return fail(termination.error().to_string());
+  if (auto file = kernel::VhostFile::open(arguments.file); !file)
+    return fail(why_not(arguments, *family, file.error()));
   auto tap = tap_of(arguments);
   if (!tap) return fail(fmt::format("tap {}: {}", arguments.tap, tap.error().to_string()));
   Bridge owner(arguments, *family, *std::move(tap));

@@ -1,7 +1,6 @@
 """ringway bridge where there is nothing to bridge: what users read then, and that nothing is left behind. What it does
 with a real kernel is tested in tests/kernel."""
 
-import os
 import pathlib
 import tempfile
 import unittest
@@ -17,8 +16,8 @@ class BridgeErrors(peers.Case):
         self.folder = pathlib.Path(folder.name)
         self.socket = self.folder / "bridge.sock"
 
-    def refuses(self, sentence, *arguments):
-        done = self.run_ringway("bridge", *map(str, arguments))
+    def refuses(self, sentence, *arguments, user=None):
+        done = self.run_ringway("bridge", *map(str, arguments), user=user)
         self.assertEqual(done.returncode, 1, done.stderr)
         self.assertIn(sentence, done.stderr)
         self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
@@ -35,12 +34,16 @@ class BridgeErrors(peers.Case):
         path.write_bytes(b"")
         self.refuses("is not a file of the kernel's vhost", *self.vsock(path))
 
-    @unittest.skipIf(os.geteuid() == 0, "root may open every file")
     def test_a_file_that_may_not_be_opened(self):
+        self.folder.chmod(0o755)
         path = self.folder / "vhost-vsock"
         path.write_bytes(b"")
         path.chmod(0)
-        self.refuses("you may not use", *self.vsock(path))
+        self.refuses("you may not use", *self.vsock(path), user=peers.NOBODY)
+
+    def test_a_missing_file_comes_before_a_tap_that_cannot_be_made(self):
+        self.refuses("is the module vhost_net loaded?", self.folder / "vhost-net", f"--socket-path={self.socket}",
+                     f"--tap={'x' * 20}")
 
     def test_an_unknown_name(self):
         self.refuses("known are files whose names begin with", *self.vsock(self.folder / "vhost-blk"))
