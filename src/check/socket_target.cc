@@ -7,9 +7,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cstring>
 #include <thread>
 
+#include "ringway/check/exit_status.h"
 #include "ringway/user/remote.h"
 #include "ringway/user/sockets.h"
 
@@ -95,12 +95,14 @@ Result<std::unique_ptr<Wire>> SocketTarget::connect_once() {
 Result<UniqueFd> SocketTarget::reach() {
   look_for_end();
   auto fd = user::connect_to(path_);
-  if (fd || command_.empty() || !is_absent(fd.error())) return fd;
-  return start();
+  if (!fd && !command_.empty() && is_absent(fd.error())) fd = start();
+  has_served_ = has_served_ || fd;
+  return fd;
 }
 
 // What has crashed may take a moment to be gone, and what is being started one to listen.
 Result<UniqueFd> SocketTarget::start() {
+  failure_.reset();
   for (milliseconds waited{0}; waited < time_to_start; waited += between_tries) {
     look_for_end();
     if (child_ == 0 && waited.count() % 1000 == 0) {
@@ -120,6 +122,7 @@ Result<UniqueFd> SocketTarget::start() {
     std::this_thread::sleep_for(between_tries);
     auto fd = user::connect_to(path_);
     if (fd || !is_absent(fd.error())) return fd;
+    if (failure_ && !has_served_) return refused("the command of --restart has failed");
   }
   return refused("the command of --restart did not bring a back-end within 20 s");
 }
@@ -130,6 +133,7 @@ void SocketTarget::look_for_end() {
   if (child_ != 0 && ::waitpid(child_, &status, WNOHANG) == child_) {
     child_ = 0;
     status_ = status;
+    if (status != 0) failure_ = status;
     outlived_ = false;
   }
   if (child_ != 0 || !status_) return;
@@ -140,10 +144,8 @@ void SocketTarget::look_for_end() {
   process_ = 0;
 }
 
-// The shell says 128 + n of a program that died by signal n.
 std::optional<Target::End> SocketTarget::end_by(int status) {
-  const int by = WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status) - 128;
-  if (by > 0 && by < 65) return End{fmt::format("it died by signal {} ({})", by, ::strsignal(by)), true};
+  if (signal_of_death(status) > 0) return End{"it " + describe_end(status), true};
   outlived_ = outlived_ || (process_ != 0 && ::kill(process_, 0) == 0);
   if (process_ == 0 || ::kill(process_, 0) == 0) return std::nullopt;
   if (outlived_) return End{"it ended", false};

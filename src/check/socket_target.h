@@ -24,6 +24,8 @@ class SocketTarget final : public Target {
   [[nodiscard]] int process() const override { return process_; }
   Result<> restart() override;
   std::optional<End> end() override;
+  // How the command ended that never brought a back-end, as waitpid() tells; nothing: it did, or may yet.
+  [[nodiscard]] std::optional<int> failure() const { return has_served_ ? std::nullopt : failure_; }
 
  private:
   Result<std::unique_ptr<Wire>> connect_once();
@@ -41,6 +43,8 @@ class SocketTarget final : public Target {
   std::optional<int> status_;  // of the command, since it has ended
   bool outlived_ = false;      // by its back-end
   std::optional<End> end_;
+  std::optional<int> failure_;  // of the command that was started last
+  bool has_served_ = false;
 };
 
 }  // namespace ringway::check

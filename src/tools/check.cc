@@ -6,6 +6,7 @@
 #include <string>
 
 #include "ringway/base/log.h"
+#include "ringway/check/exit_status.h"
 #include "ringway/check/hostile.h"
 #include "ringway/check/runner.h"
 #include "ringway/check/socket_target.h"
@@ -32,8 +33,14 @@ std::chrono::milliseconds milliseconds_of(double seconds) {
   return std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000));
 }
 
+int fail(std::string_view sentence) {
+  fmt::print(stderr, "ringway check: {}\n", sentence);
+  return 2;
+}
+
 int check_back_end(const BackEndArguments& arguments) {
   log::set_level(log::Level::error);
+  if (!can_write_report(arguments.junit)) return fail(arguments.junit + " cannot be written");
   check::SocketTarget target(arguments.socket, milliseconds_of(arguments.timeout), arguments.restart);
   const check::Options options{
       .kind = check::find_kind(arguments.device),
@@ -41,9 +48,10 @@ int check_back_end(const BackEndArguments& arguments) {
       .patience = {.answer = milliseconds_of(arguments.timeout), .quiet = milliseconds_of(arguments.quiet)}};
   const auto rows = check::check_back_end(target, options, arguments.json ? check::Tell{} : print_row);
   if (!rows) {
-    fmt::print(stderr, "ringway check: {}: {}\n", arguments.socket,
-               why_not_checked(arguments.socket, rows.error(), arguments.timeout));
-    return 2;
+    const auto failure = target.failure();
+    return fail(fmt::format("{}: {}", arguments.socket,
+                            failure ? "the command " + check::describe_end(*failure)
+                                    : why_not_checked(arguments.socket, rows.error(), arguments.timeout)));
   }
   std::vector<check::HostileRow> attacks;
   if (arguments.hostile) {
@@ -103,13 +111,11 @@ struct FrontEndArguments {
 
 int check_front_end(FrontEndArguments& arguments) {
   log::set_level(log::Level::error);
+  if (!can_write_report(arguments.junit)) return fail(arguments.junit + " cannot be written");
   arguments.check.only = {arguments.only.begin(), arguments.only.end()};
   arguments.check.arrival = milliseconds_of(arguments.timeout);
   const auto found = check_front_end(arguments.check);
-  if (!found) {
-    fmt::print(stderr, "ringway check: {}\n", found.error());
-    return 2;
-  }
+  if (!found) return fail(found.error());
   std::vector<check::HostileRow> attacks;
   for (const WrongReply& one : found->wrong_replies) attacks.push_back({"N025", one.what, one.finding});
   if (!arguments.json) {

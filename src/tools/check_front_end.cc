@@ -15,6 +15,7 @@
 #include <thread>
 
 #include "ringway/check/conversation.h"
+#include "ringway/check/exit_status.h"
 #include "ringway/check/meddler.h"
 #include "ringway/device/backing/memory.h"
 #include "ringway/device/blk/blk.h"
@@ -66,15 +67,6 @@ class Program {
     if (child_ > 0 && !ended()) ::kill(-child_, SIGTERM);
   }
   bool ended() { return look().has_value(); }
-  // The signal that it died by; 0: none.
-  int signal_of_death() {
-    const std::optional<int> status = look();
-    if (!status) return 0;
-    const int by = WIFSIGNALED(*status) ? WTERMSIG(*status) : WEXITSTATUS(*status) - 128;
-    return by > 0 && by < 65 ? by : 0;
-  }
-
- private:
   // How it ended, as waitpid() tells; nothing: it has not.
   std::optional<int> look() {
     if (child_ > 0 && !status_) {
@@ -83,6 +75,10 @@ class Program {
     }
     return status_;
   }
+  // A command that ends well may have put its front-end into the background.
+  bool failed() { return look().value_or(0) != 0; }
+
+ private:
   pid_t child_ = 0;
   std::optional<int> status_;
 };
@@ -159,11 +155,14 @@ void send_away(const UniqueFd& listener) {
 }
 
 std::optional<UniqueFd> next_front_end(const UniqueFd& listener, milliseconds within, Program& program) {
-  for (milliseconds waited{0}; waited < within && !program.ended(); waited += between_looks) {
+  for (milliseconds waited{0}; waited < within; waited += between_looks) {
+    const bool is_last_look = program.failed();
     pollfd entry{.fd = listener.get(), .events = POLLIN, .revents = 0};
-    if (::poll(&entry, 1, static_cast<int>(between_looks.count())) != 1) continue;
-    UniqueFd fd(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
-    if (fd) return fd;
+    if (::poll(&entry, 1, is_last_look ? 0 : static_cast<int>(between_looks.count())) == 1) {
+      UniqueFd fd(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+      if (fd) return fd;
+    }
+    if (is_last_look) break;
   }
   return std::nullopt;
 }
@@ -282,6 +281,8 @@ class Play {
     send_away(listener_);
     Program program(options_.start);
     auto fd = next_front_end(listener_, options_.arrival, program);
+    if (!fd && program.failed())
+      return std::unexpected("the command " + check::describe_end(*program.look()));
     if (!fd)
       return std::unexpected(fmt::format("no front-end came within {} s", options_.arrival.count() / 1000));
     Act act(*std::move(fd), std::move(change));
@@ -323,8 +324,8 @@ class Play {
          waited += between_looks)
       std::this_thread::sleep_for(between_looks);
     std::this_thread::sleep_for(between_looks * 5);
-    if (const int by = program.signal_of_death(); by > 0)
-      return {Verdict::fail, fmt::format("it died by signal {} ({})", by, ::strsignal(by))};
+    if (const auto status = program.look(); status && check::signal_of_death(*status) > 0)
+      return {Verdict::fail, "it " + check::describe_end(*status)};
     if (told == 0) return {Verdict::not_testable, "it did not ask"};
     if (act.closed()) return {Verdict::pass, "it closes the connection"};
     return {Verdict::pass, fmt::format("it stays, after {} messages", act.messages())};

@@ -118,11 +118,13 @@ bool write_all(const std::string& path, const char* mode, const std::string& tex
   return (std::fclose(file) == 0) && written;
 }
 
+std::string beside_of(const std::string& path) { return fmt::format("{}.{}", path, ::getpid()); }
+
 // A file appears when it is whole. What is no file, a pipe or a device, is written to and left as it is.
 bool write_file(const std::string& path, const std::string& text) {
   struct stat status{};
   if (::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode)) return write_all(path, "we", text);
-  const std::string beside = fmt::format("{}.{}", path, ::getpid());
+  const std::string beside = beside_of(path);
   if (write_all(beside, "wxe", text) && std::rename(beside.c_str(), path.c_str()) == 0) return true;
   if (errno != EEXIST) ::unlink(beside.c_str());
   return false;
@@ -162,6 +164,16 @@ void print_attack(const check::HostileRow& row) {
   std::fflush(stdout);
 }
 
+bool can_write_report(const std::string& path) {
+  struct stat status{};
+  if (path.empty()) return true;
+  if (::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode))
+    return ::access(path.c_str(), W_OK) == 0;
+  const std::string beside = beside_of(path);
+  if (!write_all(beside, "wxe", "")) return false;
+  return ::unlink(beside.c_str()) == 0;
+}
+
 int report(const std::vector<Row>& rows, const std::vector<check::HostileRow>& attacks,
            const ReportOptions& options) {
   if (options.json) {
@@ -196,6 +208,8 @@ std::string why_not_checked(const std::string& path, const Error& error, double 
       return "there is nothing: does the back-end run?";
     case ECONNREFUSED:
       return "nobody listens: a back-end that has ended left it behind";
+    case EACCES:
+      return "you may not connect to it";
     case EAGAIN:
       return "the back-end does not accept connections: it is busy with others";
     case EPROTOTYPE:

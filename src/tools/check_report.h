@@ -15,6 +15,9 @@ struct ReportOptions {
   std::string name;   // of what was checked
 };
 
+// Whether there is a place for the report at `junit`, known before anything is checked; empty: none is
+// wanted.
+[[nodiscard]] bool can_write_report(const std::string& junit);
 // A line on stdout; requirements that bind the other side are left out.
 void print_row(const check::Row& row);
 void print_attack(const check::HostileRow& row);

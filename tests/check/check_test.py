@@ -157,6 +157,18 @@ class CheckFrontEnds(Case):
         self.assert_fails("no front-end came within", "check", "front-end", "--timeout=0.3", self.socket)
         self.assertFalse(self.socket.exists())
 
+    def test_a_start_that_fails_is_said_at_once(self):
+        begin = time.monotonic()
+        self.assert_fails("the command has ended with status 127", "check", "front-end", "--start=exec /nosuch", self.socket)
+        self.assertLess(time.monotonic() - begin, 10)
+
+    def test_a_start_that_ends_well_may_have_left_a_front_end_behind(self):
+        self.assert_fails("no front-end came within", "check", "front-end", "--timeout=0.3", "--start=true", self.socket)
+        bench = [peers.RINGWAY, "bench", "blk", "--runtime=0.2", "--warmup=0", str(self.socket)]
+        start = f"(sleep 0.3; {self.command(*bench)}) & exit 0"
+        found = self.check_json("front-end", "--only=1", f"--start={start}", self.socket)
+        self.assertEqual(self.numbers(found, "pass"), {1})
+
     def test_a_place_that_is_taken(self):
         (self.directory / "file").write_text("")
         self.assert_fails("not a socket", "check", "front-end", self.directory / "file")
@@ -194,8 +206,26 @@ class CheckErrors(Case):
         self.start_fake(lambda connection: connection.sendall(b"220 mail.example ESMTP ready\r\n"))
         self.fails("it does not answer as a vhost-user back-end does")
 
+    def test_a_socket_that_one_may_not_connect_to(self):
+        self.directory.chmod(0o755)
+        self.start_ringway("--memory=1M")
+        self.socket.chmod(0)
+        self.assert_fails("you may not connect to it", "check", "back-end", "--device=any", self.socket, user=peers.NOBODY)
+
+    def test_a_restart_that_fails_is_said_at_once(self):
+        for restart, sentence in (("exec /nosuch", "has ended with status 127"), ("kill -9 $$", "died by signal 9 (Killed)")):
+            begin = time.monotonic()
+            self.assert_fails(f"the command {sentence}", "check", "back-end", "--device=any", f"--restart={restart}",
+                              self.socket)
+            self.assertLess(time.monotonic() - begin, 10)
+
     def test_a_restart_that_brings_nothing(self):
-        self.assert_fails("did not bring a back-end within", "check", "back-end", "--device=any", "--restart=false", self.socket)
+        self.assert_fails("did not bring a back-end within", "check", "back-end", "--device=any", "--restart=true", self.socket)
+
+    def test_a_place_for_the_report_that_is_not_there(self):
+        report = self.directory / "nowhere" / "report.xml"
+        for words in (("back-end", "--device=any"), ("front-end", "--timeout=0.3")):
+            self.assert_fails(f"{report} cannot be written", "check", *words, f"--junit={report}", self.socket)
 
     def test_a_report_that_cannot_be_written(self):
         self.start_ringway("--memory=8M")
