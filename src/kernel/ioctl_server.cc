@@ -224,7 +224,7 @@ Result<> IoctlServer::set_features(Call& call) {
 Result<> IoctlServer::use_features(Caller& caller, uint64_t wanted) {
   if ((wanted & ~offered_to(caller)) != 0) return no(EOPNOTSUPP, "features that were not offered");
   if (wanted == features_) return {};
-  if ((wanted & bit(VHOST_F_LOG_ALL)) != 0 && any_active()) TRY(log_bytes(caller));
+  if ((wanted & bit(VHOST_F_LOG_ALL)) != 0 && any_active()) (void)TRY(log_bytes(caller));
   return with_rings_stopped(caller, [&]() -> Result<> {
     TRY(as_errno(ask(vhost::SetFeatures{wanted}), EFAULT));
     features_ = wanted;
