@@ -58,9 +58,15 @@ TEST(Region, H101_of_huge_pages_may_begin_anywhere_in_one) {
   }
 }
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool sanitized = true;  // their run-time libraries need mappings of their own
+#else
+constexpr bool sanitized = false;
+#endif
+
 TEST(Region, H116_of_huge_pages_that_are_not_there_breaks_at_the_first_touch) {
   constexpr uint64_t huge = 2 << 20;
-  constexpr uint64_t size = uint64_t{1} << 40;  // more than any machine has
+  constexpr uint64_t size = uint64_t{1} << (sanitized ? 36 : 40);  // more than any machine has
   const UniqueFd fd = huge_pages(size);
   if (!fd) GTEST_SKIP() << "this kernel has no huge pages";
   const auto region = Region::open(layout_at(0, size), copy_of(fd));
@@ -71,12 +77,6 @@ TEST(Region, H116_of_huge_pages_that_are_not_there_breaks_at_the_first_touch) {
   EXPECT_TRUE((*region)->broken());
   store<uint8_t>((*region)->data() + touched, 1);  // goes nowhere, and does not fault again
 }
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool sanitized = true;  // their run-time libraries need mappings of their own
-#else
-constexpr bool sanitized = false;
-#endif
 
 TEST(Region, H316_that_finds_no_mapping_left_is_an_error_and_later_ones_work) {
   if (sanitized) GTEST_SKIP() << "a sanitizer cannot do without mappings";

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "ringway/base/mapping.h"
+#include "ringway/device/backing/racing_copy.h"
 #include "ringway/preload/ioctl_rig_test.h"
 
 namespace ringway::preload {
@@ -67,11 +68,16 @@ class IoctlServerLog : public IoctlRig {
     }
     return pages;
   }
-  [[nodiscard]] std::vector<std::byte> snapshot() const { return {memory_, memory_ + memory_size}; }
+  [[nodiscard]] std::vector<std::byte> snapshot() const {
+    std::vector<std::byte> copy(memory_size);
+    backing::racing_copy(copy.data(), memory_, copy.size());
+    return copy;
+  }
   [[nodiscard]] Pages changed_since(const std::vector<std::byte>& before) const {
     Pages pages;
+    const std::vector<std::byte> now = snapshot();
     for (uint64_t at = 0; at < memory_size; at += page) {
-      if (std::memcmp(memory_ + at, before.data() + at, page) != 0) pages.insert((guest_base + at) / page);
+      if (std::memcmp(now.data() + at, before.data() + at, page) != 0) pages.insert((guest_base + at) / page);
     }
     return pages;
   }
@@ -358,6 +364,9 @@ TEST_F(IoctlServerBadLog, that_ends_before_a_new_memory_table_keeps_the_table_of
 }
 
 TEST_F(IoctlServerBadLog, which_is_unmapped_protected_or_truncated_later_harms_nobody) {
+#ifdef __SANITIZE_THREAD__
+  GTEST_SKIP() << "ThreadSanitizer takes the mapping of a page that has gone for a write to it";
+#endif
   start();
   begin();
   echoes("before");

@@ -281,8 +281,8 @@ class Play {
     send_away(listener_);
     Program program(options_.start);
     auto fd = next_front_end(listener_, options_.arrival, program);
-    if (!fd && program.failed())
-      return std::unexpected("the command " + check::describe_end(*program.look()));
+    if (const auto status = program.look(); !fd && status.value_or(0) != 0)
+      return std::unexpected("the command " + check::describe_end(*status));
     if (!fd)
       return std::unexpected(fmt::format("no front-end came within {} s", options_.arrival.count() / 1000));
     Act act(*std::move(fd), std::move(change));

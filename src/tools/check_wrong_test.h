@@ -23,6 +23,12 @@ class Wrong final : public Device {
  public:
   using Answer = std::function<Reply(Wrong&, DeviceRequest)>;
   Wrong(Device& next, Answer answer) : next_(next), answer_(std::move(answer)) {}
+  // A thread may start another one while it ends.
+  ~Wrong() override {
+    std::vector<std::jthread> ending;
+    const std::unique_lock lock(mutex_);
+    ending.swap(threads_);
+  }
   Reply handle(DeviceRequest request) override {
     const std::scoped_lock lock(mutex_);
     return answer_(*this, std::move(request));

@@ -225,7 +225,7 @@ TEST_F(ProxyTest, the_back_end_reaches_its_front_end) {
   ASSERT_NE(reached, nullptr);
   EXPECT_TRUE(call(*reached, ConfigChange{}));
   EXPECT_TRUE(call(*reached, ShmemMap{.range = {.shmid = 1, .length = 4096}, .fd = some_fd()}));
-  ours->failure = Error{.fault = Fault::refused, .what = "no"};
+  ours->fail_with(Error{.fault = Fault::refused, .what = "no"});
   EXPECT_FALSE(call(*reached, ConfigChange{}));
   EXPECT_TRUE(ours->saw("BACKEND_CONFIG_CHANGE_MSG"));
   EXPECT_TRUE(ours->saw("BACKEND_SHMEM_MAP"));
