@@ -1,5 +1,6 @@
 #include "ringway/device/port/tap.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/uio.h>
@@ -97,15 +98,18 @@ class TapQueue {
 
   // After an error that means it: true if the interface has just been found to be gone.
   bool lose() { return !gone_.exchange(true); }
-  // Tries again, if the last attempt was long enough ago. True if it is there.
-  bool find() {
+  // Any thread. Tries again, if the last attempt was long enough ago. True if it is there. An inlet watches
+  // the file, so where there is one nobody else may bring another.
+  enum class Finder : uint8_t { inlet, outlet };
+  bool find(Finder who) {
+    const std::scoped_lock lock(mutex_);
     const auto now = std::chrono::steady_clock::now();
-    if (usable() || now - last_attempt_ < retry_interval / 2) return usable();
+    if (usable() || (who == Finder::outlet && is_read_) || now - last_attempt_ < retry_interval / 2)
+      return usable();
     last_attempt_ = now;
     auto fd = device_.open_queue();
-    if (!fd) return false;
-    const std::scoped_lock lock(mutex_);
-    fd_ = *std::move(fd);
+    // The number stays the same, for outlets that use it on other threads.
+    if (!fd || ::dup3(fd->get(), fd_.get(), O_CLOEXEC) < 0) return false;
     is_attached_ = true;
     gone_ = false;
     if (auto applied = apply(); !applied) log::warning("{}", applied.error().to_string());
@@ -130,7 +134,7 @@ class TapQueue {
   }
 
   TapDevice& device_;
-  std::mutex mutex_;  // guards what follows, but for reading fd_ on the loop's thread
+  std::mutex mutex_;  // guards what follows, but for reading fd_
   UniqueFd fd_;
   const bool may_detach_;
   const bool as_it_is_;
@@ -192,9 +196,12 @@ class TapOutlet final : public Outlet {
   }
 
   Sent send(Frame& frame) override {
-    if (!queue_.usable() && !queue_.find()) {
-      queue_.dropped_out.add();
-      return Sent::done;
+    if (!queue_.usable()) [[unlikely]] {
+      if (!queue_.find(TapQueue::Finder::outlet)) {
+        queue_.dropped_out.add();
+        return Sent::done;
+      }
+      port_.tell(true);
     }
     Header header = to_header(frame.offload);
     pieces_.clear();
@@ -264,6 +271,7 @@ class TapInlet final : public Inlet, private loop::Source {
   bool poll() override {
     unsigned count = 0;
     starved_ = false;
+    if (!queue_.usable() && retry_ == 0) retry_later();  // an outlet has noticed
     while (count < frames_per_turn && queue_.usable()) {
       const Outcome outcome = read_one();
       starved_ = outcome == Outcome::starved;
@@ -320,7 +328,8 @@ class TapInlet final : public Inlet, private loop::Source {
     retry_ = loop_.after(retry_interval, [this] { retry(); });
   }
   void retry() {
-    if (!queue_.find()) return retry_later();
+    retry_ = 0;
+    if (!queue_.find(TapQueue::Finder::inlet)) return retry_later();
     port_.tell(true);
     loop_.wake(*this);
   }

@@ -265,6 +265,50 @@ TEST_P(TapPortTest, a_tap_that_goes_and_comes_back_is_used_again) {
   persist(false);
 }
 
+TEST_P(TapPortTest, a_tap_that_goes_while_frames_are_sent_is_read_again_too) {
+  for (const bool ours : {false, true}) {
+    if (!ours) persist(true);
+    open();
+    remove();
+    do {
+      send(broadcast(100));
+    } while (port_->link().up && !ours);
+    for (int i = 0; i < 100; ++i) send(broadcast(100));
+    if (!ours) {
+      EXPECT_FALSE(port_->link().up);
+      persist(true);
+    }
+    EXPECT_TRUE(TestReceiver::soon([&] {
+      send(broadcast(100));
+      return port_->link().up && ::if_nametoindex(name_.c_str()) != 0;
+    }));
+    const HostSide host(name_);
+    const Bytes frame = broadcast(ours ? 78 : 79);
+    EXPECT_TRUE(TestReceiver::soon([&] { return host.send(frame) && receiver_.has(frame); }));
+    close();
+    if (!ours) persist(false);
+  }
+}
+
+TEST_P(TapPortTest, a_tap_that_nobody_reads_is_found_again_by_who_sends) {
+  persist(true);
+  open();
+  loop_->run([&] { inlet_.reset(); });
+  remove();
+  send(broadcast(100));
+  EXPECT_FALSE(port_->link().up);
+  persist(true);
+  EXPECT_TRUE(TestReceiver::soon([&] {
+    send(broadcast(100));
+    return port_->link().up;
+  }));
+  const HostSide host(name_);
+  send(broadcast(77));
+  EXPECT_EQ(host.receive(), broadcast(77));
+  close();
+  persist(false);
+}
+
 TEST_P(TapPortTest, a_tap_that_is_let_go_of_in_a_moment_is_waited_for) {
   persist(true);
   const auto held = hold_for_a_moment();
