@@ -19,6 +19,7 @@
 
 #include "ringway/base/log.h"
 #include "ringway/base/unique_fd.h"
+#include "ringway/device/port/interface.h"
 #include "ringway/device/port/virtio_net.h"
 
 namespace ringway::port {
@@ -92,15 +93,17 @@ class PacketPort final : public Port {
   // On the inlet's loop. The socket has no interface any more; the next has.
   void lose() {
     if (gone_.exchange(true)) return;
-    log::warning("interface {} is gone", interface_);
+    log::warning("interface {} is down or gone", interface_);
     link_changed();
   }
   // The new socket takes the place of the old one in its number, so that outlets need not know.
   bool find() {
+    const auto interface = Interface::find(interface_);
+    if (!interface || !interface->is_up) return false;
     auto fd = open_socket(interface_);
     if (!fd || ::dup3(fd->get(), fd_.get(), O_CLOEXEC) < 0) return false;
     gone_ = false;
-    log::info("interface {} is back", interface_);
+    log::info("interface {} is up", interface_);
     link_changed();
     return true;
   }

@@ -4,6 +4,10 @@
 
 #include <fmt/format.h>
 
+#include <atomic>
+#include <chrono>
+#include <thread>
+
 #include "ringway/device/port/receiver_test.h"
 #include "ringway/device/port/virtio_net.h"
 
@@ -122,6 +126,22 @@ TEST_F(PacketPortTest, an_interface_that_goes_and_comes_back_is_used_again) {
   EXPECT_EQ(host.receive(), broadcast(77));
   ASSERT_TRUE(host.send(broadcast(78)));
   EXPECT_TRUE(TestReceiver::soon([&] { return receiver_.has(broadcast(78)); }));
+}
+
+TEST_F(PacketPortTest, an_interface_that_is_down_is_a_link_that_is_down_until_it_is_up) {
+  std::atomic<int> changes = 0;
+  port_->on_link_change([&] { ++changes; });
+  ASSERT_EQ(std::system(fmt::format("ip link set {} down", ours_).c_str()), 0);
+  EXPECT_TRUE(TestReceiver::soon([&] { return !port_->link().up; }));
+  std::this_thread::sleep_for(std::chrono::milliseconds(600));  // it has been looked for meanwhile
+  EXPECT_FALSE(port_->link().up);
+  EXPECT_EQ(changes, 1);
+  ASSERT_EQ(std::system(fmt::format("ip link set {} up", ours_).c_str()), 0);
+  EXPECT_TRUE(TestReceiver::soon([&] { return port_->link().up; }));
+  EXPECT_EQ(changes, 2);
+  port_->on_link_change(nullptr);
+  const HostSide host(theirs_);
+  EXPECT_TRUE(TestReceiver::soon([&] { return host.send(broadcast(78)) && receiver_.has(broadcast(78)); }));
 }
 
 TEST(PacketPort, an_interface_that_is_not_there_is_refused) { EXPECT_FALSE(open_packet("ringway-none")); }
