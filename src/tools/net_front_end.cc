@@ -67,6 +67,8 @@ Result<> NetFrontEnd::negotiate() {
   if (options_.frame_bytes > mtu_ + ethernet_bytes + vlan_tag_bytes && !segments_) {
     return refused("the back-end neither has so large an MTU nor segments frames", options_.frame_bytes);
   }
+  if (options_.queues > 1 && !agreed.has_feature(port::VIRTIO_NET_F_MQ))
+    return refused("the back-end has one pair of queues");
   // What a back-end says is the number of pairs or of queues; more pairs than either are too many.
   const uint32_t told = TRY(session.queue_count());
   if (options_.queues > told) return refused("the back-end has fewer queues than asked for", told);

@@ -148,6 +148,10 @@ class BenchNetErrors(BenchNetCase):
         self.serve("null", "--queues=2")
         self.assert_fails("fewer queues than asked for", "bench", "net", self.socket, "--queues=9")
 
+    def test_a_back_end_with_one_pair_of_queues(self):
+        self.serve("null")
+        self.assert_fails("the back-end has one pair of queues", "bench", "net", self.socket, "--queues=2")
+
 
 if __name__ == "__main__":
     unittest.main()
