@@ -333,6 +333,7 @@ Parsed<ServeConfig> config_of_switch(const Arguments& arguments) {
     config.switches.front().uplinks.push_back({.port = uplink, .settings = {}});
   if (const std::string wrong = mistake_in(config.switches.front()); !wrong.empty())
     return std::unexpected("switch: " + wrong);
+  if (const auto loop = loop_of(config.switches)) return std::unexpected("switch: " + loop->mistake);
   for (const std::string& socket : arguments.sockets) {
     DeviceOptions options = arguments.device;
     options.type = "net";

@@ -199,6 +199,10 @@ std::string mistake_in(const std::string& path, const toml::table& root, const S
   if (const auto workers = worker_options(config.process); !workers)
     return at(path, place_of_mistake(root, workers.error()), workers.error());
   if (config.devices.empty()) return fmt::format("{}: there is no [[device]]", path);
+  if (const auto loop = loop_of(config.switches)) {
+    const toml::table& table = *root["switch"].as_array()->get_as<toml::table>(loop->at);
+    return at(path, place_of_mistake(table, loop->mistake), "switch: " + loop->mistake);
+  }
   return doubled(path, *root["device"].as_array(), config.devices);
 }
 

@@ -124,6 +124,23 @@ TEST_F(ServeConfigFile, a_network_device_is_read_and_its_mistakes_are_told) {
               HasSubstr(":5: blk-file: unknown key"));
 }
 
+// A frame for everybody would go round until the stack ends.
+TEST_F(ServeConfigFile, switches_that_are_connected_in_a_loop_are_refused) {
+  const auto connected = [&](std::string_view first, std::string_view second) {
+    return mistake(
+        fmt::format("[[device]]\ntype = \"net\"\nsocket-path = \"a\"\nport = \"switch:name=a\"\n"
+                    "[[switch]]\nname = \"a\"\nuplink = [{}]\n[[switch]]\nname = \"b\"\nuplink = [{}]\n"
+                    "[[switch]]\nname = \"switch\"\nuplink = [{{port = \"null\"}}]\n",
+                    first, second));
+  };
+  const auto to = [](std::string_view port) { return fmt::format("{{port = \"{}\"}}", port); };
+  EXPECT_EQ(connected(to("switch:name=b"), to("switch:vlan=10")), "no mistake was found");
+  EXPECT_THAT(connected(to("switch:name=a"), ""), HasSubstr(":7: switch: uplink: switch:name=a connects"));
+  EXPECT_THAT(connected(to("switch:name=b"), to("switch:name=a")), HasSubstr(":10: switch: uplink:"));
+  EXPECT_THAT(connected(to("switch:name=b") + ", " + to("switch:name=b"), ""), HasSubstr(":7: switch:"));
+  EXPECT_THAT(connected(to("switch") + ", " + to("switch:name=b"), to("switch")), HasSubstr(":10: switch:"));
+}
+
 TEST_F(ServeConfigFile, a_file_that_is_not_there_is_named) {
   const auto config = read_serve_config("/nonexistent/ringway.toml");
   ASSERT_FALSE(config);

@@ -102,6 +102,12 @@ Parsed<port::StationOptions> station_options(const PortText& text) {
   return options;
 }
 
+// Of the switch that a port is on.
+std::string switch_name(const PortText& text) {
+  const std::string name = text.text("name");
+  return name.empty() ? "switch" : name;
+}
+
 Parsed<port::StationOptions> uplink_settings(const SwitchOptions::Uplink& uplink) {
   const auto text = parse_port("switch:" + uplink.settings);
   if (!text) return std::unexpected(text.error());
@@ -139,6 +145,27 @@ std::string mistake_in(const SwitchOptions& options) {
     if (const auto port = parse_port(uplink.port); !port) return fmt::format("uplink: {}", port.error());
     if (const auto settings = uplink_settings(uplink); !settings)
       return fmt::format("uplink: {}", settings.error());
+  }
+  return {};
+}
+
+std::optional<ClosedLoop> loop_of(std::span<const SwitchOptions> switches) {
+  std::map<std::string, std::string> joined;  // a switch, and another that it is connected with
+  const auto root = [&](std::string name) {
+    for (auto next = joined.find(name); next != joined.end(); next = joined.find(name)) name = next->second;
+    return name;
+  };
+  for (size_t i = 0; i < switches.size(); ++i) {
+    for (const SwitchOptions::Uplink& uplink : switches[i].uplinks) {
+      const auto port = parse_port(uplink.port);
+      if (!port || kind_in(uplink.port) != "switch") continue;
+      const std::string here = root(switches[i].name);
+      const std::string there = root(switch_name(*port));
+      if (here == there)
+        return ClosedLoop{.at = i,
+                          .mistake = fmt::format("uplink: {} connects switches in a loop", uplink.port)};
+      joined[here] = there;
+    }
   }
   return {};
 }
@@ -189,8 +216,7 @@ void ServedSwitch::go_on() {
 Parsed<std::unique_ptr<port::Port>> open_switch_port(const PortText& text, uint16_t) {
   const auto options = station_options(text);
   if (!options) return std::unexpected(options.error());
-  const std::string name = text.text("name");
-  auto port = switch_named(name.empty() ? "switch" : name, {})->plug(*options);
+  auto port = switch_named(switch_name(text), {})->plug(*options);
   if (!port) return std::unexpected(port.error().to_string());
   return *std::move(port);
 }

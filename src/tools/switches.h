@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -27,6 +28,14 @@ struct SwitchOptions {
 
 // Empty, or what is wrong.
 std::string mistake_in(const SwitchOptions& options);
+
+// A frame for everybody would go round for ever where switches are connected in a loop by their uplinks: the
+// first that closes one, and how it is said. None: there is no loop.
+struct ClosedLoop {
+  size_t at = 0;  // of the switches
+  std::string mistake;
+};
+std::optional<ClosedLoop> loop_of(std::span<const SwitchOptions> switches);
 
 // A switch with its uplinks. It is there, by its name, as long as this or a port of it is.
 class ServedSwitch {
