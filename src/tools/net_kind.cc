@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "ringway/device/net/net.h"
+#include "ringway/device/port/xdp_socket.h"
 #include "ringway/tools/device_kinds.h"
 #include "ringway/tools/port_kinds.h"
 
@@ -30,6 +31,8 @@ std::string mistake(const DeviceOptions& options) {
     return fmt::format("mac: {}", mac.error());
   }
   if (options.mtu != 0 && (options.mtu < 68 || options.mtu > 65535)) return "mtu: must be 68 to 65535";
+  if (kind_in(options.port) == "xdp" && options.mtu > port::XdpSocket::max_mtu)
+    return fmt::format("mtu: AF_XDP takes {} at most", port::XdpSocket::max_mtu);
   return {};
 }
 

@@ -119,6 +119,8 @@ TEST_F(ServeConfigFile, a_network_device_is_read_and_its_mistakes_are_told) {
   EXPECT_THAT(mistake(device + "port = \"null\"\nmac = \"52:54\"\n"),
               HasSubstr("mac: '52:54' is not an address"));
   EXPECT_THAT(mistake(device + "port = \"null\"\nmtu = 67\n"), HasSubstr("mtu: must be 68 to 65535"));
+  EXPECT_THAT(mistake(device + "port = \"xdp:interface=eth0\"\nmtu = 3819\n"),
+              HasSubstr("mtu: AF_XDP takes 3818 at most"));
   EXPECT_THAT(mistake(device + "port = \"null\"\nqueues = 129\n"), HasSubstr("queues: must be 1 to 128"));
   EXPECT_THAT(mistake(device + "port = \"null\"\nblk-file = \"disk\"\n"),
               HasSubstr(":5: blk-file: unknown key"));

@@ -33,6 +33,15 @@ uint32_t queues_of(const UniqueFd& fd, ifreq request) {
   return std::max(1U, channels.combined_count + std::max(channels.rx_count, channels.tx_count));
 }
 
+uint32_t speed_of(const UniqueFd& fd, ifreq request) {
+  ethtool_cmd link{};
+  link.cmd = ETHTOOL_GSET;
+  request.ifr_data = reinterpret_cast<char*>(&link);
+  if (::ioctl(fd.get(), SIOCETHTOOL, &request) != 0) return 0;
+  const uint32_t speed = ethtool_cmd_speed(&link);
+  return speed == static_cast<uint32_t>(SPEED_UNKNOWN) ? 0 : speed;
+}
+
 }  // namespace
 
 Result<Interface> Interface::find(const std::string& name) {
@@ -42,7 +51,9 @@ Result<Interface> Interface::find(const std::string& name) {
   const UniqueFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   if (!fd) return os_failure("cannot ask for interfaces");
   if (::ioctl(fd.get(), SIOCGIFINDEX, &request) != 0) return os_failure("there is no such interface");
-  Interface found{.index = static_cast<unsigned>(request.ifr_ifindex), .queues = queues_of(fd, request)};
+  Interface found{.index = static_cast<unsigned>(request.ifr_ifindex),
+                  .queues = queues_of(fd, request),
+                  .speed_mbps = speed_of(fd, request)};
   if (::ioctl(fd.get(), SIOCGIFMTU, &request) != 0) return os_failure("the interface tells no MTU");
   found.mtu = static_cast<uint32_t>(request.ifr_mtu);
   if (::ioctl(fd.get(), SIOCGIFFLAGS, &request) != 0) return os_failure("the interface tells no state");

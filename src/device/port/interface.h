@@ -14,8 +14,9 @@ namespace ringway::port {
 
 struct Interface {
   unsigned index = 0;
-  uint32_t mtu = 0;     // bytes
-  uint32_t queues = 1;  // pairs of them
+  uint32_t mtu = 0;         // bytes
+  uint32_t queues = 1;      // pairs of them
+  uint32_t speed_mbps = 0;  // 0: unknown
   bool is_up = false;
 
   // Refused if there is none of this name.

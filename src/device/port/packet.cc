@@ -70,12 +70,14 @@ bool is_bound_to(const UniqueFd& socket, const std::string& interface) {
 
 class PacketPort final : public Port {
  public:
-  PacketPort(std::string interface, UniqueFd fd) : interface_(std::move(interface)), fd_(std::move(fd)) {}
+  PacketPort(std::string interface, UniqueFd fd) : interface_(std::move(interface)), fd_(std::move(fd)) {
+    if (const auto found = Interface::find(interface_)) speed_mbps_ = found->speed_mbps;
+  }
 
   [[nodiscard]] const Abilities& abilities() const override { return abilities_; }
   std::unique_ptr<Outlet> open_outlet(loop::Loop& loop, uint16_t pair) override;
   std::unique_ptr<Inlet> open_inlet(loop::Loop& loop, uint16_t pair, Receiver& receiver) override;
-  [[nodiscard]] Link link() const override { return {.up = !gone_}; }
+  [[nodiscard]] Link link() const override { return {.up = !gone_, .speed_mbps = speed_mbps_}; }
   [[nodiscard]] Result<HandedPort> hand_over() const override {
     HandedPort handed;
     handed.fds.push_back(TRY(fd_.duplicate()));
@@ -112,6 +114,7 @@ class PacketPort final : public Port {
 
  private:
   const std::string interface_;
+  uint32_t speed_mbps_ = 0;
   const UniqueFd fd_;
   std::atomic<bool> gone_ = false;
   const Abilities abilities_{

@@ -70,6 +70,10 @@ TEST_F(PacketPortTest, frames_leave_on_the_interface_and_arrive_from_it) {
   }
 }
 
+TEST_F(PacketPortTest, the_speed_is_the_interfaces) {
+  EXPECT_EQ(port_->link().speed_mbps, 10'000U) << "what veth says";
+}
+
 TEST_F(PacketPortTest, a_tag_arrives_where_it_was_in_the_frame) {
   const HostSide host(theirs_);
   Bytes frame = broadcast(100);

@@ -113,7 +113,7 @@ class XdpPort final : public Port {
   [[nodiscard]] const Abilities& abilities() const override { return abilities_; }
   std::unique_ptr<Outlet> open_outlet(loop::Loop& loop, uint16_t pair) override;
   std::unique_ptr<Inlet> open_inlet(loop::Loop& loop, uint16_t pair, Receiver& receiver) override;
-  [[nodiscard]] Link link() const override { return {.up = is_up_}; }
+  [[nodiscard]] Link link() const override { return {.up = is_up_, .speed_mbps = speed_mbps_}; }
   [[nodiscard]] std::vector<Counter> counters() const override;
 
   // On the inlet's thread: looks at the interface again. False: to be called again.
@@ -125,6 +125,7 @@ class XdpPort final : public Port {
 
   const XdpOptions options_;
   Abilities abilities_;
+  uint32_t speed_mbps_ = 0;
   std::vector<std::unique_ptr<XdpQueue>> queues_;
   std::mutex mutex_;  // guards what follows
   UniqueFd promiscuous_;
@@ -145,6 +146,7 @@ Result<> XdpPort::open() {
   }
   abilities_.pairs = static_cast<uint16_t>(pairs);
   is_up_ = interface.is_up;
+  speed_mbps_ = interface.speed_mbps;
   log::info("interface {}: {} by AF_XDP, {}", options_.interface, pairs == 1 ? "a queue" : "queues",
             queues_.front()->socket()->is_zero_copy() ? "zero-copy" : "copied");
   return {};
