@@ -365,6 +365,17 @@ def xdp(one):
         raise lab.LabError("the XDP program is left on the interface")
 
 
+@scenario
+def user(one):
+    """no interface at all: the guest pings what libslirp is, and reaches a server of the host"""
+    one.port = "user"
+    one.serve()
+    files = Files(one)
+    guest = one.boot(host="10.0.2.2", address="10.0.2.15", words="lab.not=0,1,7,8,11,12")
+    guest.follow(offer=files.offer, accept=files.accept, received=files.received)
+    one.stop_backend()
+
+
 class Peer:
     """The guest at the other end, which does what the host passes on to it (peer.sh): for `pass.sh` it is what Files is."""
 
@@ -464,7 +475,7 @@ def show_rates(guest):
 
 @scenario
 def reboot(one):
-    """the guest resets its machine in the middle of a transfer, and the next boot works"""
+    """the guest resets its machine while it pings, and the next boot works"""
     boots = []
 
     def boot():
@@ -475,7 +486,7 @@ def reboot(one):
 
 @scenario
 def restart(one):
-    """the back-end is killed and started again under load; QEMU reconnects and traffic goes on"""
+    """the back-end is killed and started again under pings; QEMU reconnects and traffic goes on"""
     def kill():
         one.backend.kill()
         one.backend.wait()
