@@ -26,11 +26,11 @@ class Bench {
     if (options_.seed == 0) options_.seed = any_seed();
     if (auto made = make_testimony(); !made) return Failure(std::move(made).error());
     options_.front_end.inflight |= options_.reconnect;
-    if (auto made = make_testimony(); !made) return Failure(std::move(made).error());
-    options_.front_end.inflight |= options_.reconnect;
     auto opened = BlkFrontEnd::open(options_.front_end);
     if (!opened) return Failure(std::move(opened).error());
     front_end_ = *std::move(opened);
+    if (options_.reconnect && !front_end_->may_reconnect())
+      return Failure("--reconnect: the back-end keeps no account of what is in flight");
     if (auto fits = fit(); !fits) return Failure(std::move(fits).error());
     make_jobs();
     note_setting();

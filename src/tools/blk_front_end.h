@@ -56,6 +56,7 @@ class BlkFrontEnd {
   // The back-end has gone: what was started goes on with the one that is at the socket now. One try. The
   // drivers may be in use meanwhile.
   std::expected<void, std::string> reconnect();
+  [[nodiscard]] bool may_reconnect() const { return inflight_.has_value(); }
   [[nodiscard]] bool gone() const { return front_end_->gone(); }
   // Waits until the back-end has ended what it accepted, and stops all queues. An error is a sentence.
   std::expected<void, std::string> stop() { return front_end_->stop(); }

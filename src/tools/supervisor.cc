@@ -77,9 +77,10 @@ class Supervisor {
       const auto begin = Clock::now();
       const int status = run_once();
       const bool crashed = WIFSIGNALED(status) || WEXITSTATUS(status) != 0;
-      const bool refused = first && WIFEXITED(status) && WEXITSTATUS(status) <= 2;
-      if (!crashed || ending_ || refused) return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
       const bool was_healthy = Clock::now() - begin >= healthy_after;
+      const bool never_served = first && !was_healthy && !was_asked_;
+      const bool refused = never_served && WIFEXITED(status) && WEXITSTATUS(status) <= 2;
+      if (!crashed || ending_ || refused) return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
       delay = was_healthy ? milliseconds{0} : std::clamp(delay * 2, first_delay, longest_delay);
       log::warning("the server has {} {}: it is started again in {} ms",
                    WIFSIGNALED(status) ? "died of signal" : "ended with status",
@@ -153,6 +154,7 @@ class Supervisor {
   void pass_on_wish(const signalfd_siginfo& signal) {
     const UpgradeRequest request = UpgradeRequest::of(signal);
     if (!request.mistake().empty()) return log::warning("{}", request.mistake());
+    was_asked_ = true;
     const auto answer = ask_for_upgrade(child_, request.binary(), request.time_to_open());
     request.answer(answer && answer->moved, answer ? answer->sentence : answer.error());
     if (answer && answer->moved) binary_ = request.binary();
@@ -180,6 +182,7 @@ class Supervisor {
   UniqueFd signals_;
   pid_t child_ = -1;
   bool ending_ = false;
+  bool was_asked_ = false;  // to upgrade
 };
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -13,6 +14,7 @@
 #include <filesystem>
 #include <fstream>
 #include <random>
+#include <system_error>
 
 namespace ringway::tools {
 namespace {
@@ -60,6 +62,14 @@ bool waits_for_signal(pid_t pid) {
     return (mask >> (SIGUSR2 - 1) & 1) != 0;
   }
   return false;
+}
+
+// An abstract name can be reached in one network namespace only.
+bool is_in_other_network(pid_t pid) {
+  std::error_code error;
+  const auto own = std::filesystem::read_symlink("/proc/self/ns/net", error);
+  const auto other = std::filesystem::read_symlink(fmt::format("/proc/{}/ns/net", pid), error);
+  return !error && own != other;
 }
 
 std::string cannot_ask(pid_t pid) {
@@ -124,14 +134,21 @@ Parsed<UpgradeAnswer> ask_for_upgrade(pid_t pid, const std::string& binary,
       ::listen(listening.get(), 1) != 0) {
     return std::unexpected(fmt::format("cannot wait for an answer: {}", std::strerror(errno)));
   }
+  if (is_in_other_network(pid))
+    return std::unexpected(fmt::format(
+        "process {0} is in another network namespace: nsenter -n -t {0} ringway upgrade ...", pid));
+  const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
   sigval value{};
   value.sival_int = static_cast<int>(number);
   if (::sigqueue(pid, SIGUSR2, value) != 0) return std::unexpected(cannot_ask(pid));
   // It may be at another upgrade.
-  pollfd entry{.fd = listening.get(), .events = POLLIN};
+  std::array<pollfd, 2> entries{pollfd{.fd = listening.get(), .events = POLLIN},
+                                pollfd{.fd = process.get(), .events = POLLIN}};
   const auto patience = std::chrono::milliseconds(time_to_open + std::chrono::seconds(60)).count();
-  if (::poll(&entry, 1, static_cast<int>(patience)) != 1)
+  if (::poll(entries.data(), entries.size(), static_cast<int>(patience)) < 1)
     return std::unexpected(fmt::format("process {} does not answer", pid));
+  if (entries[0].revents == 0)
+    return std::unexpected(fmt::format("process {} has ended and did not answer", pid));
   const UniqueFd socket(::accept4(listening.get(), nullptr, nullptr, SOCK_CLOEXEC));
   if (peer_of(socket.get()).pid != pid) return std::unexpected("somebody else answers");
   if (!send(socket.get(), fmt::format("{} {}", time_to_open.count(), binary)))

@@ -303,11 +303,12 @@ class Soak:
         except ValueError:
             self.troubles.append(f"bench says: {errors.strip()}")
             return
-        failed = said["read"]["failed"] + said["write"]["failed"] + said["remarks"]["unmeasured_failures"]
+        measured = said["read"]["failed"] + said["write"]["failed"]
+        failed = measured + said["remarks"]["unmeasured_failures"]
         self.failures += failed
         self.requests += said["read"]["requests"] + said["write"]["requests"]
         self.lost += said["verify"]["wrong"]
-        if not failed or said["remarks"]["first_bad_status"] != 1:
+        if not failed or (measured and said["remarks"]["first_bad_status"] != 1):
             self.troubles.append(f"a bad sector was not told as VIRTIO_BLK_S_IOERR: {said['remarks']}, {failed} failed")
         self.troubles += said["errors"]
 

@@ -170,6 +170,12 @@ class BenchErrors(peers.Case):
     def bench(self, *options):
         return "bench", "blk", self.socket, *options
 
+    def test_a_back_end_that_keeps_no_account(self):
+        self.start_ringway("--memory=1M")
+        kept, self.socket = self.socket, self.directory / "other"
+        self.start(peers.RINGWAY, "proxy", self.socket, kept, "--mask-protocol=INFLIGHT_SHMFD")
+        self.assert_fails("keeps no account of what is in flight", *self.bench("--reconnect"))
+
     def test_nothing_there(self):
         self.assert_fails("there is nothing at", *self.bench())
 

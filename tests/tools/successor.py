@@ -7,7 +7,7 @@ import socket
 import sys
 import time
 
-from hand_over import (ARM, BEGIN, DEVICE, GO, OPENED, PREPARE, PREPARED, PLACE, REFUSED, START, receive, receive_letter, send,
+from hand_over import (ARM, ARMED, BEGIN, DEVICE, GO, OPENED, PREPARE, PREPARED, PLACE, REFUSED, START, receive, receive_letter, send,
                        send_letter)
 
 how = sys.argv[1]
@@ -82,4 +82,8 @@ send_letter(connection, PREPARED, {})
 skip_until(ARM, [START])
 if how == "end-before-armed":
     sys.exit(0)
+if how == "end-after-go":
+    send_letter(connection, ARMED, {})
+    receive_letter(connection)
+    sys.exit(1)
 time.sleep(100)

@@ -15,6 +15,7 @@ import peers
 
 ROUNDS = int(os.environ.get("UPGRADES", "10"))
 DISK_BYTES = 32 << 20
+SUCCESSOR = pathlib.Path(__file__).parent / "successor.py"
 SERVES = re.compile(r"process (\d+) serves \d+ devices? now, after a pause of ([\d.]+) ms")
 
 
@@ -108,7 +109,7 @@ class Case(peers.Case):
 
 
 class UpgradeUnderLoad(Case):
-    """Every write is verified; a request that is lost would time out, one that is done twice would be seen."""
+    """What is read is verified; a request that is lost would time out, and one that is answered twice would be seen."""
 
     def under_load(self, *options, serve=()):
         self.serve_file(*serve)
@@ -450,6 +451,16 @@ class UpgradeSupervised(Case):
             self.assertLess(time.monotonic(), deadline)
             time.sleep(0.01)
 
+    def test_one_that_dies_when_it_had_taken_over_is_a_crash_like_any(self):
+        bench = self.start_bench("--runtime=3", "--reconnect")
+        time.sleep(0.5)
+        done = self.ask(self.program(f"#!/bin/sh\nexec python3 {SUCCESSOR} end-after-go\n"))
+        self.assertEqual(done.returncode, 1, done.stdout)
+        result = self.result_of(bench)
+        self.assertTrue(result["good"] and not result["errors"], result)
+        self.assertGreaterEqual(result["reconnects"], 1)
+        self.assertTrue(runs(self.pid), "the supervisor")
+
     def test_one_that_goes_wrong_changes_nothing(self):
         server = self.one_server()
         self.assert_stays("the new program ended with status 3", self.program("#!/bin/sh\nexit 3\n"))
@@ -499,10 +510,8 @@ class UpgradeFails(Case):
         self.assert_served()
 
     # The rest speaks the format as far as it must to go wrong.
-    SUCCESSOR = pathlib.Path(__file__).parent / "successor.py"
-
     def wrong(self, how):
-        return self.program(f"#!/bin/sh\nexec python3 {self.SUCCESSOR} {how}\n")
+        return self.program(f"#!/bin/sh\nexec python3 {SUCCESSOR} {how}\n")
 
     def test_a_program_of_another_format(self):
         self.assert_stays("understands format 2 of the hand-over, not 1", self.wrong("another-format"))
@@ -526,6 +535,38 @@ class UpgradeFails(Case):
 
 
 class UpgradeErrors(Case):
+
+    def assert_ends_soon(self, begin):
+        self.assertLess(time.monotonic() - begin, 20)
+
+    def test_two_who_ask_at_once(self):
+        self.serve_file()
+        begin = time.monotonic()
+        asking = [subprocess.Popen([peers.RINGWAY, "upgrade", f"--pid={self.pid}"], stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True) for _ in range(2)]
+        answers = [(*process.communicate(timeout=60), process.returncode) for process in asking]
+        self.assert_ends_soon(begin)
+        served = [SERVES.search(out) for out, _, status in answers if status == 0]
+        self.assertTrue(served, answers)
+        self.pid = int(served[-1][1])
+        for out, err, status in answers:
+            self.assertTrue(status == 0 or "has ended and did not answer" in err or "there is no process" in err, (out, err))
+
+    @unittest.skipIf(os.geteuid(), "only root may make network namespaces")
+    def test_a_process_in_another_network_namespace(self):
+        self.process = self.start("unshare", "-n", peers.RINGWAY, "serve", "blk", f"--socket-path={self.socket}",
+                                  f"--blk-file={__file__}", "--read-only")
+        self.pid = self.process.pid
+        begin = time.monotonic()
+        done = self.ask()
+        self.assert_ends_soon(begin)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn(f"nsenter -n -t {self.pid} ringway upgrade", done.stderr)
+        done = subprocess.run(["nsenter", "-n", "-t", str(self.pid), peers.RINGWAY, "upgrade", f"--pid={self.pid}"],
+                              capture_output=True, text=True, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.pid = int(SERVES.search(done.stdout)[1])
+        self.addCleanup(self.end_serving)
 
     def test_a_process_that_is_not_there(self):
         process = subprocess.Popen(["true"])
