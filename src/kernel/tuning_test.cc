@@ -3,7 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
 #include <cstring>
+#include <span>
 #include <vector>
 
 #include "ringway/kernel/ioctl_table.h"
@@ -26,7 +29,8 @@ class OneCall final : public Ioctls {
     if (argument != nullptr) {
       const auto* from = static_cast<const std::byte*>(argument);
       asked_.assign(from, from + bytes);
-      std::memcpy(argument, answer_.data(), std::min(bytes, answer_.size()));
+      std::ranges::copy(std::span(answer_).first(std::min(bytes, answer_.size())),
+                        static_cast<std::byte*>(argument));
     }
     if (error_ != 0) return os_failure("told to fail", error_);
     return {};
