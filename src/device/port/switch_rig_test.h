@@ -89,11 +89,11 @@ class Queues final : public Receiver {
   bool deliver(const Frame& frame) override {
     if (buffers == 0) return false;
     --buffers;
-    ++received;
     if (keep) {
       const std::scoped_lock lock(mutex_);
       arrived_.push_back({flat(frame), frame.offload});
     }
+    ++received;  // last: who waits for it finds the frame
     return true;
   }
   std::span<const iovec> reserve(uint32_t) override { return {}; }
