@@ -544,6 +544,20 @@ class ServeErrors(peers.Case):
         self.assertEqual(done.returncode, 1)
         self.assertIn("there is no port 'cable'", done.stderr)
 
+    def test_mistakes_in_networks_are_told_with_their_option(self):
+        where = f"--socket-path={self.socket}"
+        for sentence, words in {
+                f"--socket-path: {self.socket} is there twice": ("switch", where, where),
+                "uplink: trunk: '5+' is no list": ("switch", where, "--uplink=switch:trunk=5+"),
+                "uplink: switch:name=b: there is no switch 'b'": ("switch", where, "--uplink=switch:name=b"),
+                "ageing: must be 1 to": ("switch", where, "--ageing=0"),
+                "port: trunk: '5+' is no list": ("net", where, "--port=switch:trunk=5+"),
+                "mac: '00:00:00:00:00:00' is the address of nobody": ("net", where, "--port=null", "--mac=00:00:00:00:00:00"),
+                "mac: '03:00:00:00:00:01' is the address of a group": ("net", where, "--port=null", "--mac=03:00:00:00:00:01"),
+                "--socket-path": ("net", where, where, "--port=null")}.items():
+            self.assert_fails(sentence, "serve", *words)
+            self.assertFalse(self.socket.exists())
+
 
 if __name__ == "__main__":
     unittest.main()
