@@ -151,7 +151,8 @@ const std::vector<Case>& cases() {
          if (auto* table = as<SetMemTable>(request))
            self.mapping = Mapping::of_file(table->regions[0].fd.get(), 4096, 0).value();
          const bool stops = as<GetVringBase>(request) != nullptr;
-         if (stops) self.later([&self] { self.mapping.data()[100] ^= std::byte{1}; });
+         if (stops)
+           self.later([&self, count = 0]() mutable { self.mapping.data()[100] = std::byte(++count); });
          return self.right(std::move(request));
        }},
       {"calls_while_suspended",
