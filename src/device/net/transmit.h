@@ -42,18 +42,24 @@ class TransmitQueue final : public engine::Queue {
   std::function<void()> on_end;  // called when the queue stops; may be none
 
  private:
-  // One frame under way.
+  // One frame under way, or one that has ended behind such a one: chains come back in order, whatever the
+  // port ends first (engine::Model::uses_in_order).
   struct Passage : port::Frame {
     ring::Chain chain;
     TransmitQueue* queue = nullptr;
     Passage* next_free = nullptr;
+    Passage* behind = nullptr;  // sent after it
+    bool has_ended = false;
     std::array<std::byte, port::max_head> own_head;
   };
   static constexpr size_t most_at_once = 32;  // frames
   bool read_header(ring::Reader& from, port::Header& header) const;
   [[nodiscard]] Passage* passage_for(const ring::Chain& chain);
   void send(std::span<ring::Chain> chains);
+  void wait_in_line(Passage& passage, ring::Chain chain, bool has_ended);
   Passage* drop(Drop reason);
+  void complete_oldest();
+  Passage& take_free() { return *std::exchange(free_, free_->next_free); }
   void release(Passage& passage) { passage.next_free = std::exchange(free_, &passage); }
   void look_at_rules();
   static void frame_done(port::Frame& frame);
@@ -70,6 +76,8 @@ class TransmitQueue final : public engine::Queue {
   const uint32_t head_;   // bytes that the port wants to have
   const std::unique_ptr<port::Outlet> outlet_;
   const std::unique_ptr<Passage[]> passages_;  // one for each ring entry
+  Passage* oldest_ = nullptr;                  // of those in line; null: all that was sent has come back
+  Passage* newest_ = nullptr;
   Passage* free_ = nullptr;  // that ended last first: the same few are used again and again, and stay cached
 };
 

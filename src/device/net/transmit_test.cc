@@ -243,6 +243,33 @@ TEST_F(NetTransmit, a_frame_that_the_port_keeps_comes_back_when_the_port_is_done
   EXPECT_TRUE(transmitter().take()) << "a queue that is to stop does not wait for its port";
 }
 
+// A front-end that tracks nothing can only tell a successor where the used index was.
+TEST_F(NetTransmit, frames_come_back_in_order_whatever_the_port_ends_first) {
+  for (const bool packed : {false, true}) {
+    open(modern, 1, packed);
+    port_->hold_ = true;
+    for (uint8_t i = 0; i < 2; ++i) transmitter().add_readable(plain() + frame_of(100, i));
+    port_->hold_ = false;
+    transmitter().add_readable(plain() + frame_of(100, 2));
+    transmitter().add_readable(plain());  // dropped
+    EXPECT_EQ(port_->sent_.size(), 3U);
+    EXPECT_FALSE(transmitter().take()) << "the first is still under way";
+    const auto end = [&](size_t which) {
+      loops_[0]->run([&] {
+        Frame* const frame = port_->held_[which];
+        port_->held_.erase(port_->held_.begin() + static_cast<ptrdiff_t>(which));
+        frame->done(*frame);
+      });
+    };
+    end(1);
+    EXPECT_FALSE(transmitter().take());
+    end(0);
+    for (uint16_t i = 0; i < 4; ++i) EXPECT_EQ(transmitter().take_token(), transmitter().token_of(i)) << i;
+    transmit(plain() + frame_of(100, 5));
+    EXPECT_EQ(transmitter().in_flight(), 0U);
+  }
+}
+
 TEST_F(NetTransmit, H091_a_disabled_ring_is_used_and_nothing_leaves) {
   open();
   EXPECT_TRUE(net_->runs_disabled(1));
