@@ -171,6 +171,49 @@ class ServeIdle(ServeCase):
             self.end(front_end)
             self.assert_ends(process)
 
+    def assert_becomes_idle(self, process):
+        deadline = time.monotonic() + 30
+        while True:
+            before = self.processor_seconds(process)
+            time.sleep(2)
+            spent = self.processor_seconds(process) - before
+            if spent < 2 * 0.005:
+                return
+            self.assertLess(time.monotonic(), deadline, f"{spent:.3f} s of 2 s are spent on nothing")
+
+    def stand_still(self, process, *words):
+        """A driver that has sent frames, and has its rings and buffers still there."""
+        before = self.processor_seconds(process)
+        front_end = subprocess.Popen([peers.RINGWAY, "bench", "net", *map(str, words), "--runtime=100"],
+                                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.addCleanup(self.end, front_end)
+        deadline = time.monotonic() + 20
+        while self.processor_seconds(process) - before < 0.05:
+            self.assertIsNone(front_end.poll())
+            self.assertLess(time.monotonic(), deadline, "no frame comes")
+            time.sleep(0.02)
+        front_end.send_signal(signal.SIGSTOP)
+
+    def test_networks_whose_drivers_stand_still(self):
+        ports = ["null", "loop", "switch", "switch"]
+        if os.geteuid() == 0 and os.access("/dev/net/tun", os.R_OK | os.W_OK):
+            ports.append(f"tap:name=rw{os.getpid()}")
+        for poller in "", "no-io-uring = true\n":
+            sockets = [self.directory / f"net{index}" for index in range(len(ports))]
+            config = self.directory / "config.toml"
+            config.write_text(poller + "workers = 2\n" + "".join(
+                f'[[device]]\ntype = "net"\nsocket-path = "{path}"\nport = "{port}"\n' for path, port in zip(sockets, ports)))
+            self.socket = sockets[-1]  # the last that listens
+            process = self.start(peers.RINGWAY, "serve", f"--config={config}")
+            self.assert_becomes_idle(process)
+            self.stand_still(process, sockets[0], "--mode=tx")
+            self.stand_still(process, sockets[1], "--mode=loop", "--packed")
+            self.stand_still(process, sockets[2], sockets[3], "--mode=pair")
+            if len(ports) > 4:
+                self.stand_still(process, sockets[4], "--mode=tx")
+            self.assert_becomes_idle(process)
+            self.assert_ends(process)
+
     def test_five_hundred_devices_start_within_five_seconds_and_take_little_memory(self):
         one = self.start_ringway("--null=1G")
         of_one = self.resident_bytes(one)
