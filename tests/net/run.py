@@ -251,6 +251,11 @@ class Files:
         threading.Thread(target=feed, daemon=True).start()
         return self.digest
 
+    def flows(self):
+        """The guest may fetch 64 KiB at port 5000 now, 64 times."""
+        self.server("for _ in range(64):\n    c, _ = s.accept()\n    c.sendall(bytes(65536))\n    c.close()").stdout.readline()
+        return "yes"
+
     def accept(self):
         """The guest may send to port 5000 now; digest() tells afterwards."""
         self.receiver = self.server("c, _ = s.accept()\nh = hashlib.sha256()\n"
@@ -270,7 +275,8 @@ def whole(one, script="pass.sh", serve=(), mtu=1500, answers=None, **boot):
     one.address_tap(mtu)
     files = Files(one)
     guest = one.boot(script, **boot)
-    guest.follow(**{"offer": files.offer, "accept": files.accept, "received": files.received, **(answers or {})})
+    guest.follow(**{"offer": files.offer, "flows": files.flows, "accept": files.accept, "received": files.received,
+                    **(answers or {})})
     one.stop_backend()
     return guest
 
@@ -323,26 +329,30 @@ def vlan(one):
             station.communicate()
 
 
+def spread(one, queues, **options):
+    """Flows use all pairs of queues."""
+    whole(one, script="spread.sh", tools=("ethtool",), netdev=f",queues={queues}",
+          device=f",mq=on,vectors={2 * queues + 2}", processors=queues, **options)
+
+
 @scenario
 def many_queues(one):
-    """four pairs of queues, four processors, two workers"""
-    whole(one, serve=("--queues=4", "--workers=2"), netdev=",queues=4", device=",mq=on,vectors=10", processors=4,
-          words="lab.has=22 lab.queues=4")
+    """four pairs of queues, four processors, two workers: the tap brings a flow where the guest has it"""
+    spread(one, 4, serve=("--queues=4", "--workers=2"), words="lab.has=22 lab.queues=4")
 
 
 @scenario
 def one_tap_queue(one):
     """four pairs of queues over a tap that has one: the device spreads flows"""
     one.space.ip("tuntap", "add", "tap0", "mode", "tap", "vnet_hdr")
-    whole(one, serve=("--queues=4",), netdev=",queues=4", device=",mq=on,vectors=10", processors=4, words="lab.queues=4")
+    spread(one, 4, serve=("--queues=4",), words="lab.queues=4")
 
 
 @scenario
 def switch(one):
-    """the tap is an uplink of a switch on two workers, with all offloads: the same file"""
+    """the tap is an uplink of a switch on two workers, with all offloads: the same file, and flows spread"""
     one.by_switch = True
-    whole(one, serve=("--workers=2", "--queues=2"), netdev=",queues=2", device=",mq=on,vectors=6", processors=2,
-          words="lab.has=0,1,11,15,32 lab.queues=2")
+    spread(one, 2, serve=("--workers=2", "--queues=2"), words="lab.has=0,1,11,15,32 lab.queues=2")
 
 
 @scenario
