@@ -30,15 +30,15 @@ bool read_as(ring::Reader& from, Header& header) {
 
 }  // namespace
 
-TransmitQueue::TransmitQueue(engine::QueueLoop& loop, port::Port& port, uint16_t pair, uint32_t longest,
-                             const Rulebook& rulebook, Drops& drops)
+TransmitQueue::TransmitQueue(engine::QueueLoop& loop, port::Port& port, uint16_t pair,
+                             const std::atomic<uint32_t>& longest, const Rulebook& rulebook, Drops& drops)
     : loop_(loop),
       rulebook_(rulebook),
       drops_(drops),
       features_(loop.features()),
       header_(header_size(features_)),
       big_endian_(loop.big_endian()),
-      longest_(longest),
+      longest_now_(longest),
       head_(port.abilities().head),
       outlet_(port.open_outlet(loop.worker(), pair)),
       passages_(std::make_unique<Passage[]>(loop.ring_size())) {
@@ -64,6 +64,7 @@ bool TransmitQueue::process_batch(std::span<ring::Chain> chains) {
 void TransmitQueue::send(std::span<ring::Chain> chains) {
   std::array<Passage*, most_at_once> passages;  // null: dropped
   std::array<const port::Frame*, most_at_once> frames;
+  longest_ = longest_now_.load(std::memory_order_relaxed);
   size_t count = 0;
   for (size_t i = 0; i < chains.size(); ++i) {
     passages[i] = passage_for(chains[i]);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <utility>
@@ -17,9 +18,10 @@ namespace ringway::net {
 
 class TransmitQueue final : public engine::Queue {
  public:
-  // `longest`: bytes of a frame that is not to be segmented. Port, rules and drops outlive the queue.
-  TransmitQueue(engine::QueueLoop& loop, port::Port& port, uint16_t pair, uint32_t longest,
-                const Rulebook& rulebook, Drops& drops);
+  // `longest`: bytes of a frame that is not to be segmented, which may change. All that is referred to
+  // outlives the queue.
+  TransmitQueue(engine::QueueLoop& loop, port::Port& port, uint16_t pair,
+                const std::atomic<uint32_t>& longest, const Rulebook& rulebook, Drops& drops);
   ~TransmitQueue() override {
     if (on_end) on_end();
   }
@@ -63,8 +65,9 @@ class TransmitQueue final : public engine::Queue {
   const uint64_t features_;
   const size_t header_;  // bytes
   const bool big_endian_;
-  const uint32_t longest_;
-  const uint32_t head_;  // bytes that the port wants to have
+  const std::atomic<uint32_t>& longest_now_;
+  uint32_t longest_ = 0;  // for the present batch
+  const uint32_t head_;   // bytes that the port wants to have
   const std::unique_ptr<port::Outlet> outlet_;
   const std::unique_ptr<Passage[]> passages_;  // one for each ring entry
   Passage* free_ = nullptr;  // that ended last first: the same few are used again and again, and stay cached

@@ -86,6 +86,20 @@ TEST_F(NetTransmit, frames_longer_than_the_MTU_are_dropped_unless_they_are_to_be
   EXPECT_TRUE(leaves({}, 9000)) << "without the feature there is no limit";
 }
 
+TEST_F(NetTransmit, an_MTU_that_the_front_end_sets_holds_for_a_queue_that_runs) {
+  open(modern | bit(VIRTIO_NET_F_MTU));
+  EXPECT_TRUE(leaves({}, 9000)) << "nobody has set one";
+  ASSERT_TRUE(net_->set_mtu(1500));
+  EXPECT_FALSE(leaves({}, 1523));
+  ASSERT_TRUE(net_->set_mtu(9000));
+  EXPECT_TRUE(leaves({}, 9022));
+  EXPECT_FALSE(leaves({}, 9023));
+  ASSERT_TRUE(net_->set_mtu(68));
+  EXPECT_FALSE(leaves({}, 91));
+  EXPECT_EQ(dropped(Drop::giant), 3U);
+  EXPECT_EQ(config().mtu, 68U);
+}
+
 TEST_F(NetTransmit, H227_a_checksum_that_does_not_lie_within_the_frame_is_dropped) {
   open(modern | bit(VIRTIO_NET_F_CSUM));
   Header header;
