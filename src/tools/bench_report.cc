@@ -65,6 +65,12 @@ void put_account(std::string& text, const Account& account) {
   }
 }
 
+std::string reconnect_words(const BenchResult& result) {
+  if (!result.options.verify) return fmt::format("reconnects {}\n", result.reconnects);
+  return fmt::format("reconnects {}, {} blocks read again after them\n", result.reconnects,
+                     result.looked_back);
+}
+
 void put_remarks(std::string& text, const BenchResult& result) {
   const Tally& tally = result.tally;
   if (tally.failed() > 0) {
@@ -156,7 +162,7 @@ std::string bench_text(const BenchResult& result) {
   if (options.verify) put_account(text, result.account);
   if (result.dirty_pages)
     text += fmt::format("log      {} pages of guest memory are marked\n", *result.dirty_pages);
-  if (result.options.reconnect) text += fmt::format("reconnects {}\n", result.reconnects);
+  if (result.options.reconnect) text += reconnect_words(result);
   if (!result.options.witness.empty()) {
     text += fmt::format("witness  {} writes done, {} of them again after they were acknowledged\n",
                         result.executed, result.repeated);
@@ -184,6 +190,7 @@ std::string bench_json(const BenchResult& result) {
   json["dirty_pages"] = result.dirty_pages ? ordered_json(*result.dirty_pages) : ordered_json(nullptr);
   json["verify"] = result.options.verify ? account_json(result.account) : ordered_json(nullptr);
   json["reconnects"] = result.reconnects;
+  json["looked_back"] = result.looked_back;
   json["witness"] = result.options.witness.empty()
                         ? ordered_json(nullptr)
                         : ordered_json{{"executed", result.executed}, {"repeated", result.repeated}};

@@ -97,10 +97,10 @@ class Bench {
                       .block_bytes = block,
                       .offset = offset,
                       .blocks = blocks,
-                      .seed = options_.seed + queue};
+                      .seed = options_.seed + queue,
+                      .looks_back = options_.reconnect};
       if (options_.verify) {
         ledgers_.push_back(std::make_unique<Ledger>(options_.seed, queue, offset, block, blocks));
-        if (testimony_) ledgers_.back()->set_testimony(&*testimony_);
         if (testimony_) ledgers_.back()->set_testimony(&*testimony_);
       }
       Ledger* const ledger = options_.verify ? ledgers_.back().get() : nullptr;
@@ -112,8 +112,15 @@ class Bench {
     std::optional<BenchWatch::Succession> succession;
     if (options_.reconnect)
       succession = {.gone = [this] { return front_end_->gone(); },
-                    .reconnect = [this] { return front_end_->reconnect(); }};
+                    .reconnect = [this] { return reconnect(); }};
     watch_.look_after(*drive_, options_.run, [this] { return front_end_->trouble(); }, std::move(succession));
+  }
+
+  // Before the next back-end serves anything: nothing that the last one has acknowledged is written over
+  // unseen.
+  std::expected<void, std::string> reconnect() {
+    for (const auto& job : jobs_) job->look_back();
+    return front_end_->reconnect();
   }
 
   [[nodiscard]] unsigned read_percent() const {
@@ -150,6 +157,7 @@ class Bench {
 
   void finish() {
     for (const auto& ledger : ledgers_) result_.account.add(ledger->account());
+    for (const auto& job : jobs_) result_.looked_back += job->looked_back();
     result_.interrupted = watch_.interrupted();
     result_.errors = watch_.errors();
     result_.reconnects = watch_.reconnects();

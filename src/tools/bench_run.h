@@ -41,8 +41,9 @@ struct BenchResult {
   uint64_t unmeasured_failures = 0;     // failed requests while filling and checking
   CpuUse cpu;
   uint64_t reconnects = 0;
-  uint64_t executed = 0;  // writes that the back-end witnessed
-  uint64_t repeated = 0;  // of these, after they were acknowledged
+  uint64_t looked_back = 0;  // blocks that were chosen to be read again after them
+  uint64_t executed = 0;     // writes that the back-end witnessed
+  uint64_t repeated = 0;     // of these, after they were acknowledged
   bool interrupted = false;
   std::vector<std::string> errors;  // sentences; what is above is what was known then
 

@@ -49,10 +49,14 @@ BlkJob::BlkJob(BlkDriver& driver, const Work& work, Ledger* ledger)
       turn_limit_(std::max(driver.slots() / 2U, 1U)),
       requests_(driver.slots()),
       copy_(work.block_bytes),
-      state_(work.seed) {}
+      state_(work.seed) {
+  if (ledger != nullptr && work.looks_back)
+    look_back_.emplace(*ledger, LookBack::Limits::of(work.blocks, driver.slots()));
+}
 
 void BlkJob::begin(Phase phase, int64_t now) {
   if (postponed_ && ledger_ != nullptr) ledger_->let_go(postponed_->block);
+  if (look_back_ && phase == Phase::check) look_back_->end();  // all blocks are read then
   postponed_.reset();
   phase_ = phase;
   cursor_ = 0;
@@ -114,12 +118,22 @@ void BlkJob::finish(const BlkDone& done, int64_t now) {
 
 void BlkJob::account(const Request& request, uint16_t slot, bool success) {
   if (request.is_write) {
-    ledger_->wrote(request.block, success);
+    account_write(request, success);
   } else if (success) {
     memory::copy_out(copy_.data(), driver_.data(slot).data(), copy_.size());
     ledger_->check(request.block, copy_);
   } else {
     ledger_->let_go(request.block);
+  }
+}
+
+void BlkJob::account_write(const Request& request, bool success) {
+  ledger_->wrote(request.block, success);
+  if (!success || !look_back_) return;
+  if (request.death == death_) {
+    look_back_->acknowledge(request.block);
+  } else {
+    look_back_->acknowledge_redone(request.block);
   }
 }
 
@@ -134,7 +148,7 @@ void BlkJob::fill_up(int64_t now) {
 }
 
 bool BlkJob::start(uint16_t slot, const Choice& choice, int64_t now) {
-  requests_[slot] = {.block = choice.block, .started = now, .is_write = choice.is_write};
+  requests_[slot] = {.block = choice.block, .started = now, .death = death_, .is_write = choice.is_write};
   const uint64_t sector = (work_.offset + choice.block * work_.block_bytes) / 512;
   const std::span<std::byte> data = driver_.data(slot).first(work_.block_bytes);
   if (ledger_ != nullptr && !choice.is_write) scrub(data);
@@ -144,7 +158,9 @@ bool BlkJob::start(uint16_t slot, const Choice& choice, int64_t now) {
 }
 
 std::optional<BlkJob::Choice> BlkJob::choose() {
-  if (phase_ != Phase::measure) return choose_in_sweep();
+  if (phase_ == Phase::check) return choose_in_sweep();
+  if (const auto block = choose_to_look_back()) return Choice{.block = *block};
+  if (phase_ == Phase::fill) return choose_in_sweep();
   const uint64_t number = random();
   const bool is_write = (number & 0xffff) * 100 >> 16 >= work_.read_percent;
   uint64_t block = work_.random ? scale(number, work_.blocks) : cursor_++ % work_.blocks;
@@ -161,6 +177,17 @@ std::optional<BlkJob::Choice> BlkJob::choose_in_sweep() {
   const bool claimed = claim(cursor_);
   assert(claimed);  // every block once, after everything before has come back
   return Choice{.block = cursor_++, .is_write = is_fill};
+}
+
+// Every other choice, as long as there is anything.
+std::optional<uint64_t> BlkJob::choose_to_look_back() {
+  if (!look_back_) return std::nullopt;
+  if (const uint32_t deaths = deaths_.load(std::memory_order_relaxed); deaths != death_) [[unlikely]] {
+    death_ = deaths;
+    look_back_->begin();
+  }
+  looks_back_now_ = !looks_back_now_;
+  return looks_back_now_ ? look_back_->next() : std::nullopt;
 }
 
 // SplitMix64.

@@ -1,6 +1,6 @@
 // BlkJob: the requests of one queue: chosen, kept in flight, timed, checked. Owned by the thread that drives
-// it; only finished() may be asked by others. A turn takes what has come back, starts as many anew, and shows
-// them to the device once.
+// it; only finished() and look_back() may be called by others. A turn takes what has come back, starts as
+// many anew, and shows them to the device once.
 #pragma once
 
 #include <atomic>
@@ -13,6 +13,7 @@
 #include "ringway/tools/histogram.h"
 #include "ringway/tools/job.h"
 #include "ringway/tools/ledger.h"
+#include "ringway/tools/look_back.h"
 
 namespace ringway::tools {
 
@@ -24,6 +25,7 @@ struct Work {
   uint64_t offset = 0;  // bytes: the part of the disk that is used
   uint64_t blocks = 0;
   uint64_t seed = 0;
+  bool looks_back = false;  // with a ledger: after a back-end has died
 };
 
 // What was counted since it was cleared.
@@ -67,6 +69,12 @@ class BlkJob final : public Job {
   [[nodiscard]] uint64_t in_flight() const override { return driver_.in_flight(); }
   [[nodiscard]] uint64_t finished() const override { return finished_.load(std::memory_order_relaxed); }
 
+  // The back-end has died, and another is to come: what it acknowledged last is read again while the work
+  // goes on, if that was asked for. Any thread.
+  void look_back() { deaths_.fetch_add(1, std::memory_order_relaxed); }
+  // Blocks that were chosen for that. At rest.
+  [[nodiscard]] uint64_t looked_back() const { return look_back_ ? look_back_->given() : 0; }
+
   // As count() has left it.
   [[nodiscard]] const Tally& counted() const { return counted_; }
   [[nodiscard]] BlkDriver& driver() { return driver_; }
@@ -75,6 +83,7 @@ class BlkJob final : public Job {
   struct Request {
     uint64_t block = 0;
     int64_t started = 0;  // nanoseconds, monotonic
+    uint32_t death = 0;   // how many back-ends had died when it was started
     bool is_write = false;
   };
   struct Choice {
@@ -84,16 +93,19 @@ class BlkJob final : public Job {
 
   void finish(const BlkDone& done, int64_t now);
   void account(const Request& request, uint16_t slot, bool success);
+  void account_write(const Request& request, bool success);
   void fill_up(int64_t now);
   [[nodiscard]] bool start(uint16_t slot, const Choice& choice, int64_t now);
   std::optional<Choice> choose();
   std::optional<Choice> choose_in_sweep();
+  std::optional<uint64_t> choose_to_look_back();
   bool claim(uint64_t block) { return ledger_ == nullptr || ledger_->claim(block); }
   uint64_t random();
 
   BlkDriver& driver_;
   const Work work_;
   Ledger* const ledger_;
+  std::optional<LookBack> look_back_;
   // Half of all: while we work on some requests the device has others.
   const uint32_t turn_limit_;
   std::vector<Request> requests_;    // by slot
@@ -102,12 +114,15 @@ class BlkJob final : public Job {
   Phase phase_ = Phase::measure;
   uint64_t cursor_ = 0;
   bool exhausted_ = false;
-  uint64_t state_;  // of the random numbers
+  bool looks_back_now_ = false;  // the last choice, if there was anything to read again
+  uint32_t death_ = 0;           // the last of `deaths_` that was seen
+  uint64_t state_;               // of the random numbers
   Tally tally_;
   Tally counted_;
   int64_t begin_ = 0;
   uint64_t kicks_before_ = 0;
   std::atomic<uint64_t> finished_ = 0;
+  std::atomic<uint32_t> deaths_ = 0;
 };
 
 }  // namespace ringway::tools

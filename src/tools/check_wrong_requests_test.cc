@@ -444,7 +444,7 @@ class CheckOfWrong : public testing::TestWithParam<Case> {};
 TEST_P(CheckOfWrong, is_found_out) {
   LocalTarget target([](Device& next) { return std::make_unique<Wrong>(next, GetParam().answer); });
   check::Options options = options_for(GetParam().numbers);
-  options.patience.answer = std::chrono::milliseconds(300);
+  options.patience.answer = std::chrono::milliseconds(600);
   const auto rows = check::check_back_end(target, options);
   ASSERT_TRUE(rows) << rows.error().to_string();
   EXPECT_EQ(rows->size(), GetParam().numbers.size());

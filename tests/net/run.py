@@ -690,11 +690,25 @@ class Move:
             raise lab.LabError(f"the migration was over too soon: {qmp_status(self.source)}")
         self.source.control.run("migrate-set-parameters", **FAST)
 
-    def send_the_rest_later(self):
-        """The guest moves now, and most of its memory follows."""
+    def wait_for_some(self):
         control = self.source.control
         lab.wait_until(lambda: control.run("query-migrate").get("ram", {}).get("transferred", 0) > CRAWLING["max-bandwidth"],
                        100, "some memory to be sent")
+
+    def give_up(self):
+        """The guest stays, and nobody is told anything."""
+        self.wait_for_some()
+        self.source.control.run("migrate_cancel")
+        lab.wait_until(lambda: qmp_status(self.source) == "cancelled", 100, "the migration to be given up")
+        self.target.leave()
+        if self.announcements.heard():
+            raise lab.LabError(f"the bridge heard of {self.target.name}: {' '.join(self.announcements.heard())}")
+        self.announcements.close()
+
+    def send_the_rest_later(self):
+        """The guest moves now, and most of its memory follows."""
+        control = self.source.control
+        self.wait_for_some()
         control.run("migrate-set-parameters", **{"max-postcopy-bandwidth": 0})
         control.run("migrate-start-postcopy")
 
@@ -716,7 +730,7 @@ class Move:
         self.announcements.close()
 
 
-def moving(one, moves, announcement, device="", site=Site, unread=False, postcopy=False):
+def moving(one, moves, announcement, device="", site=Site, unread=False, postcopy=False, is_given_up=False):
     one.space.ip("link", "add", "bridge", "type", "bridge")
     one.space.ip("address", "add", f"{HOST}/24", "dev", "bridge")
     one.space.ip("link", "set", "bridge", "up")
@@ -743,6 +757,9 @@ def moving(one, moves, announcement, device="", site=Site, unread=False, postcop
             begin(CRAWLING)
             move.send_the_rest_later()
         else:
+            if is_given_up:
+                begin(CRAWLING)
+                move.give_up()
             begin(FAST)
         move.finish(guest, announcement)
         at = left.pop(0)
@@ -770,6 +787,12 @@ def migrate(one):
 def migrate_there_and_back(one):
     """from A to B and back to A, whose back-end has waited; of a driver that announces nothing, by our RARP"""
     moving(one, 2, "rarp", device=",guest_announce=off")
+
+
+@scenario
+def migrate_aborted(one):
+    """given up half way under a transfer, which goes on where it was; then the guest moves after all"""
+    moving(one, 1, "arp", is_given_up=True)
 
 
 @scenario

@@ -44,7 +44,7 @@ class Soak:
             file.truncate(64 << 20)
         self.names = failpoints()
         self.hits = dict.fromkeys(self.names, 0)
-        self.kills = self.requests = self.written = self.redone = self.lost = self.repeated = self.hung = 0
+        self.kills = self.requests = self.written = self.redone = self.looked_back = self.lost = self.repeated = self.hung = 0
         self.front_end_kills = self.failures = 0
         self.troubles = []
         self.server = None
@@ -104,6 +104,7 @@ class Soak:
         self.requests += said["read"]["requests"] + said["write"]["requests"]
         self.lost += said["verify"]["wrong"]
         self.written += said["verify"]["written"]
+        self.looked_back += said["looked_back"]
         self.redone += said["witness"]["executed"] - said["verify"]["written"]
         self.repeated += said["witness"]["repeated"]
         for error in said["errors"]:
@@ -351,11 +352,14 @@ class Soak:
         missed = self.missed()
         if missed and options.kills >= 300:
             self.troubles.append(f"no kill at {', '.join(missed)}")
+        if self.kills > 100 and self.looked_back < self.kills:
+            self.troubles.append(f"only {self.looked_back} blocks were read again after {self.kills} kills")
         good = not (self.lost or self.repeated or self.hung or self.troubles)
         for trouble in self.troubles:
             print(f"trouble: {trouble}", flush=True)
         print(f"failpoints: {sum(self.hits.values())} kills at {len(self.names) - len(missed)} of {len(self.names)}; "
-              f"{self.redone} of {self.written} writes were done again before they were acknowledged; "
+              f"{self.redone} of {self.written} writes were done again before they were acknowledged, "
+              f"{self.looked_back} blocks were read again after kills; "
               f"{self.front_end_kills} front-ends killed; {self.failures} requests failed on a bad disk", flush=True)
         if good:
             shutil.rmtree(self.directory)

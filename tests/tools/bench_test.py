@@ -1,6 +1,9 @@
 """ringway bench against real and made-up back-ends: every run verifies what it reads."""
 
+import array
+import json
 import os
+import pathlib
 import signal
 import subprocess
 import time
@@ -163,6 +166,87 @@ class BenchRingway(BenchCase):
         self.assertEqual(result["back_end"]["pid"], process.pid)
         self.assertGreater(result["cpu"]["driver"], 0.05)
         self.assertGreater(result["cpu"]["back_end"], 0.05)
+
+
+class BenchReconnect(BenchCase):
+    """The bench goes on with the next back-end, and does not believe it."""
+
+    BLOCKS, DEPTH = 512, 32
+    EXECUTED, FIRST = 5, 7  # words of the testimony (backing/witness.h)
+
+    def serve(self):
+        self.socket.unlink(missing_ok=True)
+        return self.start_ringway(f"--blk-file={self.disk}", f"--witness={self.witness}")
+
+    def account(self):
+        return array.array("Q", self.witness.read_bytes())
+
+    def wait_until(self, condition):
+        deadline = time.monotonic() + 30
+        while not condition():
+            self.assertIsNone(self.bench.poll(), "the bench has ended")
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.005)
+
+    def wait_for_writes(self, more):
+        begin = self.account()[self.EXECUTED]
+        self.wait_until(lambda: self.account()[self.EXECUTED] > begin + more)
+
+    def stop_bench(self):
+        self.bench.send_signal(signal.SIGSTOP)
+        self.wait_until(lambda: pathlib.Path(f"/proc/{self.bench.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T")
+
+    def block_just_acknowledged(self):
+        """Stops the bench, and gives a block that was acknowledged last, or nearly so, and is on the disk."""
+        for _ in range(1000):
+            self.bench.send_signal(signal.SIGCONT)
+            before = self.account()
+            self.stop_bench()
+            after = self.account()
+            grown = [now - then for now, then in zip(after[self.FIRST:], before[self.FIRST:])]
+            if sum(grown) > self.DEPTH:
+                continue
+            for block in (block for block, count in enumerate(grown) if count):
+                with open(self.disk, "rb") as file:
+                    file.seek(block * 4096)
+                    _, _, offset, generation = peers.struct.unpack("=QQQQ", file.read(32))
+                if (offset, generation) == (block * 4096, after[self.FIRST + block]):
+                    return block
+        self.fail("the bench could never be stopped in time")
+
+    def find_lost_block(self, *options):
+        self.disk, self.witness = self.directory / "disk", self.directory / "witness"
+        self.disk.write_bytes(bytes(self.BLOCKS * 4096))
+        server = self.serve()
+        self.bench = subprocess.Popen(
+            [peers.RINGWAY, "bench", "blk", str(self.socket), "--verify", "--reconnect", f"--witness={self.witness}",
+             f"--size={self.BLOCKS * 4096}", f"--iodepth={self.DEPTH}", "--rw=randwrite", "--runtime=600", "--json",
+             "--timeout=60", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(self.end, self.bench)
+        self.wait_until(lambda: self.witness.exists() and self.witness.stat().st_size > self.BLOCKS * 8)
+        self.wait_for_writes(self.BLOCKS)
+        block = self.block_just_acknowledged()
+        server.kill()
+        server.wait()
+        with open(self.disk, "r+b") as file:
+            file.seek(block * 4096)
+            file.write(bytes(4096))
+        self.serve()
+        self.bench.send_signal(signal.SIGCONT)
+        self.wait_for_writes(40 * self.BLOCKS)
+        self.bench.send_signal(signal.SIGINT)
+        said = json.loads(self.bench.communicate(timeout=60)[0])
+        self.assertEqual(self.bench.returncode, 1)
+        self.assertEqual(said["verify"]["wrong"], 1, said["verify"])
+        first = said["verify"]["first"][0]
+        self.assertEqual((first["offset"], first["verdict"]), (block * 4096, "zeros"))
+        self.assertEqual((said["errors"], said["reconnects"], said["witness"]["repeated"]), ([], 1, 0))
+
+    def test_a_block_that_is_lost_with_its_back_end_is_found_though_all_is_written_over_soon(self):
+        self.find_lost_block()
+
+    def test_the_same_with_packed_rings(self):
+        self.find_lost_block("--packed")
 
 
 class BenchErrors(peers.Case):

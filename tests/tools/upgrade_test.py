@@ -109,32 +109,44 @@ class Case(peers.Case):
 
 
 class UpgradeUnderLoad(Case):
-    """What is read is verified; a request that is lost would time out, and one that is answered twice would be seen."""
+    """What is read is verified; a request that is lost would time out, one that is answered twice would be seen, and a write
+    that is carried out twice is witnessed."""
 
     def under_load(self, *options, serve=()):
-        self.serve_file(*serve)
+        witness = f"--witness={self.directory / 'witness'}"
+        self.serve_file(witness, *serve)
         self.upgrade()  # what a process has that was upgraded, against what it has after many times
         files = open_files(self.pid)
         seconds = 2 + ROUNDS * 0.4
-        bench = self.start_bench(f"--runtime={seconds}", "--warmup=0.1", *options)
+        bench = self.start_bench(f"--runtime={seconds}", "--warmup=0.1", f"--size={DISK_BYTES}", witness, *options)
         time.sleep(0.5)
         pauses = []
-        for _ in range(ROUNDS):
-            self.assertIsNone(bench.poll(), "the load ended before the upgrades")
-            pauses.append(self.upgrade())
+        while len(pauses) < ROUNDS:
+            pause = self.upgrade()
+            if bench.poll() is not None:  # a busy machine may be too slow for all of them
+                break
+            pauses.append(pause)
             time.sleep(0.02)
-        self.assertIsNone(bench.poll(), "the load ended before the upgrades")
+        self.assertGreater(len(pauses), 2, "the load ended before the upgrades")
         result = self.result_of(bench)
         pauses.sort()
         slowest = max(side["latency_ns"]["max"] for side in (result["read"], result["write"])) / 1e6
-        print(f"{ROUNDS} upgrades {' '.join(options)}: pause median {pauses[len(pauses) // 2]} ms, "
+        print(f"{len(pauses)} upgrades {' '.join(options)}: pause median {pauses[len(pauses) // 2]} ms, "
               f"99% {pauses[max(0, len(pauses) * 99 // 100 - 1)]} ms, max {pauses[-1]} ms; slowest request {slowest:.1f} ms",
               flush=True)
         self.assertTrue(result["good"] and not result["errors"], result)
+        self.assertGreater(result["verify"]["written"], 0)
+        self.assertEqual(result["witness"], {"executed": result["verify"]["written"], "repeated": 0})
         self.json_of("bench", "blk", self.socket, "--runtime=0.1", "--warmup=0")
-        time.sleep(0.2)
-        self.assertLessEqual(open_files(self.pid), files + 1)
+        self.wait_for_files(files + 1)
         self.end_well()
+
+    def wait_for_files(self, most):
+        """What has ended closes its files a little later."""
+        deadline = time.monotonic() + 10
+        while open_files(self.pid) > most:
+            self.assertLess(time.monotonic(), deadline, f"{open_files(self.pid)} open files, not {most}")
+            time.sleep(0.01)
 
     def test_split_rings(self):
         self.under_load()
