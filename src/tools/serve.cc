@@ -314,6 +314,7 @@ int serve_supervised(const ServeConfig& config, const Arguments& arguments, Serv
 }
 
 int serve(const ServeConfig& config, const Arguments& arguments) {
+  Termination::hold_back_reports();
   Service service = Service::from_environment();
   const bool supervises = config.process.restart_on_failure && arguments.take_over < 0;
   return supervises ? serve_supervised(config, arguments, service) : serve(config, arguments, service);

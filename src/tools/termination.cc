@@ -19,6 +19,13 @@ Result<Termination> Termination::make(std::initializer_list<int> more) {
   return Termination(std::move(fd));
 }
 
+void Termination::hold_back_reports() {
+  sigset_t set;
+  ::sigemptyset(&set);
+  for (const int number : {SIGHUP, SIGUSR1}) ::sigaddset(&set, number);
+  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+}
+
 void Termination::wait(const Meanwhile& meanwhile) const {
   const int time_out = meanwhile.interval ? static_cast<int>(meanwhile.interval->count()) : -1;
   signalfd_siginfo info{};

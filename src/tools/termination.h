@@ -19,6 +19,9 @@ class Termination {
  public:
   // `more`: SIGUSR1, SIGUSR2; those that are not there end the program, as they do elsewhere.
   static Result<Termination> make(std::initializer_list<int> more = {});
+  // Until then the program may be starting for long: SIGHUP and SIGUSR1 wait for make(), in children too, and
+  // do not end it.
+  static void hold_back_reports();
   // What is done meanwhile: at each SIGHUP, SIGUSR1 and SIGUSR2, and from time to time.
   struct Meanwhile {
     std::function<void()> on_hangup = [] {};

@@ -554,8 +554,7 @@ class ServeCounters(peers.Case):
     def test_a_server_under_a_supervisor_tells_too(self):
         process = self.start(peers.RINGWAY, "serve", "net", f"--socket-path={self.socket}", "--port=loop",
                              "--restart-on-failure")
-        time.sleep(0.3)
-        self.assertIn(str(self.socket), self.counters(process))
+        self.assertIn(str(self.socket), self.counters(process), "as soon as its socket is there")
 
     def test_a_disk_counts_nothing_and_goes_on(self):
         process = self.start_ringway("--memory=1M")
