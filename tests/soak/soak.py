@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The killing test: `ringway bench blk --verify --witness --reconnect` keeps what must be on the disk, in a process that
 is not killed, while `ringway serve blk` is killed and started again under it, at random instants and at every failpoint.
+Receive buffers are given back only by network devices: there receive_buffers.py is the driver.
 
 The last line is the tally; the exit status is 0 only if nothing was lost, repeated or hung, and nobody leaks.
 """
@@ -20,7 +21,12 @@ import sys
 import tempfile
 import time
 
+import receive_buffers
+
 FAILPOINT_STATUS = 70
+# Failpoints of a start that has something to repair, and what kills in the right moment before.
+AFTER = {"split_recover_clearing": "split_publish_shown", "split_recover_cleared": "split_publish_shown",
+         "packed_recover_freeing": "packed_publish_shown", "packed_recover_hiding": "packed_take_end"}
 GET_FEATURES = struct.pack("=III", 1, 1, 0)
 
 
@@ -46,20 +52,23 @@ class Soak:
         self.hits = dict.fromkeys(self.names, 0)
         self.kills = self.requests = self.written = self.redone = self.looked_back = self.lost = self.repeated = self.hung = 0
         self.front_end_kills = self.failures = 0
+        self.next = None  # to be armed next
         self.troubles = []
         self.server = None
 
     # ---- processes
 
     def serve(self, failpoint=None, extra=()):
+        self.start_server(failpoint, ["blk", f"--blk-file={self.disk}", "--queues=2", f"--witness={self.witness}", *extra])
+
+    def start_server(self, failpoint, device):
         environment = dict(os.environ)
         environment.pop("RINGWAY_FAILPOINT", None)
         if failpoint:
             environment["RINGWAY_FAILPOINT"] = failpoint
         with open(self.directory / "log", "ab") as log:
             self.server = subprocess.Popen(
-                [self.options.program, "serve", "blk", f"--socket-path={self.socket}", f"--blk-file={self.disk}",
-                 "--queues=2", f"--witness={self.witness}", *extra],
+                [self.options.program, "serve", *device, f"--socket-path={self.socket}"],
                 env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def wait_for_socket(self, seconds=20):
@@ -119,11 +128,17 @@ class Soak:
 
     def next_failpoint(self, packed):
         """The one of this format that was hit least, now and then; else nothing."""
+        if self.next:
+            armed, self.next = self.next, None
+            return armed
         if self.random.random() < 0.4:
             return None
-        mine = [name for name in self.names if name.startswith("packed" if packed else "split")]
+        mine = [name for name in self.names if name.startswith("packed" if packed else "split") and "_give_" not in name]
         least = min(self.hits[name] for name in mine)
         name = self.random.choice([name for name in mine if self.hits[name] == least])
+        if name in AFTER:
+            self.next = name, 1
+            name = AFTER[name]
         count = 1 if "recover" in name else int(10 ** self.random.uniform(0, 3))
         return name, count
 
@@ -136,6 +151,7 @@ class Soak:
         shape += [f"--queues={self.random.choice([1, 2])}", f"--iodepth={self.random.choice([1, 8, 32])}"]
         extra = self.random.choice([[], ["--no-io-uring"], ["--workers=2"]])
         self.kill_server()
+        self.next = None
         makes = [name for name in self.names if name.startswith("make")]
         first = self.random.choice([name for name in makes if self.hits[name] == min(self.hits[make] for make in makes)])
         armed = first, 1
@@ -172,6 +188,31 @@ class Soak:
             time.sleep(0.02)
         if self.account(bench) is None:
             self.troubles.append(f"the run was: {' '.join(shape)} {' '.join(extra)}")
+
+    # ---- a network device is killed while it gives receive buffers back
+
+    def kill_givers(self):
+        for name in (name for name in self.names if "_give_" in name):
+            for count in self.random.sample(range(1, receive_buffers.SIZE + 1), 3):
+                self.kill_server()
+                self.serve_net(f"{name}:{count}")
+
+                def restart(name=name):
+                    self.server.wait(20)
+                    if self.server.returncode == FAILPOINT_STATUS:
+                        self.hits[name] += 1
+                        self.kills += 1
+                    self.serve_net()
+
+                try:
+                    receive_buffers.give_back_and_die(self.socket, name.startswith("packed"), restart)
+                except (RuntimeError, OSError, receive_buffers.Gone, subprocess.TimeoutExpired) as error:
+                    self.troubles.append(f"receive buffers, {name}:{count}: {error!r}")
+                    return
+
+    def serve_net(self, failpoint=None):
+        self.start_server(failpoint, ["net", "--port=loop"])
+        self.wait_for_socket()
 
     # ---- the front-end is killed, or stopped; many come and go
 
@@ -337,6 +378,8 @@ class Soak:
             self.kill_back_ends(packed, options.kills)
             packed = not packed
             print(f"{self.kills} kills, {self.requests} requests, {time.monotonic() - begin:.0f} s", flush=True)
+        if not self.troubles:
+            self.kill_givers()
         for _ in range(8):  # a busy machine may be killed before it gets where it was to be killed
             missed = self.missed()
             if self.troubles or not missed or options.kills < 300:
