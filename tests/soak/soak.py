@@ -54,6 +54,7 @@ class Soak:
         self.front_end_kills = self.failures = 0
         self.next = None  # to be armed next
         self.troubles = []
+        self.left_out = []  # sentences: what was not tested here
         self.server = None
 
     # ---- processes
@@ -95,8 +96,8 @@ class Soak:
              f"--seed={self.random.getrandbits(40) + 1}", *options],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    def account(self, process):
-        """Reads what a bench says at its end."""
+    def result_of(self, process):
+        """What a bench says at its end, of which the sums are taken; None if it says nothing that makes sense."""
         try:
             out, errors = process.communicate(timeout=150)
         except subprocess.TimeoutExpired:
@@ -112,14 +113,19 @@ class Soak:
             return None
         self.requests += said["read"]["requests"] + said["write"]["requests"]
         self.lost += said["verify"]["wrong"]
+        self.hung += said["hung"]
+        self.troubles += said["errors"]
+        return said
+
+    def account(self, process):
+        """Reads what a bench says at its end, which must be that all is well."""
+        said = self.result_of(process)
+        if said is None:
+            return None
         self.written += said["verify"]["written"]
         self.looked_back += said["looked_back"]
         self.redone += said["witness"]["executed"] - said["verify"]["written"]
         self.repeated += said["witness"]["repeated"]
-        for error in said["errors"]:
-            if "come back" in error or "never answered" in error:
-                self.hung += 1
-            self.troubles.append(error)
         if not said["good"] and not said["errors"]:
             self.troubles.append(f"bench is not content: {said['verify']['first']} {said['remarks']}")
         return said
@@ -267,23 +273,43 @@ class Soak:
         self.settled(before, "after the front-end was stopped")
 
     def storm(self, seconds, rate=1000):
-        """Front-ends that connect, ask and go, so many a second."""
+        """Front-ends that connect and go, so many a second; every other asks first, and of these one in five waits for the
+        answer. One that comes while the one before is still being ended may be sent away."""
         before = self.fresh_server()
         begin = time.monotonic()
-        count = 0
-        while time.monotonic() < begin + seconds:
+        count = int(seconds * rate)
+        seen = dict.fromkeys(("refused", "answered", "sent away"), 0)
+        for number in range(1, count + 1):
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as one:
                 try:
                     one.connect(str(self.socket))
-                    if count % 2:
-                        one.sendall(GET_FEATURES)
                 except OSError:
-                    pass  # sent away: the one before is still being ended
-            count += 1
-            time.sleep(max(0, begin + count / rate - time.monotonic()))
+                    seen["refused"] += 1
+                else:
+                    self.ask_in_storm(one, number, seen)
+            time.sleep(max(0, begin + number / rate - time.monotonic()))
+        took = time.monotonic() - begin
         self.settled(before, f"after {count} front-ends")
         self.account(self.bench(0.3))
-        print(f"storm: {count} connections in {time.monotonic() - begin:.1f} s", flush=True)
+        print(f"storm: {count} connections in {took:.1f} s, {count / took:.0f} a second: {seen['answered']} of "
+              f"{count // 10} that waited were answered, {seen['sent away']} were sent away, {seen['refused']} refused",
+              flush=True)
+        if seen["refused"]:
+            self.troubles.append(f"{seen['refused']} front-ends could not even connect")
+        if seen["answered"] < count // 40:
+            self.troubles.append(f"only {seen['answered']} of {count // 10} front-ends were answered")
+
+    @staticmethod
+    def ask_in_storm(one, number, seen):
+        if number % 2:
+            return
+        one.settimeout(20)
+        try:
+            one.sendall(GET_FEATURES)
+            if number % 10 == 0:
+                seen["answered" if len(one.recv(20, socket.MSG_WAITALL)) == 20 else "sent away"] += 1
+        except (BrokenPipeError, ConnectionResetError):
+            seen["sent away"] += 1
 
     def stop_back_end(self, seconds):
         """A back-end that does nothing for a while, as on a machine that is out of memory or in a debugger."""
@@ -302,8 +328,11 @@ class Soak:
 
     def bad_disk(self, seconds):
         """Requests to one sector fail, those to others do not; then none is answered for a while."""
-        if os.geteuid() or not os.access("/dev/fuse", os.R_OK | os.W_OK) or not shutil.which("qemu-storage-daemon"):
-            print("no disk that fails: qemu-storage-daemon, /dev/fuse and root are needed", flush=True)
+        if os.geteuid() or not os.access("/dev/fuse", os.R_OK | os.W_OK):
+            self.left_out.append("a disk that fails or does not answer: root and /dev/fuse are needed")
+            return
+        if not shutil.which("qemu-storage-daemon"):
+            self.troubles.append("no disk that fails: qemu-storage-daemon is not installed (./dev setup soak)")
             return
         image, bad = self.directory / "image", self.directory / "bad"
         image.touch()
@@ -339,20 +368,14 @@ class Soak:
 
     def account_failures(self, bench):
         """As account(), where some requests must have failed, with nothing else wrong."""
-        out, errors = bench.communicate(timeout=150)
-        try:
-            said = json.loads(out)
-        except ValueError:
-            self.troubles.append(f"bench says: {errors.strip()}")
+        said = self.result_of(bench)
+        if said is None:
             return
         measured = said["read"]["failed"] + said["write"]["failed"]
         failed = measured + said["remarks"]["unmeasured_failures"]
         self.failures += failed
-        self.requests += said["read"]["requests"] + said["write"]["requests"]
-        self.lost += said["verify"]["wrong"]
         if not failed or (measured and said["remarks"]["first_bad_status"] != 1):
             self.troubles.append(f"a bad sector was not told as VIRTIO_BLK_S_IOERR: {said['remarks']}, {failed} failed")
-        self.troubles += said["errors"]
 
     def wait_for(self, condition, otherwise, seconds=20):
         deadline = time.monotonic() + seconds
@@ -400,6 +423,8 @@ class Soak:
         good = not (self.lost or self.repeated or self.hung or self.troubles)
         for trouble in self.troubles:
             print(f"trouble: {trouble}", flush=True)
+        for what in self.left_out:
+            print(f"NOT TESTED: {what}", flush=True)
         print(f"failpoints: {sum(self.hits.values())} kills at {len(self.names) - len(missed)} of {len(self.names)}; "
               f"{self.redone} of {self.written} writes were done again before they were acknowledged, "
               f"{self.looked_back} blocks were read again after kills; "
