@@ -20,6 +20,7 @@ declare -A packages=(
   [dpdk]="dpdk-dev"
   [fuzz]="clang-19 libclang-rt-19-dev"
   [bench]="fio qemu-system-common"
+  [soak]="qemu-system-common"
   [check]="clang-19 clang-tidy-19 clang-format-19 mandoc shellcheck"
 )
 

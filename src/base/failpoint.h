@@ -18,11 +18,15 @@ enum class Failpoint : uint8_t {
   make_written,  // everything but its version
   make_end,
   split_recover_begin,
+  split_recover_clearing,  // one of the last batch is not in flight any more
+  split_recover_cleared,
   split_recover_repaired,  // the last batch is marked as used
   split_recover_end,
   split_take_begin,
   split_take_counted,  // the counter, but not "in flight"
   split_take_end,
+  split_give_begin,  // back, a chain that was not touched
+  split_give_end,
   split_use_begin,
   split_use_linked,  // to the one before, by which the last batch does not begin yet
   split_use_end,
@@ -33,15 +37,23 @@ enum class Failpoint : uint8_t {
   split_publish_cleared,
   split_publish_end,
   packed_recover_begin,
-  packed_recover_repaired,  // the last batch is rolled back, or completed
+  packed_recover_listed,    // the free list is that of before the last batch, or of behind it
+  packed_recover_repaired,  // and so is the used index
+  packed_recover_freeing,   // an entry of the free list is not in flight any more
+  packed_recover_hiding,    // what was written behind the used index, and not shown
   packed_recover_end,
   packed_take_begin,
   packed_take_written,  // the descriptors
   packed_take_marked,   // as in flight, but still in the free list
   packed_take_end,
+  packed_give_begin,
+  packed_give_linked,  // to the free list, which does not begin with it yet
+  packed_give_listed,  // in the free list, but still in flight
+  packed_give_end,
   packed_use_begin,
   packed_use_end,
   packed_publish_begin,
+  packed_publish_linking,
   packed_publish_listed,   // the batch is in the new free list
   packed_publish_counted,  // the new used index
   packed_publish_shown,    // the driver sees the first descriptor
@@ -56,11 +68,15 @@ inline constexpr auto failpoint_names = std::to_array<std::string_view>({
     "make_written",
     "make_end",
     "split_recover_begin",
+    "split_recover_clearing",
+    "split_recover_cleared",
     "split_recover_repaired",
     "split_recover_end",
     "split_take_begin",
     "split_take_counted",
     "split_take_end",
+    "split_give_begin",
+    "split_give_end",
     "split_use_begin",
     "split_use_linked",
     "split_use_end",
@@ -71,15 +87,23 @@ inline constexpr auto failpoint_names = std::to_array<std::string_view>({
     "split_publish_cleared",
     "split_publish_end",
     "packed_recover_begin",
+    "packed_recover_listed",
     "packed_recover_repaired",
+    "packed_recover_freeing",
+    "packed_recover_hiding",
     "packed_recover_end",
     "packed_take_begin",
     "packed_take_written",
     "packed_take_marked",
     "packed_take_end",
+    "packed_give_begin",
+    "packed_give_linked",
+    "packed_give_listed",
+    "packed_give_end",
     "packed_use_begin",
     "packed_use_end",
     "packed_publish_begin",
+    "packed_publish_linking",
     "packed_publish_listed",
     "packed_publish_counted",
     "packed_publish_shown",

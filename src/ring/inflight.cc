@@ -106,8 +106,10 @@ Result<> SplitInflight::repair(std::span<std::byte> copy, uint32_t size, uint16_
     if (head >= size) return contradiction(head);
     copy[header_bytes + head * entry_bytes] = std::byte{0};
     memory::store<uint8_t>(entry(head), 0);
+    pass(Failpoint::split_recover_clearing);
     head = field<uint16_t>(copy, header_bytes + head * entry_bytes + next_at);
   }
+  pass(Failpoint::split_recover_cleared);
   memory::store<uint16_t>(base_ + used_index_at, used, std::memory_order_release);
   return {};
 }
@@ -234,6 +236,7 @@ Result<> PackedInflight::settle(const Image& image, const std::byte* desc) {
   }
   start_ = used_;
   store_heads(free_head_);
+  pass(Failpoint::packed_recover_listed);
   store_places(used_);
   pass(Failpoint::packed_recover_repaired);
   return {};
@@ -245,7 +248,10 @@ Result<> PackedInflight::read_free_list(const Image& image, std::vector<bool>& k
     if (known[at]) return contradiction(at);
     known[at] = true;
     next_[at] = image.of<uint16_t>(at, next_at);
-    if (image.in_flight(at)) memory::store<uint8_t>(entry(at), 0);
+    if (image.in_flight(at)) {
+      memory::store<uint8_t>(entry(at), 0);
+      pass(Failpoint::packed_recover_freeing);
+    }
     at = next_[at];
   }
   return {};
@@ -290,6 +296,7 @@ void PackedInflight::hide_unpublished(std::byte* desc) const {
   for (size_t i = 0; i < again_.size(); ++i) {
     std::byte* const flags = desc + place.position * descriptor_bytes + packed_flags_at;
     memory::store<uint16_t>(flags, ByteOrder()(place.available_flags()));
+    pass(Failpoint::packed_recover_hiding);
     place.advance(1, size_);
   }
 }
@@ -329,11 +336,15 @@ void PackedInflight::give_back(uint16_t id) {
   const Taken& chain = taken_[first];
   popped_ -= chain.num;
   if (popped_ < again_.size()) return;  // it stays in flight, to be done again
+  pass(Failpoint::packed_give_begin);
   next_[chain.last] = free_head_;
   memory::store<uint16_t>(entry(chain.last) + next_at, free_head_);
+  pass(Failpoint::packed_give_linked);
   free_head_ = first;
   store_heads(free_head_);
+  pass(Failpoint::packed_give_listed);
   memory::store<uint8_t>(entry(first), 0, std::memory_order_release);
+  pass(Failpoint::packed_give_end);
 }
 
 void PackedInflight::publish(const PackedPlace& used) {
@@ -343,6 +354,7 @@ void PackedInflight::publish(const PackedPlace& used) {
     const uint16_t last = taken_[first].last;
     next_[last] = free_head_;
     memory::store<uint16_t>(entry(last) + next_at, free_head_);
+    pass(Failpoint::packed_publish_linking);
     free_head_ = first;
   }
   store_heads(old_free_head);

@@ -60,8 +60,10 @@ class SplitInflight {
       ++again_left_;
       return;
     }
+    pass(Failpoint::split_give_begin);
     --counter_;
     memory::store<uint8_t>(entry(head), 0, std::memory_order_release);
+    pass(Failpoint::split_give_end);
   }
   void use(uint16_t head) {
     pass(Failpoint::split_use_begin);

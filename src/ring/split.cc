@@ -145,9 +145,10 @@ void SplitRing::unwalk() {
 
 void SplitRing::push_back(Chain chain) {
   unwalk();
-  if (inflight_ != nullptr) inflight_->give_back(chain.index());
-  chains_.take_back(chain.end());
+  Slot& slot = chain.end();
+  if (inflight_ != nullptr) inflight_->give_back(slot.index);
   walked_ = --next_avail_;
+  chains_.take_back(slot);
 }
 
 void SplitRing::set_view(memory::View view) {

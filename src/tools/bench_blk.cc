@@ -63,7 +63,7 @@ int bench(Options& options) {
   }();
   if (!result) return bench_fails(result.error());
   return end_bench(options.common.json ? bench_json(*result) : bench_text(*result), result->errors,
-                   result->good());
+                   ending_of(*result));
 }
 
 }  // namespace

@@ -51,7 +51,7 @@ int bench(Options& options) {
   }();
   if (!result) return bench_fails(result.error());
   return end_bench(options.common.json ? net_bench_json(*result) : net_bench_text(*result), result->errors,
-                   result->good());
+                   ending_of(*result));
 }
 
 constexpr const char* footer =

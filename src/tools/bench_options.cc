@@ -45,11 +45,12 @@ void LiveLine::show(const Progress& progress) const {
   if (live_) fmt::print(stderr, "\r\033[K{}", words_(progress));
 }
 
-int end_bench(const std::string& report, const std::vector<std::string>& errors, bool good) {
+int end_bench(const std::string& report, const std::vector<std::string>& errors, Ending ending) {
   fmt::print("{}", report);
   const bool printed = std::fflush(stdout) == 0;
   for (const std::string& error : errors) bench_fails(error);
-  return printed && good ? 0 : 1;
+  if (ending == Ending::hung) return 3;
+  return printed && ending == Ending::good ? 0 : 1;
 }
 
 }  // namespace ringway::tools

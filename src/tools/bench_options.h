@@ -2,6 +2,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <cstdint>
 #include <functional>
 #include <string>
 
@@ -38,8 +39,15 @@ class LiveLine {
   const Words words_;
 };
 
-// Prints the report and then the errors; the exit status.
-int end_bench(const std::string& report, const std::vector<std::string>& errors, bool good);
+// Prints the report and then the errors; the exit status: 0, 1 if the result is not good, 3 if the bench has
+// waited in vain.
+enum class Ending : uint8_t { good, bad, hung };
+int end_bench(const std::string& report, const std::vector<std::string>& errors, Ending ending);
+template <class Result>
+[[nodiscard]] Ending ending_of(const Result& result) {
+  if (result.hung) return Ending::hung;
+  return result.good() ? Ending::good : Ending::bad;
+}
 
 // Subcommands of bench.
 void add_bench_blk(CLI::App& bench, Run& run);

@@ -195,6 +195,7 @@ std::string bench_json(const BenchResult& result) {
                         ? ordered_json(nullptr)
                         : ordered_json{{"executed", result.executed}, {"repeated", result.repeated}};
   json["interrupted"] = result.interrupted;
+  json["hung"] = result.hung;
   json["errors"] = result.errors;
   json["good"] = result.good();
   return json.dump(2, ' ', false, ordered_json::error_handler_t::replace) + '\n';

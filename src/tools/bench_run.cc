@@ -160,6 +160,7 @@ class Bench {
     for (const auto& job : jobs_) result_.looked_back += job->looked_back();
     result_.interrupted = watch_.interrupted();
     result_.errors = watch_.errors();
+    result_.hung = watch_.hung();
     result_.reconnects = watch_.reconnects();
     result_.pid = front_end_->pid();
     if (options_.front_end.dirty_log) result_.dirty_pages = front_end_->dirty_pages();
@@ -171,7 +172,11 @@ class Bench {
             "the back-end has not witnessed all writes: it needs --witness with the same file");
     }
     if (!result_.errors.empty()) return;  // a back-end in trouble would make us wait
-    if (auto stopped = front_end_->stop(); !stopped) result_.errors.push_back(std::move(stopped).error());
+    const int64_t begin = now_ns();
+    if (auto stopped = front_end_->stop(); !stopped) {
+      result_.errors.push_back(std::move(stopped).error());
+      result_.hung = options_.run.has_waited_since(begin);
+    }
   }
 
   BenchOptions options_;

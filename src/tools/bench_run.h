@@ -45,6 +45,7 @@ struct BenchResult {
   uint64_t executed = 0;     // writes that the back-end witnessed
   uint64_t repeated = 0;     // of these, after they were acknowledged
   bool interrupted = false;
+  bool hung = false;                // what was waited for has not come in time, and the errors say what
   std::vector<std::string> errors;  // sentences; what is above is what was known then
 
   [[nodiscard]] double seconds() const { return static_cast<double>(tally.nanoseconds) / 1e9; }

@@ -63,6 +63,8 @@ void RunOptions::complete(unsigned jobs) {
   threads = std::min(threads, jobs);
 }
 
+bool RunOptions::has_waited_since(int64_t begin) const { return since(begin, now_ns()) >= patience; }
+
 DriveOptions RunOptions::drive() const {
   return {.threads = threads, .cpus = cpus, .interrupts = interrupts};
 }
@@ -148,7 +150,7 @@ void BenchWatch::watch(std::string_view phase, std::optional<double> seconds) {
       return fail(*trouble);
     }
     if (since(progressed, now) > options_->patience) {
-      return fail(fmt::format("nothing has come back for {:.0f} seconds", options_->patience));
+      return hang(fmt::format("nothing has come back for {:.0f} seconds", options_->patience));
     }
     if (seconds && since(begin, now) >= *seconds) return;
   }
@@ -172,7 +174,7 @@ void BenchWatch::reconnect() {
     ++reconnects_;
     return;
   }
-  fail(fmt::format("nobody has come back for {:.0f} seconds: {}", options_->patience, trouble));
+  hang(fmt::format("nobody has come back for {:.0f} seconds: {}", options_->patience, trouble));
 }
 
 bool BenchWatch::wait(const timespec& time) const { return ::sigtimedwait(&signals_, nullptr, &time) > 0; }
@@ -202,6 +204,11 @@ void BenchWatch::fail(std::string sentence) {
   if (drive_ == nullptr) return;
   drive_->stop();
   drive_->abandon();
+}
+
+void BenchWatch::hang(std::string sentence) {
+  hung_ = true;
+  fail(std::move(sentence));
 }
 
 void BenchWatch::end_phase() {

@@ -26,6 +26,8 @@ struct RunOptions {
   std::vector<int> cpus;    // thread i is pinned to cpus[i % size]
   bool interrupts = false;  // sleep until the back-end calls, instead of polling
 
+  // Whether it is as long ago as anything may take; nanoseconds of the monotonic clock.
+  [[nodiscard]] bool has_waited_since(int64_t begin) const;
   // With the number of threads as it shall be for so many jobs.
   void complete(unsigned jobs);
   [[nodiscard]] DriveOptions drive() const;
@@ -74,6 +76,8 @@ class BenchWatch {
 
   [[nodiscard]] bool going_on() const { return errors_.empty() && !interrupted_; }
   [[nodiscard]] bool interrupted() const { return interrupted_; }
+  // What was waited for has not come in time; errors() says what.
+  [[nodiscard]] bool hung() const { return hung_; }
   [[nodiscard]] uint64_t reconnects() const { return reconnects_; }
   [[nodiscard]] const std::vector<std::string>& errors() const { return errors_; }
   void fail(std::string sentence);
@@ -85,6 +89,7 @@ class BenchWatch {
   [[nodiscard]] bool wait_until(int64_t begin, std::optional<double> seconds) const;
   [[nodiscard]] bool wait(const timespec& time) const;
   bool interrupt();
+  void hang(std::string sentence);
   void end_phase();
 
   const Show show_;
@@ -96,6 +101,7 @@ class BenchWatch {
   std::optional<Succession> succession_;
   uint64_t reconnects_ = 0;
   bool interrupted_ = false;
+  bool hung_ = false;
   int64_t interrupted_at_ = 0;       // nanoseconds
   std::vector<std::string> errors_;  // sentences
 };

@@ -141,6 +141,7 @@ std::string net_bench_json(const NetBenchResult& result) {
   json["cpu"] = {{"driver", or_null(result.cpu.driver)}, {"back_end", or_null(result.cpu.back_end)}};
   json["signals"] = {{"kicks", tally.kicks}, {"sleeps", tally.sleeps}, {"turns", tally.turns}};
   json["interrupted"] = result.interrupted;
+  json["hung"] = result.hung;
   json["errors"] = result.errors;
   json["good"] = result.good();
   return json.dump(2, ' ', false, ordered_json::error_handler_t::replace) + '\n';

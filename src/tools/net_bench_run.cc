@@ -119,9 +119,14 @@ class NetBench {
     }
     result_.interrupted = watch_.interrupted();
     result_.errors = watch_.errors();
+    result_.hung = watch_.hung();
     for (const auto* each : {&near_, &far_}) {
       if (!*each || !result_.errors.empty()) continue;  // a back-end in trouble would make us wait
-      if (auto stopped = (*each)->stop(); !stopped) result_.errors.push_back(std::move(stopped).error());
+      const int64_t begin = now_ns();
+      if (auto stopped = (*each)->stop(); !stopped) {
+        result_.errors.push_back(std::move(stopped).error());
+        result_.hung = options_.run.has_waited_since(begin);
+      }
     }
   }
 

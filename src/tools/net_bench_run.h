@@ -49,6 +49,7 @@ struct NetBenchResult {
   NetAccount account;  // of all phases
   CpuUse cpu;
   bool interrupted = false;
+  bool hung = false;                // what was waited for has not come in time, and the errors say what
   std::vector<std::string> errors;  // sentences; what is above is what was known then
 
   [[nodiscard]] double seconds() const { return static_cast<double>(tally.nanoseconds) / 1e9; }

