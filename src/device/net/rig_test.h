@@ -186,8 +186,8 @@ class TestQueue final : public engine::QueueLoop {
         for (ring::Chain& chain : chains) queue_->process(std::move(chain));
       }
       queue_->flush();
+      rig_.device.publish();
     });
-    rig_.device.publish();
   }
   // What the next used chain says that was written, with its bytes; nothing: none is used.
   std::optional<Bytes> take() {
