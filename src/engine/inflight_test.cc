@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include "ringway/base/log.h"
 #include "ringway/engine/rig_test.h"
 #include "ringway/engine/standstill.h"
 
@@ -215,6 +216,69 @@ TEST_F(InflightArea, without_one_a_ring_in_order_goes_on_at_its_used_index) {
   must(vhost::SetVringKick{0, kick_.copy()});
   EXPECT_TRUE(take());
 }
+
+// A disk without an in-flight area, whose back-end is followed by another.
+class UntrackedRestart : public EngineRig, public testing::WithParamInterface<bool> {
+ protected:
+  [[nodiscard]] static uint64_t features() { return modern | (GetParam() ? bit(VIRTIO_F_RING_PACKED) : 0); }
+  // Three are taken, and answered in this order; two more wait. The base at which the next one is to begin.
+  uint32_t answer(std::initializer_list<size_t> order) {
+    start(features());
+    for (int i = 0; i < 3; ++i) add("before");
+    EXPECT_TRUE(take(3));
+    const uint32_t base = ask(vhost::GetVringBase{0})->value;
+    device_->disconnect();
+    if (!GetParam()) {
+      std::byte* const used = memory_.data() + driver_config_.layout().device + 4;
+      const std::vector<std::byte> before(used, used + 3 * size_t{8});
+      size_t at = 0;
+      for (const size_t which : order) std::memcpy(used + 8 * at++, before.data() + 8 * which, 8);
+    }
+    add("waiting");
+    add("waiting");
+    return base;
+  }
+  // What is logged when the ring begins there.
+  std::string restart(uint32_t base) {
+    log::set_level(log::Level::warning);
+    testing::internal::CaptureStderr();
+    must(vhost::SetFeatures{features()});
+    share_memory();
+    describe_ring();
+    must(vhost::SetVringBase{0, base});
+    must(vhost::SetVringCall{0, call_.copy()});
+    must(vhost::SetVringEnable{0, 1});
+    must(vhost::SetVringKick{0, kick_.copy()});
+    EXPECT_TRUE(take(2));
+    log::set_level(log::Level::error);
+    return testing::internal::GetCapturedStderr();
+  }
+  static constexpr const char* warning =
+      "2 requests wait: if that back-end was not stopped but has died, up to 2";
+};
+
+TEST_P(UntrackedRestart, behind_answers_in_another_order_is_told) {
+  const uint32_t base = answer({1, 0, 2});
+  EXPECT_NE(restart(base).find(warning), std::string::npos);
+}
+
+TEST_P(UntrackedRestart, is_not_told_where_a_split_ring_shows_that_nothing_is_lost) {
+  const uint32_t base = answer({0, 1, 2});
+  EXPECT_EQ(restart(base).empty(), !GetParam()) << "a packed ring does not show it";
+}
+
+TEST_P(UntrackedRestart, after_an_ordinary_stop_is_not_told) {
+  const uint32_t base = answer({1, 0, 2});
+  restart(base);
+  const auto stopped = ask(vhost::GetVringBase{0});
+  ASSERT_TRUE(stopped);
+  add("waiting");
+  add("waiting");
+  EXPECT_EQ(restart(stopped->value), "");
+}
+
+INSTANTIATE_TEST_SUITE_P(Formats, UntrackedRestart, testing::Values(false, true),
+                         [](const auto& instance) { return instance.param ? "packed" : "split"; });
 
 TEST_F(InflightArea, A117_asking_again_and_again_keeps_nothing) {
   const auto count = [] {

@@ -14,6 +14,7 @@
 #include "ringway/base/log.h"
 #include "ringway/engine/kick_waiter.h"
 #include "ringway/ring/inflight.h"
+#include "ringway/ring/predecessor.h"
 #include "ringway/vhost/features.h"
 
 namespace ringway::engine {
@@ -462,7 +463,7 @@ Result<LocalDevice::Start> LocalDevice::try_start(uint16_t index) {
   if (!config) return std::unexpected(config.error());
   if (postcopy_ && !TRY(pages_are_here(vring, index))) return Start::not_yet;
   end_suspended(vring);
-  if (!config->is_tracked()) TRY(check_nothing_between(*config));
+  if (!config->is_tracked()) TRY(check_untracked(index, *config));
   auto ring = TRY(ring::start(*std::move(config), view()));
   if (map_->broken()) return refused("the front-end took away its memory");
   std::unique_ptr<ring::RingLog> log;
@@ -486,6 +487,25 @@ Result<LocalDevice::Start> LocalDevice::try_start(uint16_t index) {
   running_.fetch_add(1);
   if (config_change_waits_.exchange(false)) front_end_.post(vhost::ConfigChange{});
   return Start::running;
+}
+
+// A ring that was stopped here is known to have nothing in flight. Of any other nobody knows, unless its
+// chains are used in order: said aloud, for it cannot be refused to every machine that has moved, or stopped
+// its back-end.
+Result<> LocalDevice::check_untracked(uint16_t index, const ring::RingConfig& config) {
+  TRY(check_nothing_between(config));
+  TRY(config.validate());
+  const Vring& vring = vrings_[index];
+  if (vring.base == vring.drained_at || born_still_ || model_.uses_in_order() || config.format.in_order)
+    return {};
+  const uint32_t doubtful = ring::doubtful_chains(config);
+  if (doubtful == 0) return {};
+  limited_.warning(
+      "queue {} was served by somebody else before, out of order and without an in-flight area, and {} "
+      "requests wait: if that back-end was not stopped but has died, up to {} requests that it had taken "
+      "will never be answered",
+      index, doubtful, doubtful);
+  return {};
 }
 
 // A waiter that starts its ring is at work itself.
@@ -516,6 +536,7 @@ void LocalDevice::stop(Vring& vring) {
   end_suspended(vring);
   if (!vring.queue) return;
   vring.base = vring.queue->stop().to_wire(ring::Format::of(features_, false).packed);
+  vring.drained_at = vring.base;
   vring.queue.reset();
   running_.fetch_sub(1);
   suspend_model();

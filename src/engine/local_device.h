@@ -9,9 +9,11 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "ringway/base/log.h"
 #include "ringway/engine/front_end_caller.h"
 #include "ringway/engine/iotlb_questions.h"
 #include "ringway/engine/model.h"
@@ -67,6 +69,7 @@ class LocalDevice final : public vhost::Device {
     bool has_addresses = false;
     vhost::SetVringAddr addresses;
     uint32_t base = 0;
+    std::optional<uint32_t> drained_at;  // where it was stopped here, with nothing in flight
     bool enabled = false;
     bool big_endian = false;
     bool wanted = false;     // SET_VRING_KICK has come and GET_VRING_BASE has not
@@ -143,6 +146,7 @@ class LocalDevice final : public vhost::Device {
   [[nodiscard]] memory::View view() const;
   Result<memory::Window> open_area(uint64_t address, uint64_t length, memory::Access access);
   Result<ring::RingConfig> open_ring(Vring& vring);
+  Result<> check_untracked(uint16_t index, const ring::RingConfig& config);
   // What a ring has to log now; none: nothing.
   [[nodiscard]] std::optional<ring::Logging> logging(const Vring& vring) const;
   [[nodiscard]] std::vector<ring::LoggedRange> guest_ranges(uint64_t address, uint64_t length) const;
@@ -212,6 +216,7 @@ class LocalDevice final : public vhost::Device {
   FrontEndCaller front_end_;
   IotlbQuestions questions_;
   std::atomic<bool> needs_reset_ = false;
+  log::Limited limited_;
   std::atomic<unsigned> running_ = 0;  // queues; 0: suspended, so no messages to the front-end
   std::atomic<bool> config_change_waits_ = false;
 };

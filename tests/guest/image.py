@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The guest image: Debian's own kernel, and an initramfs of busybox and a few file-system tools.
+"""The guest image: Debian's own kernel, and an initramfs of busybox, fio and a few file-system tools.
 
 The kernel package is downloaded with apt and unpacked, never installed. Everything lands in build/guest and is
 made again only when an input changes. `image.py` makes it; `image.py --update` takes the kernel apt offers now.
@@ -36,7 +36,10 @@ MODULE_FOLDERS = ("/drivers/virtio/", "/drivers/block/", "/fs/", "/lib/", "/cryp
                   "/drivers/net/tun.ko", "/drivers/net/tap.ko", "/drivers/target/target_core_mod", "/drivers/scsi/scsi_",
                   "/net/vmw_vsock/", "/virt/lib/", "/drivers/net/virtio_net.ko", "/drivers/net/net_failover.ko",
                   "/net/core/", "/net/8021q/", "/net/802/", "/net/llc/")
-TOOLS = ["mke2fs", "e2fsck", "resize2fs", "blkdiscard", "lsblk"]
+TOOLS = ["mke2fs", "e2fsck", "resize2fs", "blkdiscard", "lsblk", "fio"]
+# Libraries of fio's engines for other than local disks: with all that they need they are larger than everything else
+# together. The guest gets empty ones in their place.
+HOLLOW = ["libgfapi.", "libnbd.", "libibverbs.", "librdmacm.", "librados.", "librbd.", "libpmem"]
 SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -193,9 +196,54 @@ def uncompressed(bzimage):
     return kernel
 
 
+def needed(program):
+    """Names of the libraries that a program or library asks for itself."""
+    return re.findall(r"\(NEEDED\).*\[(.*)\]", run("readelf", "--dynamic", "--wide", program))
+
+
+def is_hollow(name):
+    return name.startswith(tuple(HOLLOW))
+
+
 def libraries(programs):
-    """Every shared library that the programs load, by absolute path."""
-    return sorted({path for program in programs for path in re.findall(r"(/\S+) \(0x", run("ldd", program))})
+    """Every shared library that the programs load, but for hollow ones and theirs, by absolute path."""
+    places = {os.path.basename(path): path for program in programs for path in re.findall(r"(/\S+) \(0x", run("ldd", program))}
+    found, left = set(), list(programs)
+    while left:
+        for name in needed(left.pop()):
+            path = places[name]
+            if not is_hollow(name) and path not in found:
+                found.add(path)
+                left.append(path)
+    return sorted(found)
+
+
+def hollow_libraries(program):
+    """Names of the hollow libraries that a program asks for, and for each one in which every function does nothing."""
+    wanted = re.findall(r" [Uw] (\S+)", run("nm", "--dynamic", "--undefined-only", program))
+    owners = {}  # by version
+    for part in re.split(r"File: ", run("readelf", "--version-info", "--wide", program))[1:]:
+        owners |= dict.fromkeys(re.findall(r"Name: (\S+)", part), part.split()[0])
+    functions = {name: {"": []} for name in filter(is_hollow, needed(program))}
+    for name, _, version in (symbol.partition("@") for symbol in wanted):
+        if owners.get(version) in functions:
+            functions[owners[version]].setdefault(version, []).append(name)
+        elif not version:  # anybody's: who really has it comes before
+            for versions in functions.values():
+                versions[""].append(name)
+    return {name: hollow_library(versions) for name, versions in functions.items()}
+
+
+def hollow_library(versions):
+    names = {name for some in versions.values() for name in some}
+    with tempfile.TemporaryDirectory() as work:
+        source, script, library = (Path(work) / name for name in ("hollow.c", "hollow.map", "hollow.so"))
+        source.write_text("".join(f"void {name}(void) {{}}\n" for name in sorted(names)))
+        script.write_text("".join(f"{version} {{ {' '.join(f'{name};' for name in some)} }};\n"
+                                  for version, some in versions.items() if version))
+        scripts = [f"-Wl,--version-script={script}"] if len(versions) > 1 else []
+        run("c++", "-x", "c", "-w", "-shared", "-nostdlib", "-fno-builtin", source, "-o", library, *scripts)
+        return library.read_bytes()
 
 
 def initramfs(kernel):
@@ -206,8 +254,11 @@ def initramfs(kernel):
     archive.link("etc/mtab", "/proc/self/mounts")
     for name in TOOLS:
         archive.file(f"tools/{name}", tool(name).read_bytes())
-    for path in libraries(map(tool, TOOLS)):
+    programs = [tool(name) for name in TOOLS]
+    for path in libraries(programs):
         archive.file(path, Path(path).read_bytes())
+    for name, data in hollow_libraries(tool("fio")).items():
+        archive.file(f"lib/x86_64-linux-gnu/{name}", data)
     busybox = tool("busybox")
     archive.file("bin/busybox", busybox.read_bytes())
     for applet in run(busybox, "--list-full").split():

@@ -342,7 +342,7 @@ def upgraded_packed(lab):
 
 
 def killed_under_guest(lab, words, **options):
-    """Boots a guest that writes and checks files while the back-end is killed 20 times."""
+    """Boots a guest in which fio writes and checks what it wrote while the back-end is killed 20 times."""
     lab.serve()
     machine = lab.boot("killed.sh", expected="ring restore failed", append=words,
                        extra=("-chardev", f"socket,id=disk,path={lab.socket},reconnect=1"), **options)
@@ -364,7 +364,7 @@ def killed_under_guest(lab, words, **options):
 
 @scenario
 def killed(lab):
-    """the back-end is killed 20 times under a guest that writes and checks files, split rings"""
+    """the back-end is killed 20 times under fio that writes and verifies, split rings"""
     lab.only_ringway("is not expected to survive this")
     killed_under_guest(lab, "lab.split")
 

@@ -166,8 +166,8 @@ class Soak:
         begin = time.monotonic()
         seconds = self.options.run
         bench = self.bench(seconds, "--reconnect", *shape)
+        grace = 30  # before its first queue starts the bench has no in-flight area, and nobody to go on with
         while bench.poll() is None and self.kills < until and time.monotonic() < begin + seconds:
-            grace = 0.5 if armed else self.random.uniform(0, 0.1)
             try:
                 self.server.wait(grace)
             except subprocess.TimeoutExpired:
@@ -182,6 +182,7 @@ class Soak:
             self.kills += 1
             armed = self.next_failpoint(packed)
             self.serve(f"{armed[0]}:{armed[1]}" if armed else None, extra)
+            grace = 0.5 if armed else self.random.uniform(0, 0.1)
         # What is armed may still strike while the bench ends.
         deadline = time.monotonic() + 100
         while bench.poll() is None and time.monotonic() < deadline:

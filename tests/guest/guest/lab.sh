@@ -10,6 +10,7 @@ e2fsck() { /tools/e2fsck "$@"; }
 resize2fs() { /tools/resize2fs "$@"; }
 blkdiscard() { /tools/blkdiscard "$@"; }
 lsblk() { /tools/lsblk "$@"; }
+fio() { /tools/fio "$@"; }
 
 step() {
   echo "$*" >/tmp/doing
@@ -126,6 +127,16 @@ fill() {
     find d* -type f -exec sha256sum {} + >SUMS
   )
   rm -f /tmp/new.$$
+}
+
+# fio_verify FILE SIZE: fio writes the file anew at random places, 16 requests at once past the page cache; what it wrote is read
+# and checked by checksum while it still writes, and all of it once more at the end.
+fio_verify() {
+  fio --name=verify --filename="$1" --size="$2" --rw=randwrite --bs=8k --ioengine=libaio --iodepth=16 --direct=1 \
+    --verify=crc32c --verify_backlog=64 --verify_fatal=1 --randseed=$(($(date +%s) + $$)) --minimal >/tmp/fio.$$ 2>&1 || {
+    cat /tmp/fio.$$
+    return 1
+  }
 }
 
 # As many fills at once as there are queues, each on a processor of its own; together they are one folder.
