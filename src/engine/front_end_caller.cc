@@ -4,6 +4,7 @@
 #include <system_error>
 
 #include "ringway/base/log.h"
+#include "ringway/base/short_slices.h"
 
 namespace ringway::engine {
 namespace {
@@ -28,7 +29,10 @@ Result<> FrontEndCaller::connect(std::shared_ptr<vhost::FrontEnd> front_end) {
   front_end_ = std::move(front_end);
   open_ = true;
   try {
-    thread_ = std::thread([this] { run(*front_end_); });
+    thread_ = std::thread([this] {
+      take_short_slices();
+      run(*front_end_);
+    });
   } catch (const std::system_error& error) {
     disconnect();
     return os_failure("cannot start a thread for the back-end channel", error.code().value());

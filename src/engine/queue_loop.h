@@ -47,6 +47,9 @@ class QueueLoop {
   [[nodiscard]] virtual uint16_t index() const = 0;      // of the queue in the device
   [[nodiscard]] virtual uint32_t ring_size() const = 0;  // entries
   [[nodiscard]] virtual uint64_t features() const = 0;   // negotiated
+  // GET_VRING_BASE_SKIP_DRAIN has come: no memory of the front-end is to be touched any more for what was
+  // taken before, and nothing more begun for it. Such chains still end in complete(), which drops them.
+  [[nodiscard]] virtual bool is_suspended() const { return false; }
   // False only for queues of which Model::runs_disabled() says so.
   [[nodiscard]] virtual bool enabled() const { return true; }
   // A legacy driver of the other byte order (SET_VRING_ENDIAN): request headers are big-endian too.

@@ -189,7 +189,7 @@ void RunningQueue::kick() {
 }
 
 void RunningQueue::complete(ring::Chain chain, uint32_t written) {
-  if (state_ == State::suspended) [[unlikely]] {
+  if (is_suspended()) [[unlikely]] {
     abandon(std::move(chain));
     return worker_.at_end_of_turn(*this);
   }
@@ -198,7 +198,7 @@ void RunningQueue::complete(ring::Chain chain, uint32_t written) {
 }
 
 void RunningQueue::complete_unwritten(std::span<ring::Chain> chains) {
-  if (state_ == State::suspended) [[unlikely]]
+  if (is_suspended()) [[unlikely]]
     return QueueLoop::complete_unwritten(chains);
   const auto push_all = [&](auto& ring) {
     for (ring::Chain& chain : chains) ring.push_used(std::move(chain), 0);

@@ -91,6 +91,7 @@ class RunningQueue final : public QueueLoop, private loop::Source, private loop:
   [[nodiscard]] uint64_t features() const override { return setup_.features; }
   [[nodiscard]] bool big_endian() const override { return setup_.big_endian; }
   [[nodiscard]] bool enabled() const override { return setup_.enabled; }
+  [[nodiscard]] bool is_suspended() const override { return state_ == State::suspended; }
 
  private:
   enum class State : uint8_t {
@@ -132,7 +133,7 @@ class RunningQueue final : public QueueLoop, private loop::Source, private loop:
   void watch_kick();
   void poll_again_later();
   [[nodiscard]] uint32_t in_flight() const;
-  [[nodiscard]] bool is_over() const { return state_ == State::broken || state_ == State::suspended; }
+  [[nodiscard]] bool is_over() const { return state_ == State::broken || is_suspended(); }
   [[nodiscard]] bool memory_is_broken() const;
   [[nodiscard]] bool waits_for_memory() const {
     return state_ == State::waiting_for_iotlb || state_ == State::waiting_for_pages;

@@ -17,6 +17,7 @@ namespace {
 using port::test::broadcast;
 using port::test::Bytes;
 using port::test::HostSide;
+using port::test::is_running;
 using port::test::TestReceiver;
 
 constexpr short tap_with_headers = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
@@ -146,6 +147,7 @@ TEST_F(BackendPortTest, a_packet_socket_carries_frames_with_and_without_headers)
                         ours, theirs)) != 0) {
     GTEST_SKIP() << "no permission to make a pair of interfaces";
   }
+  ASSERT_TRUE(is_running(ours) && is_running(theirs));
   for (const int headers : {0, 1}) {
     const UniqueFd socket(::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0));
     ASSERT_EQ(::setsockopt(socket.get(), SOL_PACKET, PACKET_VNET_HDR, &headers, sizeof headers), 0);
@@ -179,6 +181,7 @@ TEST_F(BackendPortTest, a_macvtap_carries_frames) {
   if (fd) {
     bind_both(fd);
     open();
+    ASSERT_TRUE(is_running(below) && is_running(below + "x"));
     const HostSide host(below + "x");
     leaves_at(host, 1);
     arrives_from(host, 2);

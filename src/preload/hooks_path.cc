@@ -42,11 +42,12 @@ bool is_device(int folder, const char* path) {
 int open_device(const char* path, int flags) { return answer(DeviceFiles::instance().open(path, flags)); }
 
 // What `look` says, which asks the host for a path, or `ours` says if it is our device's. The host has read
-// the path then, or has failed otherwise.
+// the path then, or has failed otherwise; with AT_EMPTY_PATH there may be none.
 template <class Look, class Ours>
-int looking(int folder, const char* path, Look look, Ours ours) {
+int looking(int folder, const char* path, int flags, Look look, Ours ours) {
   const int saved_errno = errno;
   const int result = look();
+  if ((flags & AT_EMPTY_PATH) != 0) return result;
   const bool was_read = result == 0 || errno == ENOENT || errno == ENOTDIR || errno == EACCES;
   if (!was_read || !is_device(folder, std::string_view(path))) return result;
   errno = saved_errno;
@@ -120,39 +121,37 @@ RINGWAY_HOOK int __openat64_2(int folder, const char* path,
 RINGWAY_HOOK int stat(const char* path, struct stat* to) noexcept {
   using Function = int(const char*, struct stat*);
   const auto look = [&] { return RINGWAY_REAL(Function, stat)(path, to); };
-  return looking(AT_FDCWD, path, look, [&] { return describe_node(to); });
+  return looking(AT_FDCWD, path, 0, look, [&] { return describe_node(to); });
 }
 
 RINGWAY_HOOK int stat64(const char* path, struct stat64* to) noexcept {
   using Function = int(const char*, struct stat64*);
   const auto look = [&] { return RINGWAY_REAL(Function, stat64)(path, to); };
-  return looking(AT_FDCWD, path, look, [&] { return describe_node(to); });
+  return looking(AT_FDCWD, path, 0, look, [&] { return describe_node(to); });
 }
 
 RINGWAY_HOOK int lstat(const char* path, struct stat* to) noexcept {
   using Function = int(const char*, struct stat*);
   const auto look = [&] { return RINGWAY_REAL(Function, lstat)(path, to); };
-  return looking(AT_FDCWD, path, look, [&] { return describe_node(to); });
+  return looking(AT_FDCWD, path, 0, look, [&] { return describe_node(to); });
 }
 
 RINGWAY_HOOK int lstat64(const char* path, struct stat64* to) noexcept {
   using Function = int(const char*, struct stat64*);
   const auto look = [&] { return RINGWAY_REAL(Function, lstat64)(path, to); };
-  return looking(AT_FDCWD, path, look, [&] { return describe_node(to); });
+  return looking(AT_FDCWD, path, 0, look, [&] { return describe_node(to); });
 }
 
 RINGWAY_HOOK int fstatat(int folder, const char* path, struct stat* to, int flags) noexcept {
   using Function = int(int, const char*, struct stat*, int);
   const auto look = [&] { return RINGWAY_REAL(Function, fstatat)(folder, path, to, flags); };
-  if ((flags & AT_EMPTY_PATH) != 0) return look();  // there may be no path
-  return looking(folder, path, look, [&] { return describe_node(to); });
+  return looking(folder, path, flags, look, [&] { return describe_node(to); });
 }
 
 RINGWAY_HOOK int fstatat64(int folder, const char* path, struct stat64* to, int flags) noexcept {
   using Function = int(int, const char*, struct stat64*, int);
   const auto look = [&] { return RINGWAY_REAL(Function, fstatat64)(folder, path, to, flags); };
-  if ((flags & AT_EMPTY_PATH) != 0) return look();  // there may be no path
-  return looking(folder, path, look, [&] { return describe_node(to); });
+  return looking(folder, path, flags, look, [&] { return describe_node(to); });
 }
 
 // What programs call that were linked with a C library before 2.33.
@@ -160,40 +159,38 @@ RINGWAY_HOOK int fstatat64(int folder, const char* path, struct stat64* to, int 
 RINGWAY_HOOK int __xstat(int version, const char* path, struct stat* to) noexcept {
   using Function = int(int, const char*, struct stat*);
   const auto look = [&] { return RINGWAY_REAL(Function, __xstat)(version, path, to); };
-  return looking(AT_FDCWD, path, look, [&] { return describe_node(to); });
+  return looking(AT_FDCWD, path, 0, look, [&] { return describe_node(to); });
 }
 
 RINGWAY_HOOK int __xstat64(int version, const char* path, struct stat64* to) noexcept {
   using Function = int(int, const char*, struct stat64*);
   const auto look = [&] { return RINGWAY_REAL(Function, __xstat64)(version, path, to); };
-  return looking(AT_FDCWD, path, look, [&] { return describe_node(to); });
+  return looking(AT_FDCWD, path, 0, look, [&] { return describe_node(to); });
 }
 
 RINGWAY_HOOK int __lxstat(int version, const char* path, struct stat* to) noexcept {
   using Function = int(int, const char*, struct stat*);
   const auto look = [&] { return RINGWAY_REAL(Function, __lxstat)(version, path, to); };
-  return looking(AT_FDCWD, path, look, [&] { return describe_node(to); });
+  return looking(AT_FDCWD, path, 0, look, [&] { return describe_node(to); });
 }
 
 RINGWAY_HOOK int __lxstat64(int version, const char* path, struct stat64* to) noexcept {
   using Function = int(int, const char*, struct stat64*);
   const auto look = [&] { return RINGWAY_REAL(Function, __lxstat64)(version, path, to); };
-  return looking(AT_FDCWD, path, look, [&] { return describe_node(to); });
+  return looking(AT_FDCWD, path, 0, look, [&] { return describe_node(to); });
 }
 
 RINGWAY_HOOK int __fxstatat(int version, int folder, const char* path, struct stat* to, int flags) noexcept {
   using Function = int(int, int, const char*, struct stat*, int);
   const auto look = [&] { return RINGWAY_REAL(Function, __fxstatat)(version, folder, path, to, flags); };
-  if ((flags & AT_EMPTY_PATH) != 0) return look();  // there may be no path
-  return looking(folder, path, look, [&] { return describe_node(to); });
+  return looking(folder, path, flags, look, [&] { return describe_node(to); });
 }
 
 RINGWAY_HOOK int __fxstatat64(int version, int folder, const char* path, struct stat64* to,
                               int flags) noexcept {
   using Function = int(int, int, const char*, struct stat64*, int);
   const auto look = [&] { return RINGWAY_REAL(Function, __fxstatat64)(version, folder, path, to, flags); };
-  if ((flags & AT_EMPTY_PATH) != 0) return look();  // there may be no path
-  return looking(folder, path, look, [&] { return describe_node(to); });
+  return looking(folder, path, flags, look, [&] { return describe_node(to); });
 }
 
 // NOLINTEND(bugprone-reserved-identifier)
@@ -201,30 +198,29 @@ RINGWAY_HOOK int __fxstatat64(int version, int folder, const char* path, struct 
 RINGWAY_HOOK int statx(int folder, const char* path, int flags, unsigned mask, struct statx* to) noexcept {
   using Function = int(int, const char*, int, unsigned, struct statx*);
   const auto look = [&] { return RINGWAY_REAL(Function, statx)(folder, path, flags, mask, to); };
-  if ((flags & AT_EMPTY_PATH) != 0) return look();  // there may be no path
-  return looking(folder, path, look, [&] { return describe_node(to); });
+  return looking(folder, path, flags, look, [&] { return describe_node(to); });
 }
 
 RINGWAY_HOOK int access(const char* path, int mode) noexcept {
   using Function = int(const char*, int);
   const auto look = [&] { return RINGWAY_REAL(Function, access)(path, mode); };
-  return looking(AT_FDCWD, path, look, [&] { return access_node(mode); });
+  return looking(AT_FDCWD, path, 0, look, [&] { return access_node(mode); });
 }
 
 RINGWAY_HOOK int eaccess(const char* path, int mode) noexcept {
   using Function = int(const char*, int);
   const auto look = [&] { return RINGWAY_REAL(Function, eaccess)(path, mode); };
-  return looking(AT_FDCWD, path, look, [&] { return access_node(mode); });
+  return looking(AT_FDCWD, path, 0, look, [&] { return access_node(mode); });
 }
 
 RINGWAY_HOOK int euidaccess(const char* path, int mode) noexcept {
   using Function = int(const char*, int);
   const auto look = [&] { return RINGWAY_REAL(Function, euidaccess)(path, mode); };
-  return looking(AT_FDCWD, path, look, [&] { return access_node(mode); });
+  return looking(AT_FDCWD, path, 0, look, [&] { return access_node(mode); });
 }
 
 RINGWAY_HOOK int faccessat(int folder, const char* path, int mode, int flags) noexcept {
   using Function = int(int, const char*, int, int);
   const auto look = [&] { return RINGWAY_REAL(Function, faccessat)(folder, path, mode, flags); };
-  return looking(folder, path, look, [&] { return access_node(mode); });
+  return looking(folder, path, flags, look, [&] { return access_node(mode); });
 }

@@ -90,6 +90,8 @@ void add_bench_net(CLI::App& bench_command, Run& run) {
       ->check(CLI::Range(1, 128));
   command->add_option("--ring-size", front_end.ring_size, "entries of each ring (256)")
       ->check(CLI::Range(2U, ring::max_size));
+  command->add_option("--mtu", front_end.mtu, "the MTU that the back-end is told (none)")
+      ->check(CLI::Range(68, 65535));
   command
       ->add_option("--buffer", front_end.buffer_bytes,
                    "bytes of a receive buffer (2048, or what a frame needs)")

@@ -190,7 +190,7 @@ class MeddledTarget final : public check::Target {
 inline check::Options options_for(std::set<unsigned> only = {}, std::string_view kind = "blk") {
   return {.kind = check::find_kind(kind),
           .only = std::move(only),
-          .patience = {.answer = std::chrono::milliseconds(2'000), .quiet = std::chrono::milliseconds(60)}};
+          .patience = {.answer = std::chrono::milliseconds(3'000), .quiet = std::chrono::milliseconds(60)}};
 }
 
 }  // namespace ringway::tools

@@ -169,7 +169,7 @@ class CheckOfWrongMessages : public testing::TestWithParam<WireCase> {};
 TEST_P(CheckOfWrongMessages, are_found_out) {
   MeddledTarget target(GetParam().change, decorator_of(GetParam().answer));
   check::Options options = options_for(GetParam().numbers);
-  options.patience.answer = std::chrono::milliseconds(300);
+  options.patience.answer = std::chrono::milliseconds(600);
   options.checks_life = false;
   const auto rows = check::check_back_end(target, options);
   ASSERT_TRUE(rows) << rows.error().to_string();

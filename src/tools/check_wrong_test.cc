@@ -11,7 +11,7 @@ TEST(CheckOfEverything, finds_a_disabled_ring_that_is_not_processed) {
   LocalTarget target;
   check::Options options = options_for({31});
   options.kind = check::find_kind("net");
-  options.patience.answer = std::chrono::milliseconds(300);
+  options.patience.answer = std::chrono::milliseconds(600);
   const auto rows = check::check_back_end(target, options);
   ASSERT_TRUE(rows) << rows.error().to_string();
   EXPECT_EQ(rows->at(0).finding.verdict, Verdict::fail) << rows->at(0).finding.detail;
@@ -84,7 +84,7 @@ TEST(CheckOfEverything, gives_up_a_state_channel_that_does_not_end) {
                        }),
                        decorator_of(device_of_everything));
   check::Options options = options_for({66});
-  options.patience.answer = std::chrono::milliseconds(300);
+  options.patience.answer = std::chrono::milliseconds(600);
   options.checks_life = false;
   const auto rows = check::check_back_end(target, options);
   ASSERT_TRUE(rows) << rows.error().to_string();

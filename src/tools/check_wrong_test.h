@@ -35,11 +35,13 @@ class Wrong final : public Device {
   }
   Reply right(DeviceRequest request) { return next_.handle(std::move(request)); }
 
-  // Does something a while later.
+  // Does something a while later, and again: whoever looks may come late.
   void later(std::function<void()> what) {
     threads_.emplace_back([what = std::move(what)] {
-      std::this_thread::sleep_for(std::chrono::milliseconds(20));
-      what();
+      for (int i = 0; i < 10; ++i) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+        what();
+      }
     });
   }
   std::vector<std::jthread>& threads() { return threads_; }

@@ -75,6 +75,7 @@ ordered_json options_json(const NetBenchResult& result) {
           {"queues", front_end.queues},
           {"threads", options.run.threads},
           {"ring_size", front_end.ring_size},
+          {"mtu", result.mtu},
           {"buffer", front_end.buffer_bytes},
           {"window", options.window},
           {"packed", front_end.packed},

@@ -98,6 +98,7 @@ class NetBench {
   void note_setting() {
     options_.front_end = near_->options();
     result_.options = options_;
+    result_.mtu = std::min(near_->mtu(), receiving().mtu());
     for (const NetFrontEnd* each : {near_.get(), far_.get()}) {
       if (each == nullptr) continue;
       result_.back_ends.push_back(

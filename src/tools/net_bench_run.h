@@ -44,6 +44,7 @@ struct NetBenchResult {
   };
   NetBenchOptions options;  // as they were carried out
   std::vector<BackEnd> back_ends;
+  uint32_t mtu = 0;    // bytes, as the back-ends tell it
   NetTally tally;      // of the measured phase, all queues
   NetAccount account;  // of all phases
   CpuUse cpu;

@@ -63,6 +63,7 @@ Result<> NetFrontEnd::negotiate() {
   options_.own_header = options_.own_header || format_.indirect;
   segments_ = (agreed.features & host_segments) == host_segments;
   takes_segments_ = (agreed.features & guest_segments) == guest_segments;
+  if (options_.mtu != 0) TRY(session.set_mtu(options_.mtu));
   TRY(read_config(agreed));
   if (options_.frame_bytes > mtu_ + ethernet_bytes + vlan_tag_bytes && !segments_) {
     return refused("the back-end neither has so large an MTU nor segments frames", options_.frame_bytes);
@@ -87,8 +88,9 @@ vhost::Agreement NetFrontEnd::wanted() const {
   if (options_.indirect) features |= vhost::bit(VIRTIO_RING_F_INDIRECT_DESC);
   if (options_.event_idx) features |= vhost::bit(VIRTIO_RING_F_EVENT_IDX);
   return {.features = features,
-          .capabilities =
-              vhost::bit(vhost::VHOST_USER_PROTOCOL_F_CONFIG) | vhost::bit(vhost::VHOST_USER_PROTOCOL_F_MQ)};
+          .capabilities = vhost::bit(vhost::VHOST_USER_PROTOCOL_F_CONFIG) |
+                          vhost::bit(vhost::VHOST_USER_PROTOCOL_F_MQ) |
+                          vhost::bit(vhost::VHOST_USER_PROTOCOL_F_MTU)};
 }
 
 // Few network back-ends have a configuration space of their own: the front-end knows what was asked for.

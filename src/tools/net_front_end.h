@@ -22,6 +22,7 @@ struct NetFrontEndOptions {
   uint16_t queues = 1;          // pairs
   uint32_t ring_size = 256;     // entries
   uint32_t frame_bytes = 1518;  // the longest frame that comes or goes, without checksum
+  uint16_t mtu = 0;             // that the back-end is told; 0: none
   uint32_t buffer_bytes = 0;  // of a receive buffer; 0: 2048 if mergeable, else what the longest frame needs
   bool packed = false;
   bool mergeable = true;  // where it is offered, as are the three below
@@ -64,7 +65,8 @@ class NetFrontEnd {
     std::unique_ptr<Transmitter> transmitter;
   };
 
-  explicit NetFrontEnd(const NetFrontEndOptions& options) : options_(options) {}
+  explicit NetFrontEnd(const NetFrontEndOptions& options)
+      : options_(options), mtu_(options.mtu != 0 ? options.mtu : 1500) {}
   Result<> negotiate();
   [[nodiscard]] vhost::Agreement wanted() const;
   Result<> read_config(const vhost::Agreement& agreed);
@@ -75,7 +77,7 @@ class NetFrontEnd {
   std::unique_ptr<FrontEnd> front_end_;
   ring::Format format_;
   net::Mac mac_{};
-  uint32_t mtu_ = 1500;
+  uint32_t mtu_;
   bool segments_ = false;
   bool takes_segments_ = false;  // frames beyond the MTU may come
   std::vector<Pair> pairs_;

@@ -55,6 +55,17 @@ Parsed<std::vector<int>> parse_cpu_list(std::string_view text) {
   return cpus;
 }
 
+std::vector<std::string_view> split(std::string_view text, char separator) {
+  std::vector<std::string_view> pieces;
+  if (text.empty()) return pieces;
+  for (size_t end = text.find(separator); end != std::string_view::npos; end = text.find(separator)) {
+    pieces.push_back(text.substr(0, end));
+    text.remove_prefix(end + 1);
+  }
+  pieces.push_back(text);
+  return pieces;
+}
+
 Parsed<std::array<std::byte, 6>> parse_mac(std::string_view text) {
   const auto mistake = std::unexpected(fmt::format("'{}' is not an address like 52:54:00:12:34:56", text));
   std::array<std::byte, 6> mac{};
@@ -68,6 +79,8 @@ Parsed<std::array<std::byte, 6>> parse_mac(std::string_view text) {
   }
   if ((mac[0] & std::byte{1}) != std::byte{0})
     return std::unexpected(fmt::format("'{}' is the address of a group", text));
+  if (mac == std::array<std::byte, 6>{})
+    return std::unexpected(fmt::format("'{}' is the address of nobody", text));
   return mac;
 }
 

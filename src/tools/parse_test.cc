@@ -27,6 +27,14 @@ TEST(Parse, cpu_lists) {
     EXPECT_FALSE(parse_cpu_list(text)) << text;
 }
 
+TEST(Split, pieces_are_what_is_between_the_separators) {
+  using Pieces = std::vector<std::string_view>;
+  EXPECT_EQ(split("", ','), Pieces());
+  EXPECT_EQ(split("a", ','), Pieces({"a"}));
+  EXPECT_EQ(split("a,b", ','), Pieces({"a", "b"}));
+  EXPECT_EQ(split(",a,,", ','), Pieces({"", "a", "", ""}));
+}
+
 TEST(ParseMac, an_address_of_one_station_is_read) {
   const auto mac = parse_mac("52:54:00:aB:cd:0f");
   ASSERT_TRUE(mac) << mac.error();
@@ -36,9 +44,9 @@ TEST(ParseMac, an_address_of_one_station_is_read) {
 }
 
 TEST(ParseMac, anything_else_is_refused) {
-  for (const auto* const text :
-       {"", "52:54:00:ab:cd", "52:54:00:ab:cd:0", "52-54-00-ab-cd-0f", "52:54:00:ab:cd:0g",
-        "52:54:00:ab:cd:0f:", "+2:54:00:ab:cd:0f", "ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01"}) {
+  for (const auto* const text : {"", "52:54:00:ab:cd", "52:54:00:ab:cd:0", "52-54-00-ab-cd-0f",
+                                 "52:54:00:ab:cd:0g", "52:54:00:ab:cd:0f:", "+2:54:00:ab:cd:0f",
+                                 "ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01", "00:00:00:00:00:00"}) {
     EXPECT_FALSE(parse_mac(text)) << text;
   }
 }

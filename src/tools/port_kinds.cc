@@ -122,9 +122,7 @@ Parsed<std::unique_ptr<port::Port>> open_user_port(const PortText& text, uint16_
     return std::unexpected("restrict: must be yes or no");
   options.is_restricted = restricted == "yes";
   const std::string forwards = text.text("hostfwd");
-  for (std::string_view rest = forwards; !rest.empty();) {
-    const std::string_view one = rest.substr(0, rest.find('+'));
-    rest.remove_prefix(std::min(one.size() + 1, rest.size()));
+  for (const std::string_view one : split(forwards, '+')) {
     const auto forward = parse_forward(one);
     if (!forward) return std::unexpected(forward.error());
     options.forwards.push_back(*forward);
@@ -140,7 +138,10 @@ std::span<const PortKind> port_kinds() {
       {"null", {"send"}, open_null_port},
       {"packet", {"name"}, open_packet_port, resume_packet_port},
       {"pcap", {"write", "read", "loop", "rate"}, open_pcap_port},
-      {"switch", switch_port_keys, open_switch_port},
+      {.name = "switch",
+       .keys = switch_port_keys,
+       .open = open_switch_port,
+       .mistake = mistake_in_switch_port},
       {"tap", {"name", "fd"}, open_tap_port, resume_tap_port},
       {"user", {"net", "hostfwd", "restrict"}, open_user_port},
       {"xdp", {"interface", "queue", "mode"}, open_xdp_port},
@@ -178,10 +179,8 @@ Parsed<PortText> parse_port(std::string_view text) {
     return std::unexpected(fmt::format("there is no port '{}'; there are {}", name, fmt::join(names, ", ")));
   }
   PortText port{.kind = &*kind, .settings = {}};
-  std::string_view rest = colon == std::string_view::npos ? std::string_view() : text.substr(colon + 1);
-  while (!rest.empty()) {
-    const std::string_view setting = rest.substr(0, rest.find(','));
-    rest.remove_prefix(std::min(setting.size() + 1, rest.size()));
+  const std::string_view settings = colon == std::string_view::npos ? "" : text.substr(colon + 1);
+  for (const std::string_view setting : split(settings, ',')) {
     const size_t equals = setting.find('=');
     const std::string_view key = setting.substr(0, equals);
     if (equals == std::string_view::npos || equals + 1 == setting.size())
@@ -190,6 +189,9 @@ Parsed<PortText> parse_port(std::string_view text) {
       return std::unexpected(fmt::format("{}: a {} port has no such key", key, name));
     if (!port.settings.emplace(key, setting.substr(equals + 1)).second)
       return std::unexpected(fmt::format("{}: is there twice", key));
+  }
+  if (kind->mistake != nullptr) {
+    if (std::string wrong = kind->mistake(port); !wrong.empty()) return std::unexpected(std::move(wrong));
   }
   return port;
 }

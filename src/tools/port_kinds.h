@@ -39,6 +39,8 @@ struct PortKind {
   Parsed<std::unique_ptr<port::Port>> (*open)(const PortText& text, uint16_t pairs);
   // Live upgrade: goes on with what Port::hand_over() has given. Null: there was nothing, and it is opened.
   Parsed<std::unique_ptr<port::Port>> (*resume)(const PortText& text, port::HandedPort handed) = nullptr;
+  // Judges values before anything is opened: empty, or what is wrong. Null: that is told by `open`.
+  std::string (*mistake)(const PortText& text) = nullptr;
 };
 
 // The table.

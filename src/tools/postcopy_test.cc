@@ -255,7 +255,8 @@ TEST_P(PostcopyOf, a_front_end_that_leaves_with_pages_unsent_holds_up_nobody) {
   source_.serve(std::move(user_fault_), table_, 0ms);
   acknowledge();
   start_ring();
-  std::this_thread::sleep_for(20ms);
+  const auto end = Clock::now() + 20s;
+  while (source_.faults() == 0 && Clock::now() < end) std::this_thread::sleep_for(1ms);
   EXPECT_GT(source_.faults(), 0U);
   const auto before = Clock::now();
   rig_.device().disconnect();

@@ -333,8 +333,10 @@ Parsed<ServeConfig> config_of_switch(const Arguments& arguments) {
     config.switches.front().uplinks.push_back({.port = uplink, .settings = {}});
   if (const std::string wrong = mistake_in(config.switches.front()); !wrong.empty())
     return std::unexpected("switch: " + wrong);
-  if (const auto loop = loop_of(config.switches)) return std::unexpected("switch: " + loop->mistake);
+  if (const auto wrong = mistake_among(config.switches)) return std::unexpected("switch: " + wrong->mistake);
   for (const std::string& socket : arguments.sockets) {
+    if (std::ranges::find(config.devices, socket, &DeviceOptions::socket_path) != config.devices.end())
+      return std::unexpected(fmt::format("--socket-path: {} is there twice", socket));
     DeviceOptions options = arguments.device;
     options.type = "net";
     options.socket_path = socket;

@@ -199,11 +199,17 @@ std::string mistake_in(const std::string& path, const toml::table& root, const S
   if (const auto workers = worker_options(config.process); !workers)
     return at(path, place_of_mistake(root, workers.error()), workers.error());
   if (config.devices.empty()) return fmt::format("{}: there is no [[device]]", path);
-  if (const auto loop = loop_of(config.switches)) {
-    const toml::table& table = *root["switch"].as_array()->get_as<toml::table>(loop->at);
-    return at(path, place_of_mistake(table, loop->mistake), "switch: " + loop->mistake);
+  if (const auto wrong = mistake_among(config.switches)) {
+    const toml::table& table = *root["switch"].as_array()->get_as<toml::table>(wrong->at);
+    return at(path, place_of_mistake(table, wrong->mistake), "switch: " + wrong->mistake);
   }
-  return doubled(path, *root["device"].as_array(), config.devices);
+  const toml::array& devices = *root["device"].as_array();
+  for (size_t i = 0; i < config.devices.size(); ++i) {
+    const std::string wrong = undescribed_switch(config.devices[i].port, config.switches);
+    if (!wrong.empty())
+      return at(path, place_of_mistake(*devices[i].as_table(), "port"), fmt::format("port: {}", wrong));
+  }
+  return doubled(path, devices, config.devices);
 }
 
 }  // namespace

@@ -118,12 +118,40 @@ TEST_F(ServeConfigFile, a_network_device_is_read_and_its_mistakes_are_told) {
   EXPECT_THAT(mistake(device + "port = \"cable\"\n"), HasSubstr("port: there is no port 'cable'"));
   EXPECT_THAT(mistake(device + "port = \"null\"\nmac = \"52:54\"\n"),
               HasSubstr("mac: '52:54' is not an address"));
+  EXPECT_THAT(mistake(device + "port = \"null\"\nmac = \"00:00:00:00:00:00\"\n"),
+              HasSubstr(":5: mac: '00:00:00:00:00:00' is the address of nobody"));
+  EXPECT_THAT(mistake(device + "port = \"null\"\nmac = \"33:33:00:00:00:01\"\n"),
+              HasSubstr(":5: mac: '33:33:00:00:00:01' is the address of a group"));
+  EXPECT_THAT(mistake(device + "port = \"switch:trunk=5+\"\n"),
+              HasSubstr(":4: port: trunk: '5+' is no list"));
   EXPECT_THAT(mistake(device + "port = \"null\"\nmtu = 67\n"), HasSubstr("mtu: must be 68 to 65535"));
   EXPECT_THAT(mistake(device + "port = \"xdp:interface=eth0\"\nmtu = 3819\n"),
               HasSubstr("mtu: AF_XDP takes 3818 at most"));
   EXPECT_THAT(mistake(device + "port = \"null\"\nqueues = 129\n"), HasSubstr("queues: must be 1 to 128"));
   EXPECT_THAT(mistake(device + "port = \"null\"\nblk-file = \"disk\"\n"),
               HasSubstr(":5: blk-file: unknown key"));
+}
+
+TEST_F(ServeConfigFile, two_switches_of_one_name_are_refused) {
+  const std::string text =
+      "[[device]]\ntype = \"net\"\nsocket-path = \"a\"\nport = \"switch:name=a\"\n"
+      "[[switch]]\nname = \"a\"\n[[switch]]\nmacs = 64\nname = ";
+  EXPECT_THAT(mistake(text + "\"a\"\n"), HasSubstr(":9: switch: name: there is another switch 'a'"));
+  EXPECT_TRUE(read(text + "\"b\"\n"));
+}
+
+TEST_F(ServeConfigFile, where_switches_are_described_there_are_no_others) {
+  const auto device = [](std::string_view port) {
+    return fmt::format("[[device]]\ntype = \"net\"\nsocket-path = \"{0}\"\nport = \"{0}\"\n", port);
+  };
+  const std::string fabric = "[[switch]]\nname = \"sw0\"\n";
+  EXPECT_TRUE(read(device("switch:name=sw1") + device("switch"))) << "none is described";
+  EXPECT_TRUE(read(device("switch:name=sw0") + device("null") + fabric));
+  EXPECT_THAT(mistake(device("null") + device("switch:name=sw1,vlan=5") + fabric),
+              HasSubstr(":8: port: there is no switch 'sw1' among those that are described"));
+  EXPECT_THAT(mistake(device("switch") + fabric), HasSubstr(":4: port: there is no switch 'switch'"));
+  EXPECT_THAT(mistake(device("null") + fabric + "uplink = [{port = \"switch:name=sw1\"}]\n"),
+              HasSubstr(":7: switch: uplink: switch:name=sw1: there is no switch 'sw1'"));
 }
 
 // A frame for everybody would go round until the stack ends.

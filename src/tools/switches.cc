@@ -37,9 +37,7 @@ Parsed<bool> yes(const PortText& text, std::string_view key) {
 // "10+20+100-199"
 Parsed<std::bitset<4096>> parse_vlans(std::string_view text) {
   std::bitset<4096> vlans;
-  while (!text.empty()) {
-    const std::string_view part = text.substr(0, text.find('+'));
-    text.remove_prefix(std::min(part.size() + 1, text.size()));
+  for (const std::string_view part : split(text, '+')) {
     const size_t dash = part.find('-');
     const auto number = [](std::string_view digits) -> unsigned {
       unsigned value = 0;
@@ -49,7 +47,8 @@ Parsed<std::bitset<4096>> parse_vlans(std::string_view text) {
     const unsigned first = number(part.substr(0, dash));
     const unsigned last = dash == std::string_view::npos ? first : number(part.substr(dash + 1));
     if (first < 1 || last > 4094 || first > last)
-      return std::unexpected(fmt::format("trunk: '{}' is no VLAN or range of VLANs from 1 to 4094", part));
+      return std::unexpected(
+          fmt::format("trunk: '{}' is no list like 10+20-29 of VLANs from 1 to 4094", text));
     for (unsigned vlan = first; vlan <= last; ++vlan) vlans.set(vlan);
   }
   return vlans;
@@ -131,6 +130,27 @@ Parsed<std::unique_ptr<port::Uplink>> open_uplink(std::shared_ptr<port::Switch> 
   return *std::move(opened);
 }
 
+std::optional<SwitchMistake> loop_of(std::span<const SwitchOptions> switches) {
+  std::map<std::string, std::string> joined;  // a switch, and another that it is connected with
+  const auto root = [&](std::string name) {
+    for (auto next = joined.find(name); next != joined.end(); next = joined.find(name)) name = next->second;
+    return name;
+  };
+  for (size_t i = 0; i < switches.size(); ++i) {
+    for (const SwitchOptions::Uplink& uplink : switches[i].uplinks) {
+      const auto port = parse_port(uplink.port);
+      if (!port || kind_in(uplink.port) != "switch") continue;
+      const std::string here = root(switches[i].name);
+      const std::string there = root(switch_name(*port));
+      if (here == there)
+        return SwitchMistake{.at = i,
+                             .mistake = fmt::format("uplink: {} connects switches in a loop", uplink.port)};
+      joined[here] = there;
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 const std::vector<const char*> switch_port_keys = {"name",     "vlan",   "trunk",  "native",
@@ -149,25 +169,25 @@ std::string mistake_in(const SwitchOptions& options) {
   return {};
 }
 
-std::optional<ClosedLoop> loop_of(std::span<const SwitchOptions> switches) {
-  std::map<std::string, std::string> joined;  // a switch, and another that it is connected with
-  const auto root = [&](std::string name) {
-    for (auto next = joined.find(name); next != joined.end(); next = joined.find(name)) name = next->second;
-    return name;
-  };
+std::string undescribed_switch(std::string_view port, std::span<const SwitchOptions> switches) {
+  const auto text = parse_port(port);
+  if (switches.empty() || !text || kind_in(port) != "switch") return {};
+  const std::string name = switch_name(*text);
+  if (std::ranges::find(switches, name, &SwitchOptions::name) != switches.end()) return {};
+  return fmt::format("there is no switch '{}' among those that are described", name);
+}
+
+std::optional<SwitchMistake> mistake_among(std::span<const SwitchOptions> switches) {
   for (size_t i = 0; i < switches.size(); ++i) {
+    const std::string& name = switches[i].name;
+    if (std::ranges::find(switches.first(i), name, &SwitchOptions::name) != switches.first(i).end())
+      return SwitchMistake{.at = i, .mistake = fmt::format("name: there is another switch '{}'", name)};
     for (const SwitchOptions::Uplink& uplink : switches[i].uplinks) {
-      const auto port = parse_port(uplink.port);
-      if (!port || kind_in(uplink.port) != "switch") continue;
-      const std::string here = root(switches[i].name);
-      const std::string there = root(switch_name(*port));
-      if (here == there)
-        return ClosedLoop{.at = i,
-                          .mistake = fmt::format("uplink: {} connects switches in a loop", uplink.port)};
-      joined[here] = there;
+      if (const std::string wrong = undescribed_switch(uplink.port, switches); !wrong.empty())
+        return SwitchMistake{.at = i, .mistake = fmt::format("uplink: {}: {}", uplink.port, wrong)};
     }
   }
-  return {};
+  return loop_of(switches);
 }
 
 Parsed<std::unique_ptr<ServedSwitch>> ServedSwitch::open(const SwitchOptions& options,
@@ -211,6 +231,11 @@ void ServedSwitch::let_out() {
 
 void ServedSwitch::go_on() {
   for (const Uplink& one : uplinks_) one.uplink->go_on();
+}
+
+std::string mistake_in_switch_port(const PortText& text) {
+  const auto options = station_options(text);
+  return options ? std::string() : options.error();
 }
 
 Parsed<std::unique_ptr<port::Port>> open_switch_port(const PortText& text, uint16_t) {

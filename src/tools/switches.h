@@ -29,13 +29,15 @@ struct SwitchOptions {
 // Empty, or what is wrong.
 std::string mistake_in(const SwitchOptions& options);
 
-// A frame for everybody would go round for ever where switches are connected in a loop by their uplinks: the
-// first that closes one, and how it is said. None: there is no loop.
-struct ClosedLoop {
+// What is wrong among switches that are each right: a name that two have, an uplink to one that nobody
+// describes, and uplinks that connect them in a loop, where a frame for everybody would go round for ever.
+struct SwitchMistake {
   size_t at = 0;  // of the switches
   std::string mistake;
 };
-std::optional<ClosedLoop> loop_of(std::span<const SwitchOptions> switches);
+std::optional<SwitchMistake> mistake_among(std::span<const SwitchOptions> switches);
+// A port on a switch that none of these is, where any is described: empty, or what is wrong.
+std::string undescribed_switch(std::string_view port, std::span<const SwitchOptions> switches);
 
 // A switch with its uplinks. It is there, by its name, as long as this or a port of it is.
 class ServedSwitch {
@@ -73,8 +75,9 @@ class ServedSwitch {
   std::vector<Uplink> uplinks_;
 };
 
-// "switch:name=sw0,vlan=10": for the table of kinds. A switch that nobody has described is made.
+// "switch:name=sw0,vlan=10": for the table of kinds. A switch that is not there yet is made.
 extern const std::vector<const char*> switch_port_keys;
+std::string mistake_in_switch_port(const PortText& text);
 Parsed<std::unique_ptr<port::Port>> open_switch_port(const PortText& text, uint16_t pairs);
 
 }  // namespace ringway::tools

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <optional>
 
+#include "ringway/base/short_slices.h"
 #include "ringway/engine/standstill.h"
 #include "ringway/tools/upgrade_channel.h"
 #include "ringway/user/sockets.h"
@@ -353,6 +354,7 @@ HandedOver hand_over(const Serving& serving, const UpgradeWish& wish) {
   if (!serving.obstacle.empty()) return {.sentence = serving.obstacle};
   auto successor = Successor::start(wish.binary, serving);
   if (!successor) return {.sentence = successor.error()};
+  take_short_slices();
   std::optional<Pause> pause(std::in_place, serving);
   auto ready = prepare(serving, wish, *pause, successor->channel());
   if (ready) ready = successor->channel().send({.kind = LetterKind::go});

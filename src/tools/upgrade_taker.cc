@@ -7,6 +7,7 @@
 #include <array>
 
 #include "ringway/base/log.h"
+#include "ringway/base/short_slices.h"
 #include "ringway/engine/device_state.h"
 
 namespace ringway::tools {
@@ -100,6 +101,7 @@ void UpgradeTaker::refuse(const std::string& why) {
 }
 
 Parsed<void> UpgradeTaker::take_over(const Successors& successors, user::Listener& listener) {
+  take_short_slices();
   const auto devices = successors.devices;
   for (const auto& [place, given] : given_) {
     if (!given.is_taken)

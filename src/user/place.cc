@@ -9,6 +9,7 @@
 #include <system_error>
 
 #include "ringway/base/log.h"
+#include "ringway/base/short_slices.h"
 #include "ringway/user/server.h"
 
 namespace ringway::user {
@@ -29,6 +30,7 @@ Result<std::unique_ptr<Session>> Session::start(std::shared_ptr<Connection> conn
 }
 
 void Session::run() {
+  take_short_slices();
   serve();
   ended_ = true;
   on_end_();

@@ -11,6 +11,8 @@
 namespace ringway::vhost {
 namespace {
 
+constexpr unsigned VIRTIO_NET_F_MTU = 3;  // linux/virtio_net.h is no C++
+
 constexpr uint32_t most_queues = 256;  // ring indexes have 8 bits
 constexpr uint32_t most_slots = 65536;
 
@@ -212,6 +214,13 @@ Result<> Session::write_config(uint32_t offset, std::span<const std::byte> bytes
   TRY(call(
       device_,
       SetConfig{{.offset = offset, .flags = VHOST_CONFIG_WRITABLE, .bytes = {bytes.begin(), bytes.end()}}}));
+  return {};
+}
+
+Result<> Session::set_mtu(uint16_t mtu) {
+  if (!agreed_.has_feature(VIRTIO_NET_F_MTU) || !agreed_.has_capability(VHOST_USER_PROTOCOL_F_MTU))
+    return refused("the device takes no MTU");
+  TRY(call(device_, NetSetMtu{mtu}));
   return {};
 }
 

@@ -82,6 +82,10 @@ class Session {
   Result<std::vector<std::byte>> read_config(uint32_t offset, uint32_t size);
   Result<> write_config(uint32_t offset, std::span<const std::byte> bytes);
 
+  // Of a network device whose driver will hear of it. Refused if VIRTIO_NET_F_MTU and the capability MTU have
+  // not been agreed upon, or by the device if the MTU cannot be.
+  Result<> set_mtu(uint16_t mtu);
+
   Result<uint8_t> status();
   Result<> set_status(uint8_t status);
   // By RESET_DEVICE or the status, whichever there is; refused if there is neither.

@@ -179,6 +179,22 @@ TEST_F(SessionTest, reads_and_writes_the_configuration) {
   EXPECT_THAT(asked(), ElementsAre("GET_CONFIG", "SET_CONFIG"));
 }
 
+TEST_F(SessionTest, an_MTU_is_told_if_feature_and_capability_are_agreed_upon) {
+  std::vector<uint64_t> told;
+  device.hook = [&](DeviceRequest& request) {
+    if (auto* set = std::get_if<NetSetMtu>(&request)) told.push_back(set->mtu);
+  };
+  agree_on(every_capability);
+  EXPECT_TRUE(session.set_mtu(9000));
+  EXPECT_THAT(told, ElementsAre(9000U));
+  agree_on(every_capability & ~bit(VHOST_USER_PROTOCOL_F_MTU));
+  EXPECT_FALSE(session.set_mtu(9000));
+  device.features = 0;
+  agree_on(every_capability);
+  EXPECT_FALSE(session.set_mtu(9000));
+  EXPECT_EQ(told.size(), 1U);
+}
+
 TEST_F(SessionTest, resets_by_whatever_the_back_end_has) {
   agree_on(every_capability);
   EXPECT_TRUE(session.reset());

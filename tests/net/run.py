@@ -251,6 +251,11 @@ class Files:
         threading.Thread(target=feed, daemon=True).start()
         return self.digest
 
+    def flows(self):
+        """The guest may fetch 64 KiB at port 5000 now, 64 times."""
+        self.server("for _ in range(64):\n    c, _ = s.accept()\n    c.sendall(bytes(65536))\n    c.close()").stdout.readline()
+        return "yes"
+
     def accept(self):
         """The guest may send to port 5000 now; digest() tells afterwards."""
         self.receiver = self.server("c, _ = s.accept()\nh = hashlib.sha256()\n"
@@ -270,7 +275,8 @@ def whole(one, script="pass.sh", serve=(), mtu=1500, answers=None, **boot):
     one.address_tap(mtu)
     files = Files(one)
     guest = one.boot(script, **boot)
-    guest.follow(offer=files.offer, accept=files.accept, received=files.received, **(answers or {}))
+    guest.follow(**{"offer": files.offer, "flows": files.flows, "accept": files.accept, "received": files.received,
+                    **(answers or {})})
     one.stop_backend()
     return guest
 
@@ -323,26 +329,30 @@ def vlan(one):
             station.communicate()
 
 
+def spread(one, queues, **options):
+    """Flows use all pairs of queues."""
+    whole(one, script="spread.sh", tools=("ethtool",), netdev=f",queues={queues}",
+          device=f",mq=on,vectors={2 * queues + 2}", processors=queues, **options)
+
+
 @scenario
 def many_queues(one):
-    """four pairs of queues, four processors, two workers"""
-    whole(one, serve=("--queues=4", "--workers=2"), netdev=",queues=4", device=",mq=on,vectors=10", processors=4,
-          words="lab.has=22 lab.queues=4")
+    """four pairs of queues, four processors, two workers: the tap brings a flow where the guest has it"""
+    spread(one, 4, serve=("--queues=4", "--workers=2"), words="lab.has=22 lab.queues=4")
 
 
 @scenario
 def one_tap_queue(one):
     """four pairs of queues over a tap that has one: the device spreads flows"""
     one.space.ip("tuntap", "add", "tap0", "mode", "tap", "vnet_hdr")
-    whole(one, serve=("--queues=4",), netdev=",queues=4", device=",mq=on,vectors=10", processors=4, words="lab.queues=4")
+    spread(one, 4, serve=("--queues=4",), words="lab.queues=4")
 
 
 @scenario
 def switch(one):
-    """the tap is an uplink of a switch on two workers, with all offloads: the same file"""
+    """the tap is an uplink of a switch on two workers, with all offloads: the same file, and flows spread"""
     one.by_switch = True
-    whole(one, serve=("--workers=2", "--queues=2"), netdev=",queues=2", device=",mq=on,vectors=6", processors=2,
-          words="lab.has=0,1,11,15,32 lab.queues=2")
+    spread(one, 2, serve=("--workers=2", "--queues=2"), words="lab.has=0,1,11,15,32 lab.queues=2")
 
 
 @scenario
@@ -486,17 +496,22 @@ def reboot(one):
 
 @scenario
 def restart(one):
-    """the back-end is killed and started again under pings; QEMU reconnects and traffic goes on"""
+    """the back-end is killed and started again under pings, and under a file in each direction, which arrives whole"""
+    files = Files(one)
+
     def kill():
         one.backend.kill()
         one.backend.wait()
         one.socket.unlink()
+        # The kernel takes longer than a server waits for that, where others keep all processors busy.
+        lab.wait_until(lambda: "tap0" not in one.space.ip("link"), lab.START_LIMIT, "the killed back-end's tap to go")
         one.serve()
         one.address_tap()
         return "yes"
     one.expected = f"{HARMLESS}|{LOST}"
-    # The guest's transfers begin afterwards; its pings go on all the time.
-    whole(one, script="restart.sh", chardev=",reconnect=1", answers={"restart": kill})
+    # The file that is fetched comes slowly enough to be interrupted.
+    whole(one, script="restart.sh", chardev=",reconnect=1",
+          answers={"restart": kill, "offer": lambda: files.offer(pause=0.1)})
 
 
 def upgraded_under(one, **options):
@@ -675,11 +690,25 @@ class Move:
             raise lab.LabError(f"the migration was over too soon: {qmp_status(self.source)}")
         self.source.control.run("migrate-set-parameters", **FAST)
 
-    def send_the_rest_later(self):
-        """The guest moves now, and most of its memory follows."""
+    def wait_for_some(self):
         control = self.source.control
         lab.wait_until(lambda: control.run("query-migrate").get("ram", {}).get("transferred", 0) > CRAWLING["max-bandwidth"],
                        100, "some memory to be sent")
+
+    def give_up(self):
+        """The guest stays, and nobody is told anything."""
+        self.wait_for_some()
+        self.source.control.run("migrate_cancel")
+        lab.wait_until(lambda: qmp_status(self.source) == "cancelled", 100, "the migration to be given up")
+        self.target.leave()
+        if self.announcements.heard():
+            raise lab.LabError(f"the bridge heard of {self.target.name}: {' '.join(self.announcements.heard())}")
+        self.announcements.close()
+
+    def send_the_rest_later(self):
+        """The guest moves now, and most of its memory follows."""
+        control = self.source.control
+        self.wait_for_some()
         control.run("migrate-set-parameters", **{"max-postcopy-bandwidth": 0})
         control.run("migrate-start-postcopy")
 
@@ -701,7 +730,7 @@ class Move:
         self.announcements.close()
 
 
-def moving(one, moves, announcement, device="", site=Site, unread=False, postcopy=False):
+def moving(one, moves, announcement, device="", site=Site, unread=False, postcopy=False, is_given_up=False):
     one.space.ip("link", "add", "bridge", "type", "bridge")
     one.space.ip("address", "add", f"{HOST}/24", "dev", "bridge")
     one.space.ip("link", "set", "bridge", "up")
@@ -728,6 +757,9 @@ def moving(one, moves, announcement, device="", site=Site, unread=False, postcop
             begin(CRAWLING)
             move.send_the_rest_later()
         else:
+            if is_given_up:
+                begin(CRAWLING)
+                move.give_up()
             begin(FAST)
         move.finish(guest, announcement)
         at = left.pop(0)
@@ -755,6 +787,12 @@ def migrate(one):
 def migrate_there_and_back(one):
     """from A to B and back to A, whose back-end has waited; of a driver that announces nothing, by our RARP"""
     moving(one, 2, "rarp", device=",guest_announce=off")
+
+
+@scenario
+def migrate_aborted(one):
+    """given up half way under a transfer, which goes on where it was; then the guest moves after all"""
+    moving(one, 1, "arp", is_given_up=True)
 
 
 @scenario

@@ -86,6 +86,16 @@ class BenchNet(BenchNetCase):
         for options in ((), ("--no-mergeable", "--buffer=66000", "--ring-size=64")):
             self.check_rings("--size=64k", *options)
 
+    def test_an_MTU_that_we_tell_the_back_end(self):
+        for options in (), ("--mtu=1500",):
+            process = self.serve("loop", *options)
+            self.assertEqual(self.bench("--mode=loop")["options"]["mtu"], 1500)
+            for packed in (), ("--packed",):
+                result = self.verified("--size=9000", "--mtu=9000", *packed)
+                self.assertEqual(result["options"]["mtu"], 9000)
+            self.end(process)
+            self.socket.unlink()
+
     def test_frames_that_are_left_to_be_segmented(self):
         self.serve("null")
         result = self.bench("--mode=tx", "--size=64k")
@@ -143,6 +153,10 @@ class BenchNetErrors(BenchNetCase):
             with self.subTest(options=options):
                 self.assert_fails(sentence, "bench", "net", self.socket, *options)
         self.assert_fails("for --mode=pair", "bench", "net", self.socket, self.socket)
+
+    def test_a_back_end_that_takes_no_MTU(self):
+        self.start(peers.RINGWAY, "serve", "blk", f"--socket-path={self.socket}", "--memory=1M")
+        self.assert_fails("takes no MTU", "bench", "net", self.socket, "--mtu=1500")
 
     def test_a_back_end_with_too_few_queues(self):
         self.serve("null", "--queues=2")

@@ -171,6 +171,49 @@ class ServeIdle(ServeCase):
             self.end(front_end)
             self.assert_ends(process)
 
+    def assert_becomes_idle(self, process):
+        deadline = time.monotonic() + 30
+        while True:
+            before = self.processor_seconds(process)
+            time.sleep(2)
+            spent = self.processor_seconds(process) - before
+            if spent < 2 * 0.005:
+                return
+            self.assertLess(time.monotonic(), deadline, f"{spent:.3f} s of 2 s are spent on nothing")
+
+    def stand_still(self, process, *words):
+        """A driver that has sent frames, and has its rings and buffers still there."""
+        before = self.processor_seconds(process)
+        front_end = subprocess.Popen([peers.RINGWAY, "bench", "net", *map(str, words), "--runtime=100"],
+                                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.addCleanup(self.end, front_end)
+        deadline = time.monotonic() + 20
+        while self.processor_seconds(process) - before < 0.05:
+            self.assertIsNone(front_end.poll())
+            self.assertLess(time.monotonic(), deadline, "no frame comes")
+            time.sleep(0.02)
+        front_end.send_signal(signal.SIGSTOP)
+
+    def test_networks_whose_drivers_stand_still(self):
+        ports = ["null", "loop", "switch", "switch"]
+        if os.geteuid() == 0 and os.access("/dev/net/tun", os.R_OK | os.W_OK):
+            ports.append(f"tap:name=rw{os.getpid()}")
+        for poller in "", "no-io-uring = true\n":
+            sockets = [self.directory / f"net{index}" for index in range(len(ports))]
+            config = self.directory / "config.toml"
+            config.write_text(poller + "workers = 2\n" + "".join(
+                f'[[device]]\ntype = "net"\nsocket-path = "{path}"\nport = "{port}"\n' for path, port in zip(sockets, ports)))
+            self.socket = sockets[-1]  # the last that listens
+            process = self.start(peers.RINGWAY, "serve", f"--config={config}")
+            self.assert_becomes_idle(process)
+            self.stand_still(process, sockets[0], "--mode=tx")
+            self.stand_still(process, sockets[1], "--mode=loop", "--packed")
+            self.stand_still(process, sockets[2], sockets[3], "--mode=pair")
+            if len(ports) > 4:
+                self.stand_still(process, sockets[4], "--mode=tx")
+            self.assert_becomes_idle(process)
+            self.assert_ends(process)
+
     def test_five_hundred_devices_start_within_five_seconds_and_take_little_memory(self):
         one = self.start_ringway("--null=1G")
         of_one = self.resident_bytes(one)
@@ -489,6 +532,25 @@ class ServeCounters(peers.Case):
         self.assertEqual(sorted(counted), sorted([str(self.socket), str(other),
                                                   f"switch, pcap:write={self.directory / 'capture'}"]))
 
+    def test_settings_of_a_file_hold_for_the_ports_of_its_switch(self):
+        other, config = self.directory / "other", self.directory / "config.toml"
+        config.write_text("".join(
+            f'[[device]]\ntype = "net"\nsocket-path = "{path}"\nport = "switch:name=sw0,{setting}"\n'
+            for path, setting in ((other, "rx-pps=1"), (self.socket, "tx-bps=20000000"))) + '[[switch]]\nname = "sw0"\n')
+        begin = time.monotonic()
+        process = self.start(peers.RINGWAY, "serve", f"--config={config}")
+        self.run_ringway("bench", "net", self.socket, other, "--mode=pair", "--size=1500", "--runtime=0.5", "--warmup=0")
+        counted = self.counters(process)
+        seconds = time.monotonic() - begin
+        sender, receiver = counted[str(self.socket)], counted[str(other)]
+        # A burst, what has come since, and one more.
+        passed = sender["frames sent"] - sender["sent, dropped: rate"]
+        self.assertLessEqual(passed * 1500 * 8, 128 * 1024 * 8 + 20000000 * seconds + 2 * 1500 * 8)
+        self.assertLessEqual(receiver["frames received"], 64 + seconds + 1)
+        self.assertGreater(sender["sent, dropped: rate"], 0)
+        self.assertGreater(receiver["frames received"], 0)
+        self.assertGreater(receiver["to receive, dropped: rate"], 0)
+
     def test_a_server_under_a_supervisor_tells_too(self):
         process = self.start(peers.RINGWAY, "serve", "net", f"--socket-path={self.socket}", "--port=loop",
                              "--restart-on-failure")
@@ -543,6 +605,20 @@ class ServeErrors(peers.Case):
         done = self.run_ringway("serve", "net", f"--socket-path={self.socket}", "--port=cable")
         self.assertEqual(done.returncode, 1)
         self.assertIn("there is no port 'cable'", done.stderr)
+
+    def test_mistakes_in_networks_are_told_with_their_option(self):
+        where = f"--socket-path={self.socket}"
+        for sentence, words in {
+                f"--socket-path: {self.socket} is there twice": ("switch", where, where),
+                "uplink: trunk: '5+' is no list": ("switch", where, "--uplink=switch:trunk=5+"),
+                "uplink: switch:name=b: there is no switch 'b'": ("switch", where, "--uplink=switch:name=b"),
+                "ageing: must be 1 to": ("switch", where, "--ageing=0"),
+                "port: trunk: '5+' is no list": ("net", where, "--port=switch:trunk=5+"),
+                "mac: '00:00:00:00:00:00' is the address of nobody": ("net", where, "--port=null", "--mac=00:00:00:00:00:00"),
+                "mac: '03:00:00:00:00:01' is the address of a group": ("net", where, "--port=null", "--mac=03:00:00:00:00:01"),
+                "--socket-path": ("net", where, where, "--port=null")}.items():
+            self.assert_fails(sentence, "serve", *words)
+            self.assertFalse(self.socket.exists())
 
 
 if __name__ == "__main__":

@@ -117,6 +117,7 @@ class Blk::RunningQueue final : public engine::Queue {
   static void io_done(backing::Request& io, int result) {
     auto& own = static_cast<Request::Io&>(io);
     auto& queue = *static_cast<RunningQueue*>(own.queue);
+    if (queue.loop_.is_suspended()) return queue.loop_.complete(std::move(own.request->chain), 0);
     if (queue.goes_on(*own.request, result)) queue.submit(*own.request);
   }
 

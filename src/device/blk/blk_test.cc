@@ -117,6 +117,7 @@ class BlkTest : public testing::Test, public engine::QueueLoop {
 
   // QueueLoop
   void complete(ring::Chain chain, uint32_t written) override {
+    if (suspended_) return rig_.device.abandon(std::move(chain));
     rig_.device.push_used(std::move(chain), written);
   }
   void give_back(ring::Chain chain) override {
@@ -132,6 +133,7 @@ class BlkTest : public testing::Test, public engine::QueueLoop {
   [[nodiscard]] uint32_t ring_size() const override { return 256; }
   [[nodiscard]] uint64_t features() const override { return features_; }
   [[nodiscard]] bool big_endian() const override { return big_endian_; }
+  [[nodiscard]] bool is_suspended() const override { return suspended_; }
 
   std::unique_ptr<loop::Loop> loop_ = *loop::Loop::start({.use_io_uring = false});
   Guest guest_{1 << 20};
@@ -142,6 +144,7 @@ class BlkTest : public testing::Test, public engine::QueueLoop {
   std::unique_ptr<engine::Queue> queue_;
   uint64_t features_ = 0;
   bool big_endian_ = false;
+  bool suspended_ = false;
 };
 
 TEST_F(BlkTest, what_is_written_is_read_and_used_says_how_much) {
@@ -481,6 +484,25 @@ TEST_F(BlkStorage, a_write_that_is_under_way_when_the_cache_is_switched_off_ends
   end_one();
   EXPECT_TRUE(rig_.front.take_used());
   EXPECT_EQ(static_cast<int>(*guest_.at(out_)), VIRTIO_BLK_S_OK);
+}
+
+TEST_F(BlkStorage, N129_what_ends_after_a_stop_that_did_not_wait_writes_no_status_and_begins_nothing) {
+  open_noting();
+  noting_->holding_ = true;
+  std::memcpy(guest_.at(in_), header(VIRTIO_BLK_T_OUT).data(), 16);
+  std::memset(guest_.at(out_), untouched, 1);
+  ASSERT_TRUE(rig_.front.add(pieces(in_, 528, 1024), pieces(out_, 1, 1)));
+  rig_.front.publish();
+  loop_->run([&] { queue_->process(rig_.device.pop()); });
+  cache(false);  // a flush would follow
+  loop_->run([&] {
+    suspended_ = true;
+    noting_->held_->done(*noting_->held_, 0);
+  });
+  EXPECT_EQ(noting_->asked_.size(), 1U);
+  EXPECT_EQ(static_cast<uint8_t>(*guest_.at(out_)), untouched);
+  rig_.device.publish();
+  EXPECT_FALSE(rig_.front.take_used());
 }
 
 TEST_F(BlkStorage, growth_is_told_when_it_is_looked_for_and_served_at_once) {

@@ -42,8 +42,6 @@ enum CoalescingCommand : uint8_t {
   VIRTIO_NET_CTRL_NOTF_COAL_RX_SET = 1
 };
 
-// A driver that wants to wait longer has mistaken the unit.
-
 constexpr bool is_group(const Mac& mac) { return (mac[0] & std::byte{1}) != std::byte{0}; }
 
 }  // namespace

@@ -41,8 +41,9 @@ struct Command {
 
 inline constexpr uint8_t VIRTIO_NET_OK = 0;
 inline constexpr uint8_t VIRTIO_NET_ERR = 1;
-inline constexpr uint16_t max_table = 128;                 // entries of an indirection table
-inline constexpr uint32_t longest_call_delay = 1'000'000;  // us
+inline constexpr uint16_t max_table = 128;  // entries of an indirection table
+// us; a driver that wants to wait longer has mistaken the unit.
+inline constexpr uint32_t longest_call_delay = 1'000'000;
 
 class ControlQueue final : public engine::Queue {
  public:

@@ -157,7 +157,9 @@ Result<> Net::write_config(uint32_t offset, std::span<const std::byte> from, boo
 }
 
 Result<> Net::set_mtu(uint16_t mtu) {
-  if (mtu_.exchange(mtu) != mtu) config_changed();
+  if (mtu_.exchange(mtu) == mtu) return {};
+  limit_frames();
+  config_changed();
   return {};
 }
 
@@ -193,9 +195,11 @@ Result<> Net::load_state(std::span<const std::byte> bytes) {
   return {};
 }
 
-uint32_t Net::longest_frame() const {
+// Of what was agreed upon and the MTU as it is now.
+void Net::limit_frames() {
   const uint32_t mtu = has(VIRTIO_NET_F_MTU) ? mtu_.load() : 0;
-  return mtu > 0 ? std::min(mtu + link_header, max_frame) : max_frame;
+  longest_frame_.store(mtu > 0 ? std::min(mtu + link_header, max_frame) : max_frame,
+                       std::memory_order_relaxed);
 }
 
 // VIRTIO "Virtqueues": without several pairs the control queue is the third, however many pairs there could
@@ -231,7 +235,8 @@ std::unique_ptr<engine::Queue> Net::start_receive(engine::QueueLoop& loop, uint1
 
 std::unique_ptr<engine::Queue> Net::start_transmit(engine::QueueLoop& loop, uint16_t pair) {
   if (!loop.enabled()) return std::make_unique<DiscardingQueue>(loop, drops_);
-  auto queue = std::make_unique<TransmitQueue>(loop, *port_, pair, longest_frame(), rulebook_, drops_);
+  limit_frames();
+  auto queue = std::make_unique<TransmitQueue>(loop, *port_, pair, longest_frame_, rulebook_, drops_);
   if (pair == 0) {
     transmitter_ = queue.get();
     transmitter_worker_ = &loop.worker();

@@ -68,7 +68,7 @@ class Net final : public engine::Model {
   [[nodiscard]] Role role_of(uint16_t queue) const;
   [[nodiscard]] bool has(unsigned feature) const;
   [[nodiscard]] Config config() const;
-  [[nodiscard]] uint32_t longest_frame() const;
+  void limit_frames();
   [[nodiscard]] Rules first_rules() const;
   [[nodiscard]] Spread first_spread(uint64_t features) const;
   void wish();
@@ -79,7 +79,8 @@ class Net final : public engine::Model {
   const std::unique_ptr<port::Port> port_;
   const Options options_;
   std::atomic<uint16_t> mtu_;
-  uint64_t features_ = 0;  // agreed
+  std::atomic<uint32_t> longest_frame_ = 0;  // bytes that a driver may transmit at once
+  uint64_t features_ = 0;                    // agreed
   // Agreed with the device whose state this one has, perhaps before the front-end says so here.
   std::optional<uint64_t> loaded_features_;
   std::atomic<bool> control_runs_ = false;

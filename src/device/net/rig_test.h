@@ -173,6 +173,7 @@ class TestQueue final : public engine::QueueLoop {
     if (room > 0) writable.push_back({.address = {guest_.allocate(room)}, .length = room});
     const auto token = rig_.front.add(buffers, writable);
     if (token) chains_[*token] = writable;
+    if (token) tokens_.push_back(*token);
     return token.has_value();
   }
   void process() {
@@ -204,6 +205,13 @@ class TestQueue final : public engine::QueueLoop {
     EXPECT_EQ(left, 0U) << "more was written than there was room for";
     return bytes;
   }
+  // Of the next used chain, and of the chain that was added as number `index`.
+  std::optional<uint16_t> take_token() {
+    worker_.run([&] { rig_.device.publish(); });
+    const auto used = rig_.front.take_used();
+    return used ? std::optional(used->token) : std::nullopt;
+  }
+  [[nodiscard]] std::optional<uint16_t> token_of(size_t index) const { return tokens_.at(index); }
   [[nodiscard]] uint32_t in_flight() { return rig_.device.in_flight(); }
   engine::Queue& queue() { return *queue_; }
 
@@ -240,6 +248,7 @@ class TestQueue final : public engine::QueueLoop {
   const uint64_t features_;
   ring::test::Rig rig_;
   std::map<uint16_t, std::vector<ring::Buffer>> chains_;
+  std::vector<uint16_t> tokens_;  // of readable chains, as they were added
   std::unique_ptr<engine::Queue> queue_;
 };
 

@@ -30,15 +30,15 @@ bool read_as(ring::Reader& from, Header& header) {
 
 }  // namespace
 
-TransmitQueue::TransmitQueue(engine::QueueLoop& loop, port::Port& port, uint16_t pair, uint32_t longest,
-                             const Rulebook& rulebook, Drops& drops)
+TransmitQueue::TransmitQueue(engine::QueueLoop& loop, port::Port& port, uint16_t pair,
+                             const std::atomic<uint32_t>& longest, const Rulebook& rulebook, Drops& drops)
     : loop_(loop),
       rulebook_(rulebook),
       drops_(drops),
       features_(loop.features()),
       header_(header_size(features_)),
       big_endian_(loop.big_endian()),
-      longest_(longest),
+      longest_now_(longest),
       head_(port.abilities().head),
       outlet_(port.open_outlet(loop.worker(), pair)),
       passages_(std::make_unique<Passage[]>(loop.ring_size())) {
@@ -64,6 +64,7 @@ bool TransmitQueue::process_batch(std::span<ring::Chain> chains) {
 void TransmitQueue::send(std::span<ring::Chain> chains) {
   std::array<Passage*, most_at_once> passages;  // null: dropped
   std::array<const port::Frame*, most_at_once> frames;
+  longest_ = longest_now_.load(std::memory_order_relaxed);
   size_t count = 0;
   for (size_t i = 0; i < chains.size(); ++i) {
     passages[i] = passage_for(chains[i]);
@@ -72,17 +73,25 @@ void TransmitQueue::send(std::span<ring::Chain> chains) {
   outlet_->expect(std::span(frames).first(count));
   size_t done = 0;
   for (size_t i = 0; i < chains.size(); ++i) {
-    if (Passage* const passage = passages[i]) {
-      if (outlet_->send(*passage) == port::Outlet::Sent::later) {
-        passage->chain = std::move(chains[i]);
-        continue;
-      }
-      release(*passage);
+    Passage* const passage = passages[i];
+    const bool later = passage != nullptr && outlet_->send(*passage) == port::Outlet::Sent::later;
+    if (later || oldest_ != nullptr) [[unlikely]] {
+      wait_in_line(passage != nullptr ? *passage : take_free(), std::move(chains[i]), !later);
+      continue;
     }
+    if (passage != nullptr) release(*passage);
     if (done != i) chains[done] = std::move(chains[i]);
     ++done;
   }
   loop_.complete_unwritten(chains.first(done));
+}
+
+void TransmitQueue::wait_in_line(Passage& passage, ring::Chain chain, bool has_ended) {
+  passage.chain = std::move(chain);
+  passage.has_ended = has_ended;
+  passage.behind = nullptr;
+  (oldest_ == nullptr ? oldest_ : newest_->behind) = &passage;
+  newest_ = &passage;
 }
 
 // Null: it was dropped, and the chain can be used.
@@ -103,7 +112,7 @@ TransmitQueue::Passage* TransmitQueue::passage_for(const ring::Chain& chain) {
   if (length > longest_ && offload.gso_type == port::VIRTIO_NET_HDR_GSO_NONE) [[unlikely]] {
     return drop(Drop::giant);
   }
-  Passage& passage = *std::exchange(free_, free_->next_free);
+  Passage& passage = take_free();
   passage.length = length;
   passage.offload = offload;
   if (head_ > 0) {
@@ -142,11 +151,18 @@ TransmitQueue::Passage* TransmitQueue::drop(Drop reason) {
   return nullptr;
 }
 
+void TransmitQueue::complete_oldest() {
+  while (oldest_ != nullptr && oldest_->has_ended) {
+    Passage& passage = *std::exchange(oldest_, oldest_->behind);
+    release(passage);
+    loop_.complete(std::move(passage.chain), 0);
+  }
+}
+
 void TransmitQueue::frame_done(port::Frame& frame) {
   auto& passage = static_cast<Passage&>(frame);
-  TransmitQueue& queue = *passage.queue;
-  queue.release(passage);
-  queue.loop_.complete(std::move(passage.chain), 0);
+  passage.has_ended = true;
+  passage.queue->complete_oldest();
 }
 
 }  // namespace ringway::net

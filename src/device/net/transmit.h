@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <utility>
@@ -17,9 +18,10 @@ namespace ringway::net {
 
 class TransmitQueue final : public engine::Queue {
  public:
-  // `longest`: bytes of a frame that is not to be segmented. Port, rules and drops outlive the queue.
-  TransmitQueue(engine::QueueLoop& loop, port::Port& port, uint16_t pair, uint32_t longest,
-                const Rulebook& rulebook, Drops& drops);
+  // `longest`: bytes of a frame that is not to be segmented, which may change. All that is referred to
+  // outlives the queue.
+  TransmitQueue(engine::QueueLoop& loop, port::Port& port, uint16_t pair,
+                const std::atomic<uint32_t>& longest, const Rulebook& rulebook, Drops& drops);
   ~TransmitQueue() override {
     if (on_end) on_end();
   }
@@ -40,18 +42,24 @@ class TransmitQueue final : public engine::Queue {
   std::function<void()> on_end;  // called when the queue stops; may be none
 
  private:
-  // One frame under way.
+  // One frame under way, or one that has ended behind such a one: chains come back in order, whatever the
+  // port ends first (engine::Model::uses_in_order).
   struct Passage : port::Frame {
     ring::Chain chain;
     TransmitQueue* queue = nullptr;
     Passage* next_free = nullptr;
+    Passage* behind = nullptr;  // sent after it
+    bool has_ended = false;
     std::array<std::byte, port::max_head> own_head;
   };
   static constexpr size_t most_at_once = 32;  // frames
   bool read_header(ring::Reader& from, port::Header& header) const;
   [[nodiscard]] Passage* passage_for(const ring::Chain& chain);
   void send(std::span<ring::Chain> chains);
+  void wait_in_line(Passage& passage, ring::Chain chain, bool has_ended);
   Passage* drop(Drop reason);
+  void complete_oldest();
+  Passage& take_free() { return *std::exchange(free_, free_->next_free); }
   void release(Passage& passage) { passage.next_free = std::exchange(free_, &passage); }
   void look_at_rules();
   static void frame_done(port::Frame& frame);
@@ -63,10 +71,13 @@ class TransmitQueue final : public engine::Queue {
   const uint64_t features_;
   const size_t header_;  // bytes
   const bool big_endian_;
-  const uint32_t longest_;
-  const uint32_t head_;  // bytes that the port wants to have
+  const std::atomic<uint32_t>& longest_now_;
+  uint32_t longest_ = 0;  // for the present batch
+  const uint32_t head_;   // bytes that the port wants to have
   const std::unique_ptr<port::Outlet> outlet_;
   const std::unique_ptr<Passage[]> passages_;  // one for each ring entry
+  Passage* oldest_ = nullptr;                  // of those in line; null: all that was sent has come back
+  Passage* newest_ = nullptr;
   Passage* free_ = nullptr;  // that ended last first: the same few are used again and again, and stay cached
 };
 

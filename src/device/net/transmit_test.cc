@@ -86,6 +86,20 @@ TEST_F(NetTransmit, frames_longer_than_the_MTU_are_dropped_unless_they_are_to_be
   EXPECT_TRUE(leaves({}, 9000)) << "without the feature there is no limit";
 }
 
+TEST_F(NetTransmit, an_MTU_that_the_front_end_sets_holds_for_a_queue_that_runs) {
+  open(modern | bit(VIRTIO_NET_F_MTU));
+  EXPECT_TRUE(leaves({}, 9000)) << "nobody has set one";
+  ASSERT_TRUE(net_->set_mtu(1500));
+  EXPECT_FALSE(leaves({}, 1523));
+  ASSERT_TRUE(net_->set_mtu(9000));
+  EXPECT_TRUE(leaves({}, 9022));
+  EXPECT_FALSE(leaves({}, 9023));
+  ASSERT_TRUE(net_->set_mtu(68));
+  EXPECT_FALSE(leaves({}, 91));
+  EXPECT_EQ(dropped(Drop::giant), 3U);
+  EXPECT_EQ(config().mtu, 68U);
+}
+
 TEST_F(NetTransmit, H227_a_checksum_that_does_not_lie_within_the_frame_is_dropped) {
   open(modern | bit(VIRTIO_NET_F_CSUM));
   Header header;
@@ -227,6 +241,33 @@ TEST_F(NetTransmit, a_frame_that_the_port_keeps_comes_back_when_the_port_is_done
   transmitter().add_readable(plain() + frame_of(100));
   loops_[0]->run([&] { transmitter().queue().drain(); });
   EXPECT_TRUE(transmitter().take()) << "a queue that is to stop does not wait for its port";
+}
+
+// A front-end that tracks nothing can only tell a successor where the used index was.
+TEST_F(NetTransmit, frames_come_back_in_order_whatever_the_port_ends_first) {
+  for (const bool packed : {false, true}) {
+    open(modern, 1, packed);
+    port_->hold_ = true;
+    for (uint8_t i = 0; i < 2; ++i) transmitter().add_readable(plain() + frame_of(100, i));
+    port_->hold_ = false;
+    transmitter().add_readable(plain() + frame_of(100, 2));
+    transmitter().add_readable(plain());  // dropped
+    EXPECT_EQ(port_->sent_.size(), 3U);
+    EXPECT_FALSE(transmitter().take()) << "the first is still under way";
+    const auto end = [&](size_t which) {
+      loops_[0]->run([&] {
+        Frame* const frame = port_->held_[which];
+        port_->held_.erase(port_->held_.begin() + static_cast<ptrdiff_t>(which));
+        frame->done(*frame);
+      });
+    };
+    end(1);
+    EXPECT_FALSE(transmitter().take());
+    end(0);
+    for (uint16_t i = 0; i < 4; ++i) EXPECT_EQ(transmitter().take_token(), transmitter().token_of(i)) << i;
+    transmit(plain() + frame_of(100, 5));
+    EXPECT_EQ(transmitter().in_flight(), 0U);
+  }
 }
 
 TEST_F(NetTransmit, H091_a_disabled_ring_is_used_and_nothing_leaves) {
