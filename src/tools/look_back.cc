@@ -11,7 +11,8 @@ constexpr uint64_t most_remembered = 256;
 
 LookBack::Limits LookBack::Limits::of(uint64_t blocks, uint64_t slots) {
   const uint64_t spare = blocks > slots ? blocks - slots - 1 : 0;
-  const uint64_t held = std::min(slots, spare / 2);  // and as many that were, before a death
+  // Behind a death each slot may still bring an answer; and as many may be held anew as were held before it.
+  const uint64_t held = std::min(2 * slots, spare / 2);
   return {.remembered = std::min(most_remembered, spare - 2 * held), .held = held};
 }
 

@@ -19,7 +19,7 @@ class LookBack {
  public:
   struct Limits {
     size_t remembered = 0;  // blocks
-    size_t held = 0;        // the newest, beside these
+    size_t held = 0;  // the newest, beside these: what was acknowledged before a death, and until it is seen
     // For a queue of so many blocks with so many slots: what is claimed leaves enough for all slots.
     static Limits of(uint64_t blocks, uint64_t slots);
   };

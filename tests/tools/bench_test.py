@@ -198,9 +198,12 @@ class BenchReconnect(BenchCase):
 
     def block_just_acknowledged(self):
         """Stops the bench, and gives a block that was acknowledged last, or nearly so, and is on the disk."""
-        for _ in range(1000):
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
             self.bench.send_signal(signal.SIGCONT)
             before = self.account()
+            while self.account()[self.FIRST:] == before[self.FIRST:] and time.monotonic() < deadline:
+                pass
             self.stop_bench()
             after = self.account()
             grown = [now - then for now, then in zip(after[self.FIRST:], before[self.FIRST:])]
