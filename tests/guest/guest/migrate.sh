@@ -25,6 +25,18 @@ write_on() {
   done
 }
 
+# The same by fio, which reads again what it wrote. A round may begin on one host and end on another.
+verify_on() {
+  while [ ! -e /tmp/enough ]; do
+    fio_verify /mnt/verified 8M || {
+      echo "round $(rounds)" >/tmp/wrong
+      return 1
+    }
+    echo $(($(rounds) + 1)) >/tmp/rounds
+  done
+}
+
+rounds() { cat /tmp/rounds 2>/dev/null || echo 0; }
 written() { cat /tmp/number 2>/dev/null || echo 0; }
 
 make_ext4
@@ -33,6 +45,8 @@ fill /mnt/files 8
 step "writing while the machine moves"
 write_on &
 writer=$!
+verify_on </dev/null &
+verifier=$!
 until_true 60 test -e /tmp/sums/3
 while true; do
   before=$(written)
@@ -50,8 +64,15 @@ for tries in $(seq 100); do
   usleep 300000
 done
 [ "$(written)" -gt "$before" ]
+before=$(rounds)
+for tries in $(seq 200); do
+  [ "$(rounds)" -le $((before + 1)) ] && [ ! -e /tmp/wrong ] || break
+  usleep 300000
+done
 touch /tmp/enough
 wait $writer
+wait $verifier || fail "wrong contents: $(cat /tmp/wrong)"
+[ "$(rounds)" -gt "$before" ] || fail "fio has not ended another round"
 cat /tmp/sums/* >/mnt/live/SUMS
 step "checking what was written meanwhile"
 check /mnt/live
