@@ -11,23 +11,6 @@ namespace {
 // of it. One block per ring entry up to rings of 2048, fewer but always some for larger ones.
 constexpr uint64_t max_block_bytes = uint64_t{128} << 20;
 constexpr uint64_t smallest_page = 4096;
-constexpr size_t cache_line = 64;  // bytes
-
-constexpr size_t most_prefetched = 24 * cache_line;
-
-// A small request, or a short packet behind its header, is in one or two cache lines. The processor sees by
-// itself how more are read.
-void prefetch_to_read(const iovec& piece) {
-  __builtin_prefetch(piece.iov_base);
-  if (piece.iov_len > cache_line)
-    __builtin_prefetch(static_cast<const std::byte*>(piece.iov_base) + cache_line);
-}
-// As much of a buffer as probably will be written: a store waits for each line by itself.
-void prefetch_to_write(const iovec& piece, size_t likely) {
-  const size_t length = std::min({piece.iov_len, likely, most_prefetched});
-  for (size_t at = 0; at < length; at += cache_line)
-    memory::prefetch_for_store(static_cast<const std::byte*>(piece.iov_base) + at);
-}
 
 }  // namespace
 
@@ -74,22 +57,6 @@ void Chains::make_ready(uint16_t index, const Gatherer& gathered, uint32_t descr
     slot.place[0].iov_base = std::exchange(scratch_, new_block());
   }
   show(slot, index, descriptors);
-}
-
-// A slot that has its pieces can be popped.
-void Chains::show(Slot& slot, uint16_t index, uint32_t descriptors) {
-  slot.descriptors = static_cast<uint16_t>(descriptors);
-  slot.index = index;
-  slot.state = Slot::ready;
-  if (log_ != nullptr) [[unlikely]]
-    log_->keep(slot, beside(slot));
-  const iovec& first = *slot.pieces();
-  if (slot.readable > 0) {
-    prefetch_to_read(first);
-  } else {
-    prefetch_to_write(first, likely_written_);
-  }
-  ready_[end_ready_++] = &slot;
 }
 
 void Chains::stop(const Verdict& verdict, const Gatherer& gathered) {

@@ -3,11 +3,13 @@
 // set_view().
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <optional>
 #include <vector>
 
 #include "ringway/base/mapping.h"
+#include "ringway/memory/shared_bytes.h"
 #include "ringway/ring/chain.h"
 #include "ringway/ring/gather.h"
 #include "ringway/ring/ring_log.h"
@@ -35,9 +37,11 @@ class Chains {
   [[nodiscard]] bool is_free(uint16_t index) const { return slots_[index].state == Slot::free; }
   void make_ready(uint16_t index, const Gatherer& gathered, uint32_t descriptors);
   // The usual chain of a network device, without gathering: one descriptor whose buffer is in one piece.
-  // False if it is not, for whatever reason, and is to be gathered.
+  // False if it is not, for whatever reason, or the index is busy: then it is to be gathered.
   [[nodiscard]] bool make_ready(uint16_t index, const Descriptor& only) {
     Slot& slot = slots_[index];
+    if (slot.state != Slot::free) [[unlikely]]
+      return false;
     const bool writable = only.writable();
     memory::Segments piece(std::span(slot.place, 1));
     const auto translation = view_.translate({only.address}, only.length,
@@ -58,19 +62,21 @@ class Chains {
   [[nodiscard]] bool any_ready() const { return next_ready_ != end_ready_; }
   [[nodiscard]] uint32_t ready() const { return end_ready_ - next_ready_; }
   [[nodiscard]] const Slot& next_ready() const { return *ready_[next_ready_]; }
-  // Something must be ready.
+  // Something must be ready. After some of these, taken() with their number.
   Chain take() {
     Slot& slot = *ready_[next_ready_++];
     slot.state = Slot::flying;
     slot.generation = current_;
-    ++generations_[current_].in_flight;
-    ++in_flight_;
     if (order_ != nullptr) [[unlikely]] {
       order_[order_end_] = slot.index;
       order_end_ = behind(order_end_);
       ++ordered_;
     }
     return Chain(slot);
+  }
+  void taken(uint32_t count) {
+    generations_[current_].in_flight += count;
+    in_flight_ += count;
   }
   // Forgets what is ready: it is walked again when it is wanted. Returns the ring entries that it takes.
   uint32_t drop_ready();
@@ -112,6 +118,9 @@ class Chains {
   // What is written from here on is logged, or is not (none). Nothing may be in flight if it was not before.
   // What is ready must have been dropped.
   void set_log(std::unique_ptr<RingLog> log);
+  // So many bytes at the beginning of what is written most often are there already, and are only compared: a
+  // line that holds nothing else is not taken away from the driver.
+  void set_steady(size_t bytes) { steady_ = bytes; }
   // None: nothing is logged.
   [[nodiscard]] RingLog* log() const { return log_.get(); }
   [[nodiscard]] const std::optional<memory::Translation>& missing() const { return missing_; }
@@ -124,8 +133,43 @@ class Chains {
     memory::View view;
     uint32_t in_flight = 0;
   };
+  static constexpr size_t cache_line = 64;  // bytes
+  static constexpr size_t most_prefetched = 24 * cache_line;
   Chains() = default;
-  void show(Slot& slot, uint16_t index, uint32_t descriptors);
+  // A slot that has its pieces can be popped.
+  void show(Slot& slot, uint16_t index, uint32_t descriptors) {
+    slot.descriptors = static_cast<uint16_t>(descriptors);
+    slot.index = index;
+    slot.state = Slot::ready;
+    if (log_ != nullptr) [[unlikely]]
+      log_->keep(slot, beside(slot));
+    const iovec& first = *slot.pieces();
+    if (slot.readable > 0) {
+      prefetch_to_read(first);
+    } else {
+      prefetch_to_write(first);
+    }
+    ready_[end_ready_++] = &slot;
+  }
+  // A small request, or a short packet behind its header, is in one or two cache lines. The processor sees by
+  // itself how more are read.
+  static void prefetch_to_read(const iovec& piece) {
+    __builtin_prefetch(piece.iov_base);
+    if (piece.iov_len > cache_line)
+      __builtin_prefetch(static_cast<const std::byte*>(piece.iov_base) + cache_line);
+  }
+  // As much of a buffer as probably will be written: a store waits for each line by itself.
+  void prefetch_to_write(const iovec& piece) const {
+    const auto* const base = static_cast<const std::byte*>(piece.iov_base);
+    const size_t length = std::min<size_t>({piece.iov_len, likely_written_, most_prefetched});
+    const size_t in_first = cache_line - (reinterpret_cast<uintptr_t>(base) & (cache_line - 1));
+    if (in_first <= steady_) {
+      __builtin_prefetch(base);
+    } else {
+      memory::prefetch_for_store(base);
+    }
+    for (size_t at = in_first; at < length; at += cache_line) memory::prefetch_for_store(base + at);
+  }
   void release(Slot& slot) {
     if (slot.spilled) [[unlikely]]
       free_block(slot.pieces());
@@ -152,6 +196,7 @@ class Chains {
   uint32_t max_pieces_ = 0;  // of a chain; a block holds as many, and once more for the log
   uint32_t in_flight_ = 0;
   uint32_t likely_written_ = 0;  // into the next chain: what the last one got, bytes
+  size_t steady_ = 0;            // see set_steady()
   uint16_t current_ = 0;         // generation
   uint16_t next_ready_ = 0;
   uint16_t end_ready_ = 0;

@@ -55,7 +55,7 @@ struct Descriptor {
 // The byte order of a ring's fields: little-endian, or big-endian for a legacy driver of such a machine.
 class ByteOrder {
  public:
-  explicit ByteOrder(bool big_endian = false)
+  constexpr explicit ByteOrder(bool big_endian = false)
       : swapped_(big_endian != (std::endian::native == std::endian::big)) {}
   template <class T>
   [[nodiscard]] T operator()(T value) const {
@@ -81,9 +81,13 @@ class ByteOrder {
     return unpack(words[0], words[1]);
   }
   void store_descriptor(std::byte* at, const Descriptor& from) const {
-    const uint64_t flags_and_last = join(uint32_t{(*this)(from.flags)}, uint32_t{(*this)(from.last)}, 16);
     memory::store<uint64_t>(at, (*this)(from.address));
-    memory::store<uint64_t>(at + 8, join((*this)(from.length), flags_and_last, 32));
+    memory::store<uint64_t>(at + 8, second_word(from.length, from.flags, from.last));
+  }
+  // The word behind the address, field by field as they lie in memory.
+  [[nodiscard]] uint64_t second_word(uint32_t length, uint16_t third, uint16_t fourth) const {
+    const uint64_t behind = join(uint64_t{(*this)(third)}, uint64_t{(*this)(fourth)}, 16);
+    return join((*this)(length), behind, 32);
   }
   [[nodiscard]] Descriptor unpack(uint64_t first, uint64_t second) const {
     return {.address = (*this)(first),

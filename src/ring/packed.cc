@@ -11,13 +11,11 @@ class PackedRing::Ahead {
   explicit Ahead(const PackedRing& ring) : ring_(ring) {}
   void add(const Descriptor& descriptor) { staged_[end_++] = descriptor; }
   bool next(const PackedPlace& place, Descriptor& to) {
-    if (next_ == end_) return ring_.load_available(place, to);
+    if (next_ == end_) return ring_.load_next(place, to);
     to = staged_[next_++];
     return true;
   }
   [[nodiscard]] bool any() const { return next_ != end_; }
-  [[nodiscard]] const Descriptor& first() const { return staged_[next_]; }
-  void drop_first() { ++next_; }
 
  private:
   const PackedRing& ring_;
@@ -54,7 +52,8 @@ PackedRing::PackedRing(RingConfig config, Chains chains, std::unique_ptr<PackedI
       inflight_(std::move(inflight)),
       config_(std::move(config)) {}
 
-bool PackedRing::load_available(const PackedPlace& place, Descriptor& to) const {
+// With an in-flight area, what a predecessor has taken comes first.
+bool PackedRing::load_next(const PackedPlace& place, Descriptor& to) const {
   if (inflight_ != nullptr) [[unlikely]] {
     const uint32_t before = place.distance_from(avail_, size_);
     if (before < inflight_->again()) {
@@ -62,29 +61,23 @@ bool PackedRing::load_available(const PackedPlace& place, Descriptor& to) const 
       return true;
     }
   }
-  const std::byte* const at = entry(place);
-  to.flags = order_.load<uint16_t>(at + packed_flags_at, std::memory_order_acquire);
-  if (!has_packed_flags(to.flags, place.available_flags())) return false;
-  to.address = order_.load<uint64_t>(at);
-  to.length = order_.load<uint32_t>(at + packed_length_at);
-  to.last = order_.load<uint16_t>(at + packed_id_at);
-  return true;
+  return load_available(place, to);
 }
 
 Result<> PackedRing::fill() {
   TRY(chains_.begin_fill());
+  if (inflight_ == nullptr && fill_alone()) return {};
   Ahead ahead(*this);
-  const uint32_t most = std::min(Chains::look_ahead, size_ - outstanding_);
+  const uint32_t most = std::min(Chains::look_ahead - chains_.ready(), size_ - outstanding_);
   PackedPlace place = walked_;
   Descriptor descriptor;
-  for (uint32_t i = 0; i < most && load_available(place, descriptor); ++i) {
+  for (uint32_t i = 0; i < most && load_next(place, descriptor); ++i) {
     if (descriptor.indirect()) chains_.prefetch_table(descriptor);
     if (descriptor.last < size_) chains_.prefetch_slot(descriptor.last);
     ahead.add(descriptor);
     place.advance(1, size_);
   }
   while (ahead.any()) {
-    if (make_ready_alone(ahead)) continue;
     Gatherer gather = chains_.gather();
     const Verdict verdict = walk(ahead, gather);
     if (!verdict.ok()) {
@@ -95,17 +88,20 @@ Result<> PackedRing::fill() {
   return chains_.end_fill();
 }
 
-// False: it takes a walk.
-bool PackedRing::make_ready_alone(Ahead& ahead) {
-  const Descriptor& first = ahead.first();
-  if (first.indirect() || first.continues() || first.last >= size_ || outstanding_ == size_ ||
-      inflight_ != nullptr || !chains_.is_free(first.last) || !chains_.make_ready(first.last, first)) {
-    return false;
+// The chains in front that need no walk: one descriptor, one piece. False: there is one behind them that does.
+bool PackedRing::fill_alone() {
+  const uint32_t most = std::min(Chains::look_ahead, size_ - outstanding_);
+  PackedPlace place = walked_;
+  uint32_t count = 0;
+  bool alone = true;
+  for (Descriptor next; count < most && load_available(place, next); ++count) {
+    alone = !next.indirect() && !next.continues() && next.last < size_ && chains_.make_ready(next.last, next);
+    if (!alone) break;
+    place.advance(1, size_);
   }
-  ahead.drop_first();
-  walked_.advance(1, size_);
-  ++outstanding_;
-  return true;
+  walked_ = place;
+  outstanding_ += count;
+  return alone;
 }
 
 Verdict PackedRing::walk(Ahead& ahead, Gatherer& gather) {
@@ -145,26 +141,6 @@ Verdict PackedRing::follow(Ahead& ahead, Gatherer& gather, uint32_t& entries, ui
   } while (descriptor.continues());
   id = descriptor.last;
   return {};
-}
-
-void PackedRing::use(Slot& slot, uint32_t written) {
-  std::byte* const at = entry(used_);
-  const uint16_t flags = used_.used_flags() | (written > 0 ? VRING_DESC_F_WRITE : 0);
-  order_.store<uint32_t>(at + packed_length_at, written);
-  order_.store<uint16_t>(at + packed_id_at, slot.index);
-  if (unpublished_ == 0) {
-    held_ = at;
-    held_flags_ = flags;
-  } else {
-    order_.store<uint16_t>(at + packed_flags_at, flags);
-  }
-  if (RingLog* const log = chains_.log()) [[unlikely]]
-    log->wrote_desc(static_cast<uint64_t>(at - desc_), descriptor_bytes);
-  used_.advance(slot.descriptors, size_);
-  unpublished_ += slot.descriptors;
-  if (inflight_ != nullptr) [[unlikely]]
-    inflight_->use(slot.index);
-  chains_.end(slot, written);
 }
 
 void PackedRing::push_in_order(Slot& slot, uint32_t written) {
@@ -207,7 +183,7 @@ bool PackedRing::publish() {
     pass(Failpoint::packed_publish_begin);
     inflight_->publish(used_);
   }
-  order_.store<uint16_t>(held_ + packed_flags_at, held_flags_, std::memory_order_release);
+  memory::store<uint64_t>(held_ + packed_length_at, held_word_, std::memory_order_release);
   if (inflight_ != nullptr) inflight_->published();
   const uint32_t count = std::exchange(unpublished_, 0);
   outstanding_ -= count;

@@ -31,6 +31,7 @@ class PackedRing {
       avail_.advance(next.descriptors, size_);
       chain = chains_.take();
     }
+    chains_.taken(static_cast<uint32_t>(count));
     return count;
   }
   [[nodiscard]] const std::optional<memory::Translation>& missing() const { return chains_.missing(); }
@@ -47,6 +48,7 @@ class PackedRing {
   [[nodiscard]] bool enable_kicks();
   void set_view(memory::View view);
   void set_log(std::unique_ptr<RingLog> log);
+  void set_steady(size_t bytes) { chains_.set_steady(bytes); }
   void change_log(Logging logging) { chains_.log()->change(std::move(logging)); }
 
   // Under the ring itself, where that is mapped apart from the memory table.
@@ -72,12 +74,37 @@ class PackedRing {
     return desc_ + place.position * descriptor_bytes;
   }
   // Reads the descriptor at `place`, not before walked_; false if the driver has not made it available.
-  bool load_available(const PackedPlace& place, Descriptor& to) const;
+  bool load_available(const PackedPlace& place, Descriptor& to) const {
+    const std::byte* const at = entry(place);
+    const auto second = memory::load<uint64_t>(at + packed_length_at, std::memory_order_acquire);
+    to = order_.unpack(0, second).swapped_end();
+    if (!has_packed_flags(to.flags, place.available_flags())) return false;
+    to.address = order_.load<uint64_t>(at);
+    return true;
+  }
+  bool load_next(const PackedPlace& place, Descriptor& to) const;
   Result<> fill();
-  bool make_ready_alone(Ahead& ahead);
+  bool fill_alone();
   Verdict walk(Ahead& ahead, Gatherer& gather);
   Verdict follow(Ahead& ahead, Gatherer& gather, uint32_t& entries, uint16_t& id);
-  void use(Slot& slot, uint32_t written);
+  void use(Slot& slot, uint32_t written) {
+    std::byte* const at = entry(used_);
+    const uint16_t flags = used_.used_flags() | (written > 0 ? VRING_DESC_F_WRITE : 0);
+    const uint64_t second = order_.second_word(written, slot.index, flags);
+    if (unpublished_ == 0) {
+      held_ = at;
+      held_word_ = second;
+    } else {
+      memory::store<uint64_t>(at + packed_length_at, second);
+    }
+    if (RingLog* const log = chains_.log()) [[unlikely]]
+      log->wrote_desc(static_cast<uint64_t>(at - desc_), descriptor_bytes);
+    used_.advance(slot.descriptors, size_);
+    unpublished_ += slot.descriptors;
+    if (inflight_ != nullptr) [[unlikely]]
+      inflight_->use(slot.index);
+    chains_.end(slot, written);
+  }
   void push_in_order(Slot& slot, uint32_t written);
   void log_event();
   void unwalk();
@@ -85,7 +112,7 @@ class PackedRing {
   std::byte* desc_;
   std::byte* driver_;
   std::byte* device_;
-  ByteOrder order_;
+  static constexpr ByteOrder order_{};  // there are no legacy packed rings
   uint32_t size_;
   PackedPlace avail_;          // popped up to here
   PackedPlace walked_;         // looked ahead up to here
@@ -93,7 +120,7 @@ class PackedRing {
   uint32_t outstanding_ = 0;   // entries from the published ones to walked_
   uint32_t unpublished_ = 0;   // entries that were pushed
   std::byte* held_ = nullptr;  // the first of them, whose flags show all
-  uint16_t held_flags_ = 0;
+  uint64_t held_word_ = 0;     // its length, id and flags, not written yet
   bool indirect_;
   bool event_idx_;
   bool first_publish_ = true;

@@ -19,7 +19,7 @@
 //                                         are in flight
 //   void set_view(memory::View);          later pops translate through it; chains in flight keep theirs
 //   void set_log(std::unique_ptr<RingLog>);  what is written is logged, see Chains::set_log; none: nothing
-//   RingLog* log();
+//   void set_steady(size_t bytes);        see Chains::set_steady
 //   bool is_tracked();                    in an in-flight area (inflight.h)
 //   uint32_t in_flight();  uint32_t size();
 //   RingBase base();                      where to continue: popped chains count, whatever was looked at

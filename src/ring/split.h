@@ -29,6 +29,7 @@ class SplitRing {
         inflight_->take(chains_.next_ready().index);
       chain = chains_.take();
     }
+    chains_.taken(static_cast<uint32_t>(count));
     next_avail_ = static_cast<uint16_t>(next_avail_ + count);
     return count;
   }
@@ -46,6 +47,7 @@ class SplitRing {
   [[nodiscard]] bool enable_kicks();
   void set_view(memory::View view);
   void set_log(std::unique_ptr<RingLog> log);
+  void set_steady(size_t bytes) { chains_.set_steady(bytes); }
   void change_log(Logging logging);
 
   // Under the ring itself, where that is mapped apart from the memory table.
