@@ -193,31 +193,43 @@ void RunningQueue::complete(ring::Chain chain, uint32_t written) {
     abandon(std::move(chain));
     return worker_.at_end_of_turn(*this);
   }
-  std::visit([&](auto& ring) { ring.push_used(std::move(chain), written); }, ring_);
-  pushed(1);
+  done_[done_count_] = std::move(chain);
+  written_[done_count_++] = written;
+  if (done_count_ == most_done_) push_done();
+  completed(1);
 }
 
 void RunningQueue::complete_unwritten(std::span<ring::Chain> chains) {
   if (is_suspended()) [[unlikely]]
     return QueueLoop::complete_unwritten(chains);
+  push_done();
   const auto push_all = [&](auto& ring) {
     for (ring::Chain& chain : chains) ring.push_used(std::move(chain), 0);
   };
   std::visit(push_all, ring_);
-  pushed(chains.size());
+  completed(chains.size());
+}
+
+void RunningQueue::push_done() {
+  if (done_count_ == 0) return;
+  const auto push_all = [this](auto& ring) {
+    for (size_t i = 0; i < done_count_; ++i) ring.push_used(std::move(done_[i]), written_[i]);
+  };
+  std::visit(push_all, ring_);
+  done_count_ = 0;
 }
 
 // Something is to be published.
-void RunningQueue::pushed(size_t chains) {
-  unpublished_ = true;
+void RunningQueue::completed(size_t chains) {
   uncalled_ += static_cast<uint32_t>(chains);
-  if (in_poll_) return;
+  if (std::exchange(unpublished_, true) || in_poll_) return;
   worker_.at_end_of_turn(*this);
   worker_.wake(*this);  // what has come back is likely to be followed by more
 }
 
 void RunningQueue::give_back(ring::Chain chain) {
   if (is_over()) return abandon(std::move(chain));
+  push_done();
   std::visit([&](auto& ring) { ring.push_back(std::move(chain)); }, ring_);
 }
 
@@ -233,6 +245,7 @@ bool RunningQueue::take_available() {
 }
 
 void RunningQueue::abandon(ring::Chain chain) {
+  push_done();
   std::visit([&](auto& ring) { ring.abandon(std::move(chain)); }, ring_);
 }
 
@@ -340,6 +353,7 @@ void RunningQueue::end_of_turn() {
 
 template <class RingType>
 void RunningQueue::show_used(RingType& ring) {
+  push_done();
   unpublished_ = false;
   if (!is_over() && ring.publish()) call_wanted_ = true;
 }
@@ -416,6 +430,7 @@ void RunningQueue::drain(std::binary_semaphore& done) {
 }
 
 void RunningQueue::on_drained() {
+  push_done();
   if (in_flight() > 0 || fetches_ > 0) return;
   publish();
   call();

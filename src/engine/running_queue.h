@@ -116,7 +116,8 @@ class RunningQueue final : public QueueLoop, private loop::Source, private loop:
   size_t pop_batch(RingType& ring, std::span<ring::Chain> chains);
   void process(std::span<ring::Chain> chains);
   void process(ring::Chain chain);
-  void pushed(size_t chains);
+  void completed(size_t chains);
+  void push_done();
   void fetch(ring::Chain chain);
   void on_arrival(uint16_t index);
   void fetch_table(const memory::Translation& missing);
@@ -153,6 +154,11 @@ class RunningQueue final : public QueueLoop, private loop::Source, private loop:
   std::optional<Arrivals> arrivals_;    // once there was a fetcher
   uint32_t fetches_ = 0;                // under way
   std::array<ring::Chain, 32> chains_;  // popped before the first of them is processed, shown together
+  // Completed, and to be pushed together.
+  static constexpr size_t most_done_ = 32;
+  std::array<ring::Chain, most_done_> done_;
+  std::array<uint32_t, most_done_> written_{};  // into them
+  size_t done_count_ = 0;
   State state_ = State::running;
   bool in_poll_ = false;
   bool unpublished_ = false;
