@@ -105,6 +105,11 @@ class BenchQueue final : public engine::QueueLoop {
   void complete_unwritten(std::span<ring::Chain> chains) override {
     for (ring::Chain& chain : chains) device().push_used(std::move(chain), 0);
   }
+  bool take_available() override {
+    const size_t count = pop();
+    queue_->process_batch(std::span(chains_).first(count));
+    return count > 0;
+  }
   void give_back(ring::Chain chain) override { device().push_back(std::move(chain)); }
   void fail(ring::Chain, Error) override { std::abort(); }
   [[nodiscard]] loop::Loop& worker() override { return worker_; }
@@ -118,8 +123,9 @@ class BenchQueue final : public engine::QueueLoop {
   // As many as there are, and as a batch of the engine holds.
   size_t pop() {
     size_t count = 0;
-    while (count < chains_.size()) {
-      const size_t more = must(device().pop(std::span(chains_).subspan(count)));
+    const std::span room = std::span(chains_).first(std::min(chains_.size(), queue_->appetite()));
+    while (count < room.size()) {
+      const size_t more = must(device().pop(room.subspan(count)));
       if (more == 0) break;
       count += more;
     }

@@ -209,10 +209,15 @@ class Run final : public engine::QueueLoop {
   }
 
   void serve_available() {
-    bool broken = false;
-    for (int i = 0; i < 64; ++i) {
+    take_available();
+    queue_->flush();
+    if (!is_broken_) static_cast<void>(ring_->publish());
+  }
+  bool take_available() override {
+    int taken = 0;
+    for (; taken < 64 && queue_->appetite() > 0; ++taken) {
       auto popped = ring_->pop();
-      broken = !popped;
+      is_broken_ = !popped;
       if (!popped || !*popped) break;
       const ring::Writer writer = popped->writer();
       writable_[popped->index()] = writer.remaining();
@@ -221,8 +226,7 @@ class Run final : public engine::QueueLoop {
       }
       queue_->process(*std::move(popped));
     }
-    queue_->flush();
-    if (!broken) static_cast<void>(ring_->publish());
+    return taken > 0;
   }
 
   SharedImage& image_;
@@ -230,6 +234,7 @@ class Run final : public engine::QueueLoop {
   Input changes_;
   Input script_;
   std::optional<ring::SplitRing> ring_;
+  bool is_broken_ = false;
   CheckedPort* port_ = nullptr;
   std::unique_ptr<engine::Queue> queue_;
   std::array<uint64_t, entries> writable_{};

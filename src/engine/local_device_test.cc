@@ -339,6 +339,28 @@ TEST_F(LocalDeviceTest, N096_stopping_waits_until_what_was_taken_is_used) {
   EXPECT_TRUE(take(10, milliseconds(0)));  // everything was visible before the reply
 }
 
+TEST_F(LocalDeviceTest, chains_stay_available_until_the_device_has_use_for_them) {
+  model_.appetite_ = 0;
+  start();
+  for (const char* const text : {"one", "two", "three"}) add(text, true);
+  EXPECT_TRUE(stays_silent());
+  const auto take_so_many = [&](size_t count) {
+    model_.appetite_ = count;
+    bool taken = false;
+    workers_->worker(0).run([&] { taken = model_.take_available_(); });
+    return taken;
+  };
+  EXPECT_TRUE(take_so_many(1));
+  EXPECT_TRUE(take(1));
+  EXPECT_TRUE(stays_silent());
+  EXPECT_TRUE(take_so_many(2));
+  EXPECT_TRUE(take(2));
+  EXPECT_FALSE(take_so_many(1));
+  EXPECT_TRUE(stays_silent());
+  add("what comes when nothing is left is told of by a kick");
+  EXPECT_TRUE(take(1));
+}
+
 TEST_F(LocalDeviceTest, a_broken_ring_says_so_and_works_again_after_a_new_cycle) {
   start();
   model_.failing_ = true;

@@ -37,8 +37,8 @@ class QueueLoop {
   // The driver broke the rules of this device beyond what a status can say: the ring stops until it is set up
   // again. `chain` ends unanswered.
   virtual void fail(ring::Chain chain, Error error) = 0;
-  // Processes what has become available since the last turn, for a queue that cannot wait for its next one.
-  // False: there is nothing, or this queue's own turn is going on.
+  // Processes what has become available since the last turn, as far as there is appetite for it, for a queue
+  // that cannot wait for its next one. False: there is nothing, or this queue's own turn is going on.
   virtual bool take_available() { return false; }
   // From the next chain on that is used. Without it, and with zeros, a driver is called at the end of each
   // turn.
@@ -71,6 +71,12 @@ class Queue {
   // The ring is about to stop, or its memory to move: chains that wait for something that may never come (a
   // packet) end now, in QueueLoop::complete or give_back. More may follow if the ring goes on.
   virtual void drain() {}
+  // How many more chains it has use for now. Others stay available and nobody waits for them: it is asked
+  // again in the turn after one has completed, and when it calls QueueLoop::take_available().
+  [[nodiscard]] virtual size_t appetite() const { return SIZE_MAX; }
+  // Bytes at the beginning of a chain that are most often written as they are already, so that it compares
+  // before it writes.
+  [[nodiscard]] virtual size_t steady_bytes() const { return 0; }
   // Whether chains may be processed in another order than the driver's, as their memory comes (postcopy). Not
   // where drain() gives chains back.
   [[nodiscard]] virtual bool takes_any_order() const { return false; }

@@ -66,6 +66,8 @@ class EchoModel final : public Model {
   std::array<std::byte, 6> announced_{};
   // Worker's thread: ends every held chain.
   std::function<void()> release_;
+  std::atomic<size_t> appetite_ = SIZE_MAX;  // for so many chains
+  std::function<bool()> take_available_;     // worker's thread
 
  private:
   const uint16_t queues_;
@@ -75,6 +77,7 @@ class EchoModel final : public Model {
 class EchoQueue final : public Queue {
  public:
   EchoQueue(EchoModel& model, QueueLoop& loop) : model_(model), loop_(loop) {
+    model_.take_available_ = [this] { return loop_.take_available(); };
     model_.release_ = [this] {
       while (!kept_.empty()) {
         echo(std::move(kept_.front()));
@@ -83,11 +86,13 @@ class EchoQueue final : public Queue {
     };
   }
   void process(ring::Chain chain) override {
+    if (model_.appetite_ != SIZE_MAX) --model_.appetite_;
     if (model_.failing_) return loop_.fail(std::move(chain), Error{.what = "the test says so"});
     if (!model_.holding_) return echo(std::move(chain));
     kept_.push_back(std::move(chain));
     ++model_.held_;
   }
+  [[nodiscard]] size_t appetite() const override { return model_.appetite_; }
   bool process_batch(std::span<ring::Chain> chains) override {
     if (!model_.swallows_) return false;
     loop_.complete_unwritten(chains);

@@ -36,6 +36,7 @@ RunningQueue::RunningQueue(loop::Loop& worker, Model& model, ring::Ring ring, me
     memory::FaultGuard::work_on_this_thread();
     seen_faults_ = memory::FaultGuard::faults();
     queue_ = model.start_queue(*this);
+    std::visit([this](auto& format) { format.set_steady(queue_->steady_bytes()); }, ring_);
     if (setup_.fetcher) arrivals_.emplace(size_, queue_->takes_any_order());
     worker_.add(*this);
     if (setup_.stands_still) {
@@ -241,7 +242,9 @@ void RunningQueue::fail(ring::Chain chain, Error error) {
 
 bool RunningQueue::take_available() {
   if (in_poll_ || state_ != State::running) return false;
-  return std::visit([this](auto& ring) { return process_available(ring); }, ring_) > 0;
+  if (std::visit([this](auto& ring) { return process_available(ring); }, ring_) > 0) return true;
+  worker_.wake(*this);
+  return false;
 }
 
 void RunningQueue::abandon(ring::Chain chain) {
@@ -277,11 +280,13 @@ template <class RingType>
 size_t RunningQueue::process_available(RingType& ring) {
   size_t total = 0;
   while (total < budget && state_ == State::running) {
-    const size_t count = pop_batch(ring, chains_);
+    const size_t most = std::min(chains_.size(), queue_->appetite());
+    if (most == 0) break;
+    const size_t count = pop_batch(ring, std::span(chains_).first(most));
     process(std::span(chains_).first(count));
     total += count;
     if (unpublished_) show_used(ring);
-    if (count < chains_.size()) break;
+    if (count < most) break;
   }
   return total;
 }
@@ -330,6 +335,7 @@ bool RunningQueue::park() {
     poll_again_later();
     return true;
   }
+  if (queue_->appetite() == 0) return true;
   if (!std::visit([](auto& ring) { return ring.enable_kicks(); }, ring_)) return true;
   unpark();
   return false;

@@ -32,6 +32,14 @@ size_t copy_first(std::span<const iovec> pieces, std::span<std::byte> to) {
   return done;
 }
 
+// Most headers say what the last one in this place said: then the line stays with the driver as well.
+template <class T>
+void write_if_new(std::byte* to, T value) {
+  T old;
+  memory::copy_out(&old, to, sizeof old);
+  if (old != value) memory::copy_in(to, &value, sizeof value);
+}
+
 }  // namespace
 
 // Writes a frame into waiting chains one after the other; each is used when it is full, the last at the end.
@@ -88,6 +96,7 @@ ReceiveQueue::ReceiveQueue(engine::QueueLoop& loop, uint16_t pair, const Shared&
       mergeable_((loop.features() & port::bit(port::VIRTIO_NET_F_MRG_RXBUF)) != 0),
       big_endian_(loop.big_endian()),
       mask_(std::bit_ceil(loop.ring_size()) - 1),
+      plain_second_(header_for({}, 1, {}).second),
       waiting_(std::make_unique<ring::Chain[]>(mask_ + size_t{1})) {
   reserved_.reserve(max_places);
   shared_.team.sit(pair, *this, loop.worker(), [this] { take_arrivals(); });
@@ -107,7 +116,9 @@ bool ReceiveQueue::process_batch(std::span<ring::Chain> chains) {
 
 void ReceiveQueue::flush() {
   reserved_.clear();
-  if (std::exchange(starved_, false) && inlet_) inlet_->resume();
+  if (!std::exchange(starved_, false)) return;
+  wanted_ = ahead;
+  if (inlet_) inlet_->resume();
 }
 
 void ReceiveQueue::drain() {
@@ -144,10 +155,20 @@ ReceiveQueue::Plan ReceiveQueue::plan(uint64_t bytes) const {
 // What the driver has made available since our last turn counts too: a sender may be faster than our turns.
 ReceiveQueue::Plan ReceiveQueue::plan_with_more(uint64_t bytes) {
   return_short_buffers();
-  const Plan plan = this->plan(bytes);
-  if (plan.outcome != Plan::not_now || !loop_.take_available()) return plan;
+  Plan plan = this->plan(bytes);
+  for (uint32_t tries = most_tries(); plan.outcome == Plan::not_now && tries > 0 && take_more(); --tries) {
+    plan = this->plan(bytes);
+  }
+  return plan;
+}
+
+// If nothing has come, the next turn tries again.
+bool ReceiveQueue::take_more() {
+  wanted_ = waiting() + one_more;
+  if (!loop_.take_available()) return false;
+  wanted_ = ahead;
   return_short_buffers();
-  return this->plan(bytes);
+  return true;
 }
 
 ReceiveQueue::HeaderWords ReceiveQueue::header_for(const port::Offload& offload, uint32_t chains,
@@ -170,7 +191,8 @@ const Rules& ReceiveQueue::rules() {
   if (const uint64_t edition = shared_.rulebook.edition(); edition != edition_) [[unlikely]] {
     edition_ = edition;
     rules_ = shared_.rulebook.present();
-    if (!rules_->blind()) scratch_.resize(port::max_frame);
+    is_blind_ = rules_->blind();
+    if (!is_blind_) scratch_.resize(port::max_frame);
     loop_.moderate_calls(rules_->receive_calls);
   }
   return *rules_;
@@ -178,7 +200,8 @@ const Rules& ReceiveQueue::rules() {
 
 bool ReceiveQueue::deliver(const port::Frame& frame) {
   reserved_.clear();
-  return rules().blind() ? take(frame, {.head = frame.head}) : look_and_take(frame);
+  rules();
+  return is_blind_ ? take(frame, {.head = frame.head}) : look_and_take(frame);
 }
 
 // Fetches the slot of the chain behind the next one, and with the next one's slot its buffer.
@@ -266,14 +289,20 @@ bool ReceiveQueue::take_in_one_piece(const port::Frame& frame, const Looked& loo
   const size_t length = header_ + frame.length;
   if (places.empty() || places.front().iov_len < length) return false;
   auto* to = static_cast<std::byte*>(places.front().iov_base);
-  const HeaderWords header = header_for(frame.offload, 1, looked.hash);
+  const bool is_plain = frame.offload.flags == 0 && frame.offload.gso_type == port::VIRTIO_NET_HDR_GSO_NONE;
   const auto append = [&](const void* from, size_t bytes) {
     memory::copy_in(to, from, bytes);
     to += bytes;
   };
-  if (header_ == port::plain_header) [[likely]] {
-    append(&header.first, sizeof header.first);
-    append(&header.second, sizeof header.second);
+  if (is_plain && header_ == port::plain_header) [[likely]] {
+    write_if_new(to, uint64_t{0});
+    write_if_new(to + sizeof(uint64_t), plain_second_);
+    to += port::plain_header;
+  } else if (const HeaderWords header = header_for(frame.offload, 1, looked.hash);
+             header_ == port::plain_header) {
+    write_if_new(to, header.first);
+    write_if_new(to + sizeof header.first, header.second);
+    to += port::plain_header;
   } else {
     append(&header, header_);
   }
@@ -285,19 +314,21 @@ bool ReceiveQueue::take_in_one_piece(const port::Frame& frame, const Looked& loo
     append(static_cast<const std::byte*>(piece.iov_base) + passed, piece.iov_len - passed);
   }
   loop_.complete(std::move(at(begin_++)), static_cast<uint32_t>(length));
+  if (waiting() == low) loop_.take_available();
   return true;
 }
 
 std::span<const iovec> ReceiveQueue::reserve(uint32_t bytes) {
   return_short_buffers();
-  if (waiting() == 0 && loop_.take_available()) return_short_buffers();
   reserved_.clear();
   scratch_reserved_ = !rules().blind();
   if (scratch_reserved_) return reserve_scratch();
   uint64_t skip = header_;
   uint64_t wanted = bytes;
-  const uint32_t most = mergeable_ ? waiting() : std::min(waiting(), 1U);
-  for (uint32_t i = 0; i < most && wanted > 0; ++i) {
+  uint32_t tries = most_tries();
+  for (uint32_t i = 0; wanted > 0 && (i == 0 || mergeable_); ++i) {
+    while (i == waiting() && tries > 0 && take_more()) --tries;
+    if (i == waiting()) break;
     for (const iovec& piece : at(begin_ + i).writer().pieces()) {
       const uint64_t passed = std::min<uint64_t>(skip, piece.iov_len);
       skip -= passed;
@@ -313,7 +344,7 @@ std::span<const iovec> ReceiveQueue::reserve(uint32_t bytes) {
 }
 
 std::span<const iovec> ReceiveQueue::reserve_scratch() {
-  if (waiting() == 0) {
+  if (waiting() == 0 && !take_more()) {
     starve();
     return {};
   }
@@ -332,7 +363,7 @@ bool ReceiveQueue::commit(const port::Offload& offload, uint32_t length, std::sp
     shared_.drops.count(Drop::unfinished);
     return true;
   }
-  const Plan plan = this->plan(header_ + length + rest.size());
+  const Plan plan = plan_with_more(header_ + length + rest.size());
   if (plan.outcome != Plan::fits) return false;
   const HeaderWords header = header_for(offload, plan.chains, {});
   Filler filler(*this);

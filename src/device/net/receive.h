@@ -35,6 +35,8 @@ class ReceiveQueue final : public engine::Queue, public port::Receiver {
   bool process_batch(std::span<ring::Chain> chains) override;
   void flush() override;
   void drain() override;
+  [[nodiscard]] size_t appetite() const override { return waiting() < wanted_ ? wanted_ - waiting() : 0; }
+  [[nodiscard]] size_t steady_bytes() const override { return header_; }
 
   // Receiver
   bool deliver(const port::Frame& frame) override;
@@ -68,6 +70,11 @@ class ReceiveQueue final : public engine::Queue, public port::Receiver {
     enum Outcome : uint8_t { fits, not_now, never } outcome;
     uint32_t chains = 0;
   };
+  // So many buffers are taken from the ring before a frame needs them: early enough for their lines to come,
+  // late enough for the driver to be done with those of their descriptors, and few enough for the cache.
+  static constexpr uint32_t ahead = 64;
+  static constexpr uint32_t low = 16;       // so few are left: more are taken before the next turn
+  static constexpr uint32_t one_more = 32;  // buffers, when those that are here do not suffice
   [[nodiscard]] uint32_t waiting() const { return end_ - begin_; }
   [[nodiscard]] ring::Chain& at(uint32_t number) const { return waiting_[number & mask_]; }
   [[nodiscard]] uint64_t room_of(uint32_t number) const { return at(number).writer().remaining(); }
@@ -78,6 +85,9 @@ class ReceiveQueue final : public engine::Queue, public port::Receiver {
   void return_short_buffers();
   [[nodiscard]] Plan plan(uint64_t bytes) const;
   Plan plan_with_more(uint64_t bytes);
+  bool take_more();
+  // As often suffices for the whole ring, and a driver that adds useless buffers cannot keep us with it.
+  [[nodiscard]] uint32_t most_tries() const { return loop_.ring_size() / one_more + 1; }
   [[nodiscard]] HeaderWords header_for(const port::Offload& offload, uint32_t chains,
                                        const HashResult& hash) const;
   const Rules& rules();
@@ -96,12 +106,15 @@ class ReceiveQueue final : public engine::Queue, public port::Receiver {
   const bool mergeable_;
   const bool big_endian_;
   const uint32_t mask_;
+  const uint32_t plain_second_;                   // HeaderWords::second of a frame on which no work is left
   const std::unique_ptr<ring::Chain[]> waiting_;  // from begin_ to end_, modulo 2^32, then the mask
   uint32_t begin_ = 0;
   uint32_t end_ = 0;
-  uint32_t fetched_ = 0;  // buffers up to this one are on their way into the cache
-  bool starved_ = false;  // the port waits for buffers
-  uint64_t edition_ = 0;  // of rules_
+  uint32_t fetched_ = 0;     // buffers up to this one are on their way into the cache
+  uint32_t wanted_ = ahead;  // buffers that are to wait
+  bool starved_ = false;     // the port waits for buffers
+  uint64_t edition_ = 0;     // of rules_
+  bool is_blind_ = true;     // by rules_
   std::shared_ptr<const Rules> rules_;
   std::vector<std::byte>
       scratch_;  // reserved instead of the driver's buffers, for frames that are looked into

@@ -208,6 +208,36 @@ TEST_F(NetReceive, the_rest_of_a_frame_that_was_longer_than_expected_is_copied) 
   EXPECT_TRUE(read_in(frame_of(288), 200));
 }
 
+TEST_F(NetReceive, buffers_stay_in_the_ring_until_they_are_wanted) {
+  for (const bool packed : {false, true}) {
+    open(modern, 1, packed);
+    for (uint32_t i = 0; i < TestQueue::size; ++i) receiver().add_writable({12 + 100});
+    EXPECT_LT(receiver().in_flight(), TestQueue::size);
+    for (uint32_t i = 0; i < TestQueue::size; ++i) {
+      ASSERT_TRUE(deliver(frame_of(100, static_cast<uint8_t>(i))));
+      const auto used = receiver().take();
+      ASSERT_TRUE(used);
+      EXPECT_EQ(behind_header(*used), frame_of(100, static_cast<uint8_t>(i)));
+    }
+    EXPECT_FALSE(deliver(frame_of(100)));
+  }
+}
+
+TEST_F(NetReceive, a_long_frame_takes_as_many_buffers_as_it_needs) {
+  for (const bool reads : {false, true}) {
+    open(modern | mergeable);
+    for (uint32_t i = 0; i < TestQueue::size; ++i) receiver().add_writable({512});
+    const Bytes frame = frame_of(512 * (TestQueue::size - 1));
+    ASSERT_TRUE(reads ? read_in(frame, max_frame) : deliver(frame));
+    auto used = receiver().take();
+    ASSERT_TRUE(used);
+    EXPECT_EQ(header_of(*used).num_buffers, TestQueue::size);
+    Bytes whole = behind_header(*used);
+    while ((used = receiver().take())) whole = whole + *used;
+    EXPECT_EQ(whole, frame);
+  }
+}
+
 TEST_F(NetReceive, nothing_can_be_reserved_without_buffers_and_the_port_is_told_later) {
   open();
   EXPECT_EQ(reserved(2000), 0U);

@@ -128,7 +128,7 @@ class TestPort final : public port::Port {
 // One queue with its driver half.
 class TestQueue final : public engine::QueueLoop {
  public:
-  static constexpr uint32_t size = 64;
+  static constexpr uint32_t size = 128;
 
   TestQueue(ring::test::Guest& guest, loop::Loop& worker, uint16_t index, uint64_t features, bool packed)
       : guest_(guest), worker_(worker), index_(index), features_(features), rig_(guest, shape(packed)) {}
@@ -179,12 +179,7 @@ class TestQueue final : public engine::QueueLoop {
   void process() {
     rig_.front.publish();
     worker_.run([&] {
-      std::vector<ring::Chain> chains;
-      for (ring::Chain chain = rig_.device.pop(); chain; chain = rig_.device.pop())
-        chains.push_back(std::move(chain));
-      if (!queue_->process_batch(chains)) {
-        for (ring::Chain& chain : chains) queue_->process(std::move(chain));
-      }
+      take_available();
       queue_->flush();
       rig_.device.publish();
     });
@@ -223,6 +218,18 @@ class TestQueue final : public engine::QueueLoop {
   void fail(ring::Chain chain, Error error) override {
     ADD_FAILURE() << error.to_string();
     rig_.device.abandon(std::move(chain));
+  }
+  bool take_available() override {
+    std::vector<ring::Chain> chains;
+    while (chains.size() < queue_->appetite()) {
+      ring::Chain chain = rig_.device.pop();
+      if (!chain) break;
+      chains.push_back(std::move(chain));
+    }
+    if (!queue_->process_batch(chains)) {
+      for (ring::Chain& chain : chains) queue_->process(std::move(chain));
+    }
+    return !chains.empty();
   }
   void moderate_calls(const engine::CallModeration& moderation) override { moderation_ = moderation; }
   [[nodiscard]] loop::Loop& worker() override { return worker_; }
