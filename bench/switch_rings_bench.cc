@@ -103,7 +103,7 @@ class BenchQueue final : public engine::QueueLoop {
     device().push_used(std::move(chain), written);
   }
   void complete_unwritten(std::span<ring::Chain> chains) override {
-    for (ring::Chain& chain : chains) device().push_used(std::move(chain), 0);
+    device().push_used(chains);
   }
   bool take_available() override {
     const size_t count = pop();

@@ -204,10 +204,7 @@ void RunningQueue::complete_unwritten(std::span<ring::Chain> chains) {
   if (is_suspended()) [[unlikely]]
     return QueueLoop::complete_unwritten(chains);
   push_done();
-  const auto push_all = [&](auto& ring) {
-    for (ring::Chain& chain : chains) ring.push_used(std::move(chain), 0);
-  };
-  std::visit(push_all, ring_);
+  std::visit([&](auto& ring) { ring.push_used(chains); }, ring_);
   completed(chains.size());
 }
 

@@ -156,6 +156,8 @@ class Chain {
   [[nodiscard]] Reader reader() const { return Reader({slot_->pieces(), slot_->readable}); }
   [[nodiscard]] Writer writer() const { return Writer({slot_->pieces() + slot_->readable, slot_->writable}); }
 
+  // For rings only.
+  [[nodiscard]] const Slot& slot() const { return *slot_; }
   // For rings only: takes the slot, which ends this chain.
   [[nodiscard]] Slot& end() { return *std::exchange(slot_, nullptr); }
 

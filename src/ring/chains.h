@@ -100,7 +100,13 @@ class Chains {
     finish(slot);
   }
   [[nodiscard]] bool in_order() const { return order_ != nullptr; }
-  // In order: notes that a chain is used; then oldest_done() gives those whose turn has come, oldest first.
+  // In order: whether a popped chain is the one behind the `number` oldest.
+  [[nodiscard]] bool is_ordered(const Slot& slot, uint32_t number) const {
+    uint32_t position = order_begin_ + number;
+    if (position >= size_) position -= size_;
+    return number < ordered_ && order_[position] == slot.index;
+  }
+  // In order: notes that a chain is used before its turn; oldest_done() gives it when that has come.
   void mark_done(Slot& slot, uint32_t written) {
     slot.state = Slot::done;
     slot.written = written;
@@ -109,9 +115,33 @@ class Chains {
     if (ordered_ == 0) return nullptr;
     Slot& slot = slots_[order_[order_begin_]];
     if (slot.state != Slot::done) return nullptr;
+    drop_oldest();
+    return &slot;
+  }
+  // In order: whether the oldest ones are these, so that the last of them can stand for all. What is skipped
+  // counts as written completely, so nothing may be writable. VIRTIO "In-order use of descriptors".
+  [[nodiscard]] bool may_skip(std::span<const Chain> chains) const {
+    if (order_ == nullptr || chains.size() < 2) return false;
+    for (uint32_t i = 0; i < chains.size(); ++i) {
+      const Slot& slot = chains[i].slot();
+      if (slot.writable > 0 || !is_ordered(slot, i)) return false;
+    }
+    return true;
+  }
+  // Ends them but the last, whose entry comes where the first one's would. Returns the ring entries of those.
+  uint32_t skip(std::span<Chain> chains) {
+    uint32_t entries = 0;
+    for (Chain& chain : chains.first(chains.size() - 1)) {
+      Slot& slot = chain.end();
+      entries += slot.descriptors;
+      drop_oldest();
+      end(slot, 0);
+    }
+    return entries;
+  }
+  void drop_oldest() {
     order_begin_ = behind(order_begin_);
     --ordered_;
-    return &slot;
   }
 
   void set_view(memory::View view);

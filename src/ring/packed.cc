@@ -143,9 +143,17 @@ Verdict PackedRing::follow(Ahead& ahead, Gatherer& gather, uint32_t& entries, ui
   return {};
 }
 
-void PackedRing::push_in_order(Slot& slot, uint32_t written) {
-  chains_.mark_done(slot, written);
-  while (Slot* const oldest = chains_.oldest_done()) use(*oldest, oldest->written);
+void PackedRing::push_used(std::span<Chain> chains) {
+  if (!may_skip(chains)) {
+    for (Chain& chain : chains) push_used(std::move(chain), 0);
+    return;
+  }
+  const uint32_t skipped = chains_.skip(chains);
+  chains_.drop_oldest();
+  use(chains.back().end(), 0);
+  used_.advance(skipped, size_);
+  unpublished_ += skipped;
+  use_what_waited();
 }
 
 // Forgets what was looked ahead.

@@ -37,10 +37,13 @@ class PackedRing {
   [[nodiscard]] const std::optional<memory::Translation>& missing() const { return chains_.missing(); }
   void push_used(Chain chain, uint32_t written) {
     Slot& slot = chain.end();
-    if (chains_.in_order()) [[unlikely]]
-      return push_in_order(slot, written);
+    if (!chains_.in_order()) return use(slot, written);
+    if (!chains_.is_ordered(slot, 0)) return chains_.mark_done(slot, written);
+    chains_.drop_oldest();
     use(slot, written);
+    use_what_waited();
   }
+  void push_used(std::span<Chain> chains);
   void push_back(Chain chain);
   void abandon(Chain chain) { chains_.abandon(chain.end()); }
   [[nodiscard]] bool publish();
@@ -105,7 +108,12 @@ class PackedRing {
       inflight_->use(slot.index);
     chains_.end(slot, written);
   }
-  void push_in_order(Slot& slot, uint32_t written);
+  void use_what_waited() {
+    while (Slot* const oldest = chains_.oldest_done()) use(*oldest, oldest->written);
+  }
+  [[nodiscard]] bool may_skip(std::span<const Chain> chains) const {
+    return inflight_ == nullptr && chains_.may_skip(chains);
+  }
   void log_event();
   void unwalk();
 

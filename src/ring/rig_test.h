@@ -130,6 +130,9 @@ class Device {
   void push_used(Chain chain, uint32_t written) {
     std::visit([&](auto& ring) { ring.push_used(std::move(chain), written); }, ring_);
   }
+  void push_used(std::span<Chain> chains) {
+    std::visit([&](auto& ring) { ring.push_used(chains); }, ring_);
+  }
   void push_back(Chain chain) {
     std::visit([&](auto& ring) { ring.push_back(std::move(chain)); }, ring_);
   }

@@ -7,6 +7,8 @@
 //   Result<size_t> pop(std::span<Chain>); the next ones, as many as are walked already; none: as pop()
 //   std::optional<memory::Translation> missing();   why pop() gave nothing: an IOTLB miss; pop() tries again
 //   void push_used(Chain, uint32_t written);   not visible before publish()
+//   void push_used(std::span<Chain>);     the same for several in which nothing was written; in order, one
+//   entry may stand for all
 //   void push_back(Chain);                the chain popped last was not touched: it will be popped again.
 //   Several go back
 //                                         in the reverse of the order in which they were popped

@@ -132,9 +132,16 @@ Verdict SplitRing::follow(const Descriptor& first, Gatherer& gather, uint32_t& s
   }
 }
 
-void SplitRing::push_in_order(Slot& slot, uint32_t written) {
-  chains_.mark_done(slot, written);
-  while (Slot* const oldest = chains_.oldest_done()) use(*oldest, oldest->written);
+void SplitRing::push_used(std::span<Chain> chains) {
+  if (!may_skip(chains)) {
+    for (Chain& chain : chains) push_used(std::move(chain), 0);
+    return;
+  }
+  chains_.skip(chains);
+  chains_.drop_oldest();
+  use(chains.back().end(), 0);
+  used_ = static_cast<uint16_t>(used_ + chains.size() - 1);
+  use_what_waited();
 }
 
 // Forgets what was looked ahead.
