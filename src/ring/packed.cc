@@ -16,6 +16,7 @@ class PackedRing::Ahead {
     return true;
   }
   [[nodiscard]] bool any() const { return next_ != end_; }
+  [[nodiscard]] uint32_t size() const { return end_ - next_; }
 
  private:
   const PackedRing& ring_;
@@ -66,15 +67,14 @@ bool PackedRing::load_next(const PackedPlace& place, Descriptor& to) const {
 
 Result<> PackedRing::fill() {
   TRY(chains_.begin_fill());
-  if (inflight_ == nullptr && fill_alone()) return {};
   Ahead ahead(*this);
+  if (inflight_ == nullptr && fill_alone(ahead)) return {};
   const uint32_t most = std::min(Chains::look_ahead - chains_.ready(), size_ - outstanding_);
   PackedPlace place = walked_;
+  if (ahead.any()) place.advance(1, size_);
   Descriptor descriptor;
-  for (uint32_t i = 0; i < most && load_next(place, descriptor); ++i) {
-    if (descriptor.indirect()) chains_.prefetch_table(descriptor);
-    if (descriptor.last < size_) chains_.prefetch_slot(descriptor.last);
-    ahead.add(descriptor);
+  while (ahead.size() < most && load_next(place, descriptor)) {
+    stage(descriptor, ahead);
     place.advance(1, size_);
   }
   while (ahead.any()) {
@@ -88,15 +88,25 @@ Result<> PackedRing::fill() {
   return chains_.end_fill();
 }
 
-// The chains in front that need no walk: one descriptor, one piece. False: there is one behind them that does.
-bool PackedRing::fill_alone() {
+void PackedRing::stage(const Descriptor& descriptor, Ahead& ahead) {
+  if (descriptor.indirect()) chains_.prefetch_table(descriptor);
+  if (descriptor.last < size_) chains_.prefetch_slot(descriptor.last);
+  ahead.add(descriptor);
+}
+
+// The chains in front that need no walk: one descriptor, one piece. False: behind them is one that does, of
+// which the first descriptor is staged.
+bool PackedRing::fill_alone(Ahead& ahead) {
   const uint32_t most = std::min(Chains::look_ahead, size_ - outstanding_);
   PackedPlace place = walked_;
   uint32_t count = 0;
   bool alone = true;
   for (Descriptor next; count < most && load_available(place, next); ++count) {
     alone = !next.indirect() && !next.continues() && next.last < size_ && chains_.make_ready(next.last, next);
-    if (!alone) break;
+    if (!alone) {
+      stage(next, ahead);
+      break;
+    }
     place.advance(1, size_);
   }
   walked_ = place;

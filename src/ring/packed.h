@@ -79,15 +79,17 @@ class PackedRing {
   // Reads the descriptor at `place`, not before walked_; false if the driver has not made it available.
   bool load_available(const PackedPlace& place, Descriptor& to) const {
     const std::byte* const at = entry(place);
-    const auto second = memory::load<uint64_t>(at + packed_length_at, std::memory_order_acquire);
-    to = order_.unpack(0, second).swapped_end();
+    to.flags = order_.load<uint16_t>(at + packed_flags_at, std::memory_order_acquire);
     if (!has_packed_flags(to.flags, place.available_flags())) return false;
     to.address = order_.load<uint64_t>(at);
+    to.length = order_.load<uint32_t>(at + packed_length_at);
+    to.last = order_.load<uint16_t>(at + packed_id_at);
     return true;
   }
   bool load_next(const PackedPlace& place, Descriptor& to) const;
   Result<> fill();
-  bool fill_alone();
+  bool fill_alone(Ahead& ahead);
+  void stage(const Descriptor& descriptor, Ahead& ahead);
   Verdict walk(Ahead& ahead, Gatherer& gather);
   Verdict follow(Ahead& ahead, Gatherer& gather, uint32_t& entries, uint16_t& id);
   void use(Slot& slot, uint32_t written) {
