@@ -350,8 +350,10 @@ TEST_F(LocalDeviceTest, chains_stay_available_until_the_device_has_use_for_them)
     workers_->worker(0).run([&] { taken = model_.take_available_(); });
     return taken;
   };
+  const unsigned flushes = model_.flushes_;
   EXPECT_TRUE(take_so_many(1));
   EXPECT_TRUE(take(1));
+  EXPECT_TRUE(soon([&] { return model_.flushes_ > flushes; }));
   EXPECT_TRUE(stays_silent());
   EXPECT_TRUE(take_so_many(2));
   EXPECT_TRUE(take(2));

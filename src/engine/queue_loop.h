@@ -66,7 +66,7 @@ class Queue {
   // this order, none of which may end in QueueLoop::fail. False: none was processed, they come one by one.
   virtual bool process_batch(std::span<ring::Chain> chains) { return (void)chains, false; }
   // All chains that are available now (or as many as fit in a turn) have been processed: submit what was
-  // gathered.
+  // gathered. What take_available() has given counts in the queue's next turn.
   virtual void flush() {}
   // The ring is about to stop, or its memory to move: chains that wait for something that may never come (a
   // packet) end now, in QueueLoop::complete or give_back. More may follow if the ring goes on.

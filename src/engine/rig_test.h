@@ -68,6 +68,7 @@ class EchoModel final : public Model {
   std::function<void()> release_;
   std::atomic<size_t> appetite_ = SIZE_MAX;  // for so many chains
   std::function<bool()> take_available_;     // worker's thread
+  std::atomic<unsigned> flushes_ = 0;
 
  private:
   const uint16_t queues_;
@@ -92,6 +93,7 @@ class EchoQueue final : public Queue {
     kept_.push_back(std::move(chain));
     ++model_.held_;
   }
+  void flush() override { ++model_.flushes_; }
   [[nodiscard]] size_t appetite() const override { return model_.appetite_; }
   bool process_batch(std::span<ring::Chain> chains) override {
     if (!model_.swallows_) return false;

@@ -239,9 +239,10 @@ void RunningQueue::fail(ring::Chain chain, Error error) {
 
 bool RunningQueue::take_available() {
   if (in_poll_ || state_ != State::running) return false;
-  if (std::visit([this](auto& ring) { return process_available(ring); }, ring_) > 0) return true;
-  worker_.wake(*this);
-  return false;
+  const bool took = std::visit([this](auto& ring) { return process_available(ring); }, ring_) > 0;
+  unflushed_ |= took;
+  if (state_ == State::running) worker_.wake(*this);  // parked without appetite it waits for no kick
+  return took;
 }
 
 void RunningQueue::abandon(ring::Chain chain) {
@@ -268,7 +269,7 @@ bool RunningQueue::drain_ring() {
     }
   }
   const size_t count = std::visit([this](auto& ring) { return process_available(ring); }, ring_);
-  if (count > 0) queue_->flush();
+  if (count > 0 || std::exchange(unflushed_, false)) queue_->flush();
   return count > 0;
 }
 

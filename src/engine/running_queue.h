@@ -162,6 +162,7 @@ class RunningQueue final : public QueueLoop, private loop::Source, private loop:
   State state_ = State::running;
   bool in_poll_ = false;
   bool unpublished_ = false;
+  bool unflushed_ = false;  // chains were processed between polls
   bool call_wanted_ = false;
   CallModeration moderation_;
   uint32_t uncalled_ = 0;      // chains used since the last call

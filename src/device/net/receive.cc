@@ -128,6 +128,7 @@ void ReceiveQueue::drain() {
 
 bool ReceiveQueue::starve() {
   starved_ = true;
+  wanted_ = waiting() + one_more;
   return false;
 }
 
@@ -140,35 +141,29 @@ void ReceiveQueue::return_short_buffers() {
   }
 }
 
-ReceiveQueue::Plan ReceiveQueue::plan(uint64_t bytes) const {
-  const uint32_t most = mergeable_ ? waiting() : std::min(waiting(), 1U);
-  uint64_t room = 0;
-  for (uint32_t chains = 1; chains <= most; ++chains) {
-    room += room_of(begin_ + chains - 1);
-    if (room >= bytes) return {Plan::fits, chains};
-  }
-  // Merged, more buffers may come until the whole ring waits.
-  const bool all_are_here = mergeable_ ? waiting() == loop_.ring_size() : most > 0;
-  return {all_are_here ? Plan::never : Plan::not_now};
-}
-
 // What the driver has made available since our last turn counts too: a sender may be faster than our turns.
-ReceiveQueue::Plan ReceiveQueue::plan_with_more(uint64_t bytes) {
+ReceiveQueue::Plan ReceiveQueue::plan(uint64_t bytes) {
   return_short_buffers();
-  Plan plan = this->plan(bytes);
-  for (uint32_t tries = most_tries(); plan.outcome == Plan::not_now && tries > 0 && take_more(); --tries) {
-    plan = this->plan(bytes);
+  uint64_t room = 0;
+  uint32_t chains = 0;
+  for (uint32_t tries = most_tries();; --tries) {
+    const uint32_t most = mergeable_ ? waiting() : std::min(waiting(), 1U);
+    while (chains < most) {
+      room += room_of(begin_ + chains++);
+      if (room >= bytes) return {Plan::fits, chains};
+    }
+    // Merged, more buffers may come until the whole ring waits.
+    if (mergeable_ ? waiting() == loop_.ring_size() : most > 0) return {Plan::never};
+    if (tries == 0 || !take_more()) return {Plan::not_now};
   }
-  return plan;
 }
 
-// If nothing has come, the next turn tries again.
 bool ReceiveQueue::take_more() {
   wanted_ = waiting() + one_more;
-  if (!loop_.take_available()) return false;
+  const bool came = loop_.take_available();
   wanted_ = ahead;
   return_short_buffers();
-  return true;
+  return came;
 }
 
 ReceiveQueue::HeaderWords ReceiveQueue::header_for(const port::Offload& offload, uint32_t chains,
@@ -263,7 +258,7 @@ bool ReceiveQueue::take(const port::Frame& frame, const Looked& looked) {
   }
   if (take_in_one_piece(frame, looked)) [[likely]]
     return true;
-  const Plan plan = plan_with_more(header_ + frame.length);
+  const Plan plan = this->plan(header_ + frame.length);
   if (plan.outcome == Plan::not_now) return starve();
   if (plan.outcome == Plan::never) {
     shared_.drops.count(Drop::never_fits);
@@ -322,10 +317,11 @@ std::span<const iovec> ReceiveQueue::reserve(uint32_t bytes) {
   return_short_buffers();
   reserved_.clear();
   scratch_reserved_ = !rules().blind();
+  uint32_t tries = most_tries();
+  while (waiting() == 0 && tries > 0 && take_more()) --tries;
   if (scratch_reserved_) return reserve_scratch();
   uint64_t skip = header_;
   uint64_t wanted = bytes;
-  uint32_t tries = most_tries();
   for (uint32_t i = 0; wanted > 0 && (i == 0 || mergeable_); ++i) {
     while (i == waiting() && tries > 0 && take_more()) --tries;
     if (i == waiting()) break;
@@ -344,7 +340,7 @@ std::span<const iovec> ReceiveQueue::reserve(uint32_t bytes) {
 }
 
 std::span<const iovec> ReceiveQueue::reserve_scratch() {
-  if (waiting() == 0 && !take_more()) {
+  if (waiting() == 0) {
     starve();
     return {};
   }
@@ -363,7 +359,7 @@ bool ReceiveQueue::commit(const port::Offload& offload, uint32_t length, std::sp
     shared_.drops.count(Drop::unfinished);
     return true;
   }
-  const Plan plan = plan_with_more(header_ + length + rest.size());
+  const Plan plan = this->plan(header_ + length + rest.size());
   if (plan.outcome != Plan::fits) return false;
   const HeaderWords header = header_for(offload, plan.chains, {});
   Filler filler(*this);

@@ -83,8 +83,7 @@ class ReceiveQueue final : public engine::Queue, public port::Receiver {
     return finished || port::accepted(offload, accepts());
   }
   void return_short_buffers();
-  [[nodiscard]] Plan plan(uint64_t bytes) const;
-  Plan plan_with_more(uint64_t bytes);
+  Plan plan(uint64_t bytes);
   bool take_more();
   // As often suffices for the whole ring, and a driver that adds useless buffers cannot keep us with it.
   [[nodiscard]] uint32_t most_tries() const { return loop_.ring_size() / one_more + 1; }

@@ -238,6 +238,36 @@ TEST_F(NetReceive, a_long_frame_takes_as_many_buffers_as_it_needs) {
   }
 }
 
+TEST_F(NetReceive, a_port_that_waits_is_told_of_buffers_that_another_frame_has_brought) {
+  open(modern);
+  ASSERT_FALSE(deliver(frame_of(100)));
+  for (int i = 0; i < 100; ++i) receiver().add_writable_unseen({12 + 100});
+  ASSERT_TRUE(deliver(frame_of(100)));  // by another way, before the queue's turn
+  EXPECT_EQ(port_->resumed_[0], 0);
+  receiver().process();
+  EXPECT_EQ(port_->resumed_[0], 1);
+}
+
+TEST_F(NetReceive, a_port_that_waits_with_many_buffers_still_wants_more) {
+  open(modern | mergeable);
+  for (int i = 0; i < 80; ++i) receiver().add_writable({600});
+  const Bytes frame = frame_of(600 * 100);
+  ASSERT_FALSE(deliver(frame));
+  EXPECT_GT(receiver().queue().appetite(), 0U);
+  for (int i = 0; i < 30; ++i) receiver().add_writable({600});
+  EXPECT_GE(port_->resumed_[0], 1);
+  EXPECT_TRUE(deliver(frame));
+}
+
+TEST_F(NetReceive, useless_buffers_do_not_count_as_buffers) {
+  open(modern);
+  for (int i = 0; i < 100; ++i) receiver().add_writable_unseen({13});
+  EXPECT_EQ(reserved(1514), 0U);
+  EXPECT_FALSE(deliver(frame_of(100)));
+  receiver().add_writable({12 + 100});
+  EXPECT_TRUE(deliver(frame_of(100)));
+}
+
 TEST_F(NetReceive, nothing_can_be_reserved_without_buffers_and_the_port_is_told_later) {
   open();
   EXPECT_EQ(reserved(2000), 0U);

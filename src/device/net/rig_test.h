@@ -146,13 +146,19 @@ class TestQueue final : public engine::QueueLoop {
   }
   // Makes a chain of these lengths of writable buffers available, and processes it; where the first lies.
   uint64_t add_writable(const std::vector<uint32_t>& lengths) {
+    const uint64_t first = add_writable_unseen(lengths);
+    process();
+    return first;
+  }
+  // The same, without processing it.
+  uint64_t add_writable_unseen(const std::vector<uint32_t>& lengths) {
     std::vector<ring::Buffer> buffers;
     for (const uint32_t length : lengths)
       buffers.push_back({.address = {guest_.allocate(length)}, .length = length});
     const auto token = rig_.front.add({}, buffers);
     EXPECT_TRUE(token);
     if (token) chains_[*token] = buffers;
-    process();
+    rig_.front.publish();
     return buffers[0].address.value;
   }
   // The same for readable bytes, cut into pieces of at most `cut`, and `room` writable ones behind.
