@@ -102,9 +102,7 @@ class BenchQueue final : public engine::QueueLoop {
   void complete(ring::Chain chain, uint32_t written) override {
     device().push_used(std::move(chain), written);
   }
-  void complete_unwritten(std::span<ring::Chain> chains) override {
-    device().push_used(chains);
-  }
+  void complete_unwritten(std::span<ring::Chain> chains) override { device().push_used(chains); }
   bool take_available() override {
     const size_t count = pop();
     queue_->process_batch(std::span(chains_).first(count));
