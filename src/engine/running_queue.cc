@@ -196,7 +196,7 @@ void RunningQueue::complete(ring::Chain chain, uint32_t written) {
   }
   done_[done_count_] = std::move(chain);
   written_[done_count_++] = written;
-  if (done_count_ == most_done_) push_done();
+  if (done_count_ == most_done) push_done();
   completed(1);
 }
 

@@ -155,9 +155,9 @@ class RunningQueue final : public QueueLoop, private loop::Source, private loop:
   uint32_t fetches_ = 0;                // under way
   std::array<ring::Chain, 32> chains_;  // popped before the first of them is processed, shown together
   // Completed, and to be pushed together.
-  static constexpr size_t most_done_ = 32;
-  std::array<ring::Chain, most_done_> done_;
-  std::array<uint32_t, most_done_> written_{};  // into them
+  static constexpr size_t most_done = 32;
+  std::array<ring::Chain, most_done> done_;
+  std::array<uint32_t, most_done> written_{};  // into them
   size_t done_count_ = 0;
   State state_ = State::running;
   bool in_poll_ = false;
