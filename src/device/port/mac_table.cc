@@ -16,12 +16,17 @@ uint64_t random_number() {
   return uint64_t{device()} << 32 | device();
 }
 
+auto free_in(const auto& bucket) {
+  return std::ranges::count_if(bucket.entries, [](const auto& entry) { return entry.key.load() == 0; });
+}
+
 }  // namespace
 
-// Half full at most, in buckets of four that each address may choose two of: hardly one is ever full.
+// Half full at most, in buckets of four that each address may choose two of: seldom is one full, and then one
+// of its addresses has room in its other bucket.
 MacTable::MacTable(const Options& options)
     : options_(options),
-      seed_{random_number(), random_number() | 1},
+      seed_{random_number(), random_number() | 1, random_number()},
       mask_(std::bit_ceil(std::max<size_t>(options.limit / 2, 2)) - 1),
       buckets_(std::make_unique<Bucket[]>(mask_ + 1)),  // NOLINT
       held_by_(options.stations) {}
@@ -63,13 +68,26 @@ MacTable::Learned MacTable::move(Entry& entry, uint64_t key, uint16_t station, u
 }
 
 MacTable::Entry* MacTable::free_entry(const Places& both) {
-  const auto free_in = [](Bucket& bucket) {
-    return std::ranges::count_if(bucket.entries, [](const Entry& entry) { return entry.key.load() == 0; });
-  };
   Bucket& emptier = free_in(*both.first) >= free_in(*both.second) ? *both.first : *both.second;
-  const auto found =
-      std::ranges::find_if(emptier.entries, [](const Entry& entry) { return entry.key.load() == 0; });
-  return found == emptier.entries.end() ? nullptr : &*found;
+  if (Entry* entry = emptier.entry_of(0)) return entry;
+  Entry* entry = make_room(*both.first);
+  return entry != nullptr ? entry : make_room(*both.second);
+}
+
+// Of a full bucket: an address goes to its other bucket. It is in both for a moment; who looked into one
+// before that and looks into the other after it misses the address once.
+MacTable::Entry* MacTable::make_room(Bucket& bucket) {
+  for (Entry& entry : bucket.entries) {
+    const uint64_t key = entry.key.load(std::memory_order_relaxed);
+    const Places both = places(key);
+    Entry* const free = (both.first == &bucket ? both.second : both.first)->entry_of(0);
+    if (free == nullptr) continue;
+    const uint64_t value = entry.value.load(std::memory_order_relaxed);
+    put(*free, key, station_of(value), seen(value));
+    remove(entry);
+    return &entry;
+  }
+  return nullptr;
 }
 
 void MacTable::put(Entry& entry, uint64_t key, uint16_t station, uint32_t now) {

@@ -74,12 +74,19 @@ class MacTable {
     Bucket* second;
   };
 
+  // Odd, half its bits set. One multiplication by a number drawn at random is not enough: one in some hundred
+  // leaves neighbouring addresses in the same buckets.
+  static constexpr uint64_t scatter = 0xd1b54a32d192ed03;
+
+  static uint64_t folded(uint64_t a, uint64_t b) {
+    const auto product = static_cast<unsigned __int128>(a) * b;
+    return static_cast<uint64_t>(product >> 64) ^ static_cast<uint64_t>(product);
+  }
   static uint64_t key_of(uint16_t vlan, Mac mac) { return mac | uint64_t{vlan} << 48 | uint64_t{1} << 63; }
   static uint16_t station_of(uint64_t value) { return static_cast<uint16_t>(value); }
   static uint32_t seen(uint64_t value) { return static_cast<uint32_t>(value >> 32); }
   [[nodiscard]] Places places(uint64_t key) const {
-    const auto product = static_cast<unsigned __int128>(key ^ seed_[0]) * seed_[1];
-    const uint64_t hash = static_cast<uint64_t>(product >> 64) ^ static_cast<uint64_t>(product);
+    const uint64_t hash = folded(folded(key ^ seed_[0], seed_[1]) ^ seed_[2], scatter);
     return {&buckets_[hash & mask_], &buckets_[hash >> 32 & mask_]};
   }
   [[nodiscard]] Entry* entry_of(uint64_t key) const {
@@ -94,12 +101,13 @@ class MacTable {
   Learned add(uint64_t key, uint16_t station, uint32_t now);
   Learned move(Entry& entry, uint64_t key, uint16_t station, uint32_t now);
   Entry* free_entry(const Places& places);
+  Entry* make_room(Bucket& bucket);
   void put(Entry& entry, uint64_t key, uint16_t station, uint32_t now);
   void remove(Entry& entry);
   void sweep(uint32_t now);
 
   const Options options_;
-  const std::array<uint64_t, 2> seed_;  // so that nobody can aim at a bucket
+  const std::array<uint64_t, 3> seed_;  // so that nobody can aim at a bucket
   size_t mask_ = 0;
   std::unique_ptr<Bucket[]> buckets_;  // NOLINT: a fixed number, aligned
   mutable std::mutex mutex_;           // of all writers but those that refresh, and of what follows

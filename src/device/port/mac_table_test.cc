@@ -31,6 +31,18 @@ TEST(MacTable, it_holds_many_addresses) {
   EXPECT_EQ(table.size(), 8192U);
 }
 
+// Each table draws its own seed, and none may be a bad one.
+TEST(MacTable, it_takes_as_many_as_it_says_whatever_its_seed) {
+  constexpr uint16_t limit = 1024;
+  for (unsigned i = 0; i < 200; ++i) {
+    MacTable table({.limit = limit, .stations = limit});
+    for (uint16_t station = 0; station < limit; ++station)
+      ASSERT_EQ(table.learn(1, station_mac(station), station, 0), Learned::fresh) << station;
+    for (uint16_t station = 0; station < limit; ++station)
+      ASSERT_EQ(table.find(1, station_mac(station), 0), station);
+  }
+}
+
 TEST(MacTable, entries_age_unless_they_are_seen_again) {
   MacTable table({.limit = 64, .ageing = 10});
   table.learn(1, station_mac(1), 1, 0);
