@@ -17,7 +17,7 @@ namespace {
 using namespace ringway;        // NOLINT(google-build-using-namespace)
 using namespace ringway::port;  // NOLINT(google-build-using-namespace)
 
-constexpr size_t batch = 32;
+constexpr size_t batch = Outlet::most_at_once;
 
 Mac mac_of(unsigned number) { return 0x02 | uint64_t{std::byteswap(number)} << 16; }
 
@@ -59,16 +59,18 @@ class Guest final : public Receiver {
   bool commit(const Offload&, uint32_t, std::span<const std::byte>) override { return false; }
   [[nodiscard]] uint64_t accepts() const override { return 0; }
 
-  void expect() override {
-    const size_t at = at_ + std::exchange(fetched_, fetched_ + 64);
-    __builtin_prefetch(&buffers_[at < buffers_.size() ? at : 0], 1);
+  void expect(size_t frames) override {
+    for (; frames > 0; --frames) {
+      const size_t at = at_ + std::exchange(fetched_, fetched_ + 64);
+      __builtin_prefetch(&buffers_[at < buffers_.size() ? at : 0], 1);
+    }
   }
 
   void send(Mac to, Mac from, uint32_t length) {
     add(to, from, length);
     send_all();
   }
-  // Frames are sent as a transmit queue does it: a batch is shown, then they go one by one.
+  // Frames are sent as a transmit queue does it, by the batch.
   void add(Mac to, Mac from, uint32_t length) {
     std::byte* const bytes = &frames_[next_++ % 64 * stride];
     std::memcpy(bytes, &to, 6);
@@ -82,9 +84,9 @@ class Guest final : public Receiver {
     if (++added_ == batch) send_all();
   }
   void send_all() {
-    outlet_->expect(std::span(shown_).first(added_));
-    for (Frame& frame : std::span(batch_).first(added_)) {
-      if (outlet_->send(frame) != Outlet::Sent::done) std::abort();
+    outlet_->send_batch(std::span(shown_).first(added_), sent_);
+    for (size_t i = 0; i < added_; ++i) {
+      if (sent_[i] != Outlet::Sent::done) std::abort();
     }
     added_ = 0;
   }
@@ -99,7 +101,8 @@ class Guest final : public Receiver {
   size_t fetched_ = 0;
   std::array<Frame, batch> batch_;
   std::array<iovec, batch> pieces_;
-  std::array<const Frame*, batch> shown_{};
+  std::array<Frame*, batch> shown_{};
+  std::array<Outlet::Sent, batch> sent_{};
   size_t added_ = 0;
   std::unique_ptr<Outlet> outlet_;
   std::unique_ptr<Inlet> inlet_;

@@ -96,6 +96,19 @@ void fill(Own& frame, const Sent& sent, std::span<const std::byte> bytes) {
   frame.done = [](Frame& ended) { static_cast<Own&>(ended).ended = true; };
 }
 
+void send(Outlet& outlet, std::vector<Frame*>& batch) {
+  std::array<Outlet::Sent, Outlet::most_at_once> sent;
+  if (batch.size() == 1) {
+    sent[0] = outlet.send(*batch[0]);
+  } else {
+    outlet.send_batch(batch, sent);
+  }
+  for (size_t i = 0; i < batch.size(); ++i) {
+    if (sent[i] == Outlet::Sent::done) static_cast<Own*>(batch[i])->ended = true;
+  }
+  batch.clear();
+}
+
 void run(Input& input) {
   const auto fabric = Switch::make({.mac_limit = 64});
   const uint64_t all = receive_offloads & ~bit(VIRTIO_NET_F_GUEST_UFO);
@@ -105,6 +118,7 @@ void run(Input& input) {
       std::make_unique<Guest>(*fabric, StationOptions{.native = 10, .isolated = true},
                               bit(VIRTIO_NET_F_GUEST_CSUM), false)};
   std::vector<std::unique_ptr<Own>> frames;
+  std::vector<Frame*> batch;
   while (!input.empty() && frames.size() < 64) {
     const auto sent = input.take<Sent>();
     Input bytes = input.part();
@@ -112,10 +126,13 @@ void run(Input& input) {
     Own& frame = *frames.back();
     fill(frame, sent, bytes.bytes(255));
     Guest& from = *guests[sent.from % guests.size()];
-    frame.ended = from.outlet().send(frame) == Outlet::Sent::done;
+    batch.push_back(&frame);
+    if ((sent.repeat & 64) != 0 && batch.size() < Outlet::most_at_once) continue;
+    send(from.outlet(), batch);
     if (sent.repeat % 4 == 1) guests[sent.from / 3 % guests.size()]->inlet().resume();
     if (sent.repeat % 16 == 2) from.outlet().drain();
   }
+  if (!batch.empty()) send(guests[0]->outlet(), batch);
   for (const auto& guest : guests) guest->outlet().drain();
   for (const auto& guest : guests) guest->stop();
   for (const auto& frame : frames) FUZZ_CHECK(frame->ended);

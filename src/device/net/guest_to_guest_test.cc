@@ -40,7 +40,7 @@ class WatchedPort final : public Port {
                        .pieces = {frame.pieces.begin(), frame.pieces.end()}});
       return receiver->deliver(frame);
     }
-    void expect() override { receiver->expect(); }
+    void expect(size_t frames) override { receiver->expect(frames); }
     std::span<const iovec> reserve(uint32_t) override {
       ADD_FAILURE() << "a switch has nothing to read from";
       return {};

@@ -196,18 +196,26 @@ const Rules& ReceiveQueue::rules() {
 bool ReceiveQueue::deliver(const port::Frame& frame) {
   reserved_.clear();
   rules();
-  return is_blind_ ? take(frame, {.head = frame.head}) : look_and_take(frame);
+  return deliver_one(frame);
 }
 
-// Fetches the slot of the chain behind the next one, and with the next one's slot its buffer.
-void ReceiveQueue::expect() {
+size_t ReceiveQueue::deliver_batch(std::span<const port::Frame* const> frames) {
+  reserved_.clear();
+  rules();
+  size_t done = 0;
+  while (done < frames.size() && deliver_one(*frames[done])) ++done;
+  return done;
+}
+
+void ReceiveQueue::expect(size_t frames) {
   if (static_cast<int32_t>(fetched_ - begin_) < 0) fetched_ = begin_;
-  if (static_cast<int32_t>(fetched_ - end_) >= 0) return;
-  const std::span<const iovec> places = at(fetched_++).writer().pieces();
-  if (places.empty()) return;
-  auto* const to = static_cast<std::byte*>(places.front().iov_base);
-  memory::prefetch_for_store(to);
-  memory::prefetch_for_store(to + 64);
+  for (; frames > 0 && static_cast<int32_t>(fetched_ - end_) < 0; --frames) {
+    const std::span<const iovec> places = at(fetched_++).writer().pieces();
+    if (places.empty()) continue;
+    auto* const to = static_cast<std::byte*>(places.front().iov_base);
+    memory::prefetch_for_store(to);
+    memory::prefetch_for_store(to + 64);
+  }
 }
 
 // The filter and the hash see what the driver will see: what they look at is copied once, and delivered.

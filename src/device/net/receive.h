@@ -40,7 +40,8 @@ class ReceiveQueue final : public engine::Queue, public port::Receiver {
 
   // Receiver
   bool deliver(const port::Frame& frame) override;
-  void expect() override;
+  size_t deliver_batch(std::span<const port::Frame* const> frames) override;
+  void expect(size_t frames) override;
   std::span<const iovec> reserve(uint32_t bytes) override;
   bool commit(const port::Offload& offload, uint32_t length, std::span<const std::byte> rest) override;
   [[nodiscard]] uint64_t accepts() const override { return shared_.rulebook.offloads(); }
@@ -90,6 +91,9 @@ class ReceiveQueue final : public engine::Queue, public port::Receiver {
   [[nodiscard]] HeaderWords header_for(const port::Offload& offload, uint32_t chains,
                                        const HashResult& hash) const;
   const Rules& rules();
+  bool deliver_one(const port::Frame& frame) {
+    return is_blind_ ? take(frame, {.head = frame.head}) : look_and_take(frame);
+  }
   bool take(const port::Frame& frame, const Looked& looked);
   bool take_in_one_piece(const port::Frame& frame, const Looked& looked);
   bool look_and_take(const port::Frame& frame);

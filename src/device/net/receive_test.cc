@@ -101,10 +101,8 @@ TEST_F(NetReceive, H226_with_too_few_buffers_nothing_is_used_and_the_port_is_tol
 
 TEST_F(NetReceive, more_frames_may_be_expected_than_there_are_buffers_and_than_come) {
   open();
-  const auto expect = [&](int frames) {
-    loops_[0]->run([&] {
-      for (int i = 0; i < frames; ++i) port_->receivers_.at(0)->expect();
-    });
+  const auto expect = [&](size_t frames) {
+    loops_[0]->run([&] { port_->receivers_.at(0)->expect(frames); });
   };
   expect(3);
   receiver().add_writable({1526});

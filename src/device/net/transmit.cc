@@ -53,28 +53,31 @@ void TransmitQueue::process(ring::Chain chain) { send({&chain, 1}); }
 
 bool TransmitQueue::process_batch(std::span<ring::Chain> chains) {
   while (!chains.empty()) {
-    const size_t count = std::min(chains.size(), most_at_once);
+    const size_t count = std::min(chains.size(), port::Outlet::most_at_once);
     send(chains.first(count));
     chains = chains.subspan(count);
   }
   return true;
 }
 
-// At most `most_at_once`. All are read before the first is sent, so that the port may look ahead.
+// At most as many as an outlet takes at once.
 void TransmitQueue::send(std::span<ring::Chain> chains) {
-  std::array<Passage*, most_at_once> passages;  // null: dropped
-  std::array<const port::Frame*, most_at_once> frames;
+  using port::Outlet;
+  std::array<Passage*, Outlet::most_at_once> passages;  // null: dropped
+  std::array<port::Frame*, Outlet::most_at_once> frames;
+  std::array<Outlet::Sent, Outlet::most_at_once> sent;
   longest_ = longest_now_.load(std::memory_order_relaxed);
   size_t count = 0;
   for (size_t i = 0; i < chains.size(); ++i) {
     passages[i] = passage_for(chains[i]);
     if (passages[i] != nullptr) frames[count++] = passages[i];
   }
-  outlet_->expect(std::span(frames).first(count));
+  outlet_->send_batch(std::span(frames).first(count), sent);
+  size_t next = 0;  // of what was sent
   size_t done = 0;
   for (size_t i = 0; i < chains.size(); ++i) {
     Passage* const passage = passages[i];
-    const bool later = passage != nullptr && outlet_->send(*passage) == port::Outlet::Sent::later;
+    const bool later = passage != nullptr && sent[next++] == Outlet::Sent::later;
     if (later || oldest_ != nullptr) [[unlikely]] {
       wait_in_line(passage != nullptr ? *passage : take_free(), std::move(chains[i]), !later);
       continue;

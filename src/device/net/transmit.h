@@ -52,7 +52,6 @@ class TransmitQueue final : public engine::Queue {
     bool has_ended = false;
     std::array<std::byte, port::max_head> own_head;
   };
-  static constexpr size_t most_at_once = 32;  // frames
   bool read_header(ring::Reader& from, port::Header& header) const;
   [[nodiscard]] Passage* passage_for(const ring::Chain& chain);
   void send(std::span<ring::Chain> chains);

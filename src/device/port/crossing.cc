@@ -42,11 +42,6 @@ Door::~Door() {
   station_.close_tally(tally_);
 }
 
-void Door::passed(const Frame& frame) {
-  tally_.add(Count::received);
-  tally_.add(Count::received_bytes, frame.length);
-}
-
 bool may_reach(const Station& from, const Station& to, uint16_t vlan) {
   return &from != &to && !to.is_mirror && to.carries(vlan) && !(from.is_isolated && to.is_isolated);
 }

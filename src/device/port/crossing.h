@@ -29,8 +29,10 @@ class alignas(64) Door {
 
   // Lets a frame through whose bytes are good during the call only. False: not now, but accept() may keep it.
   virtual bool pass(const Frame& frame) = 0;
-  // One frame more is about to be passed.
-  virtual void expect() {}
+  // Several in this order, for which pass() is true; how many, before the first that needs more than this.
+  virtual size_t pass_batch(std::span<const Frame* const> frames) { return (void)frames, 0; }
+  // So many frames more are about to be passed.
+  virtual void expect(size_t frames) { (void)frames; }
   // A frame for it found no place.
   void lost() { tally_.add(Count::no_buffers); }
   // Whether accept() may keep a parcel when pass() has failed. If not, the frame is lost.
@@ -45,7 +47,10 @@ class alignas(64) Door {
   virtual void flush() {}
 
  protected:
-  void passed(const Frame& frame);
+  void passed(uint64_t frames, uint64_t bytes) {
+    tally_.add(Count::received, frames);
+    tally_.add(Count::received_bytes, bytes);
+  }
   void fetch_tally() const { __builtin_prefetch(&tally_, 1); }
   Crossing& crossing_;
   Station& station_;
@@ -79,13 +84,6 @@ class Crossing final : private loop::Source, private loop::Deferred {
   [[nodiscard]] size_t door_count() const {
     return door_count_.load(std::memory_order_relaxed);
   }  // any thread
-  // Of a station with one pair of queues, if its queue runs here; else null.
-  [[nodiscard]] Door* only_door(const Station& station) const {
-    const Station::Way& way = station.ways[0];
-    const bool is_here = station.pairs.load(std::memory_order_relaxed) == 1 &&
-                         way.crossing.load(std::memory_order_relaxed) == this;
-    return is_here ? way.door : nullptr;
-  }
   void flush_later(Door& door);
   void expire_later();
 

@@ -10,6 +10,10 @@ namespace {
 
 uint64_t with_vlan(uint16_t vlan, Mac mac) { return mac | uint64_t{vlan} << 48; }
 
+uint16_t pair_of(const Station& to, const Frame& frame) {
+  return to.pairs.load(std::memory_order_relaxed) > 1 ? pair_for(to, flow_hash(frame.head)) : 0;
+}
+
 }  // namespace
 
 Ingress::Ingress(Switch& fabric, Crossing& crossing, Station& station)
@@ -32,49 +36,116 @@ Ingress::~Ingress() {
   station_.close_tally(tally_);
 }
 
-void Ingress::expect(std::span<const Frame* const> frames) {
+void Ingress::begin() {
   crossing_.begin();
-  frames = frames.first(std::min(frames.size(), max_expected));
-  for (size_t i = 0; i < frames.size(); ++i) {
-    expected_[i] = look_up(*frames[i]);
-    if (expected_[i].station != nullptr) __builtin_prefetch(expected_[i].station);
-  }
-  next_expected_ = 0;
-  end_expected_ = frames.size();
-  std::array<Door*, max_expected> doors;
-  for (size_t i = 0; i < frames.size(); ++i) {
-    const Station* const station = expected_[i].station;
-    doors[i] = station == nullptr ? nullptr : crossing_.only_door(*station);
-    if (doors[i] != nullptr) __builtin_prefetch(doors[i]);
-  }
-  for (Door* const door : std::span(doors).first(frames.size())) {
-    if (door != nullptr) door->expect();
-  }
-}
-
-Ingress::Expected Ingress::look_up(const Frame& frame) const {
-  const auto tagging = tagging_of(frame.head, station_);
-  const Mac to = peek_mac(frame.head.data());
-  if (!tagging || is_group(to)) return {};
-  return {.to = with_vlan(tagging->vlan, to), .station = find(tagging->vlan, to)};
+  found_ = 0;
+  if (draining_.load(std::memory_order_relaxed)) draining_.store(false, std::memory_order_relaxed);
 }
 
 bool Ingress::enter(const Frame& frame, Frame* original) {
-  crossing_.begin();
-  current_ = next_expected_ < end_expected_ ? expected_[next_expected_++] : Expected{};
-  if (draining_.load(std::memory_order_relaxed)) draining_.store(false, std::memory_order_relaxed);
+  begin();
   tally_.add(Count::sent);
   tally_.add(Count::sent_bytes, frame.length);
+  const auto course = course_of(frame);
+  return !course || go(frame, original, *course);
+}
+
+// The frames of a batch that were not dropped, and where they go.
+class Ingress::Batch {
+ public:
+  Batch(Ingress& ingress, std::span<Frame* const> frames, std::span<Outlet::Sent> sent);
+  void go();
+
+ private:
+  [[nodiscard]] size_t run_at(size_t first) const;
+  void fetch();
+
+  Ingress& ingress_;
+  const std::span<Outlet::Sent> sent_;
+  size_t count_ = 0;
+  std::array<Frame*, Outlet::most_at_once> frames_;
+  std::array<Course, Outlet::most_at_once> courses_;
+  std::array<uint8_t, Outlet::most_at_once> places_;  // in `sent_`
+  std::array<Door*, Outlet::most_at_once> doors_;     // null: not on this worker, or not one
+};
+
+void Ingress::enter_batch(std::span<Frame* const> frames, std::span<Outlet::Sent> sent) {
+  begin();
+  Batch(*this, frames, sent).go();
+}
+
+Ingress::Batch::Batch(Ingress& ingress, std::span<Frame* const> frames, std::span<Outlet::Sent> sent)
+    : ingress_(ingress), sent_(sent) {
+  uint64_t bytes = 0;
+  for (size_t i = 0; i < frames.size(); ++i) {
+    sent[i] = Outlet::Sent::done;
+    bytes += frames[i]->length;
+    const auto course = ingress.course_of(*frames[i]);
+    if (!course) continue;
+    if (course->to != nullptr) __builtin_prefetch(course->to);
+    frames_[count_] = frames[i];
+    courses_[count_] = *course;
+    places_[count_++] = static_cast<uint8_t>(i);
+  }
+  ingress.tally_.add(Count::sent, frames.size());
+  ingress.tally_.add(Count::sent_bytes, bytes);
+  fetch();
+}
+
+void Ingress::Batch::fetch() {
+  for (size_t i = 0; i < count_; ++i) {
+    doors_[i] = nullptr;
+    if (courses_[i].to == nullptr) continue;
+    const Station::Way& way = courses_[i].to->ways[pair_of(*courses_[i].to, *frames_[i])];
+    if (way.crossing.load(std::memory_order_relaxed) != &ingress_.crossing_) continue;
+    doors_[i] = way.door;
+    __builtin_prefetch(doors_[i]);
+  }
+  for (size_t i = 0, end = 0; i < count_; i = end) {
+    while (end < count_ && doors_[end] == doors_[i]) ++end;
+    if (doors_[i] != nullptr) doors_[i]->expect(end - i);
+  }
+}
+
+// How many from here on leave through the same door as they are.
+size_t Ingress::Batch::run_at(size_t first) const {
+  const Course& course = courses_[first];
+  if (doors_[first] == nullptr || !may_reach(ingress_.station_, *course.to, course.tagging.vlan)) return 0;
+  size_t end = first;
+  while (end < count_ && doors_[end] == doors_[first] && courses_[end].tagging.vlan == course.tagging.vlan &&
+         is_tagged_for(*course.to, courses_[end].tagging))
+    ++end;
+  return end - first;
+}
+
+void Ingress::Batch::go() {
+  const bool is_mirrored = ingress_.switch_.mirror() != nullptr;
+  for (size_t i = 0; i < count_;) {
+    const size_t run = is_mirrored ? 0 : run_at(i);
+    const size_t end = i + std::max<size_t>(run, 1);
+    if (run > 0) i += doors_[i]->pass_batch(std::span(frames_).subspan(i, run));
+    for (; i < end; ++i) {
+      if (!ingress_.go(*frames_[i], frames_[i], courses_[i])) sent_[places_[i]] = Outlet::Sent::later;
+    }
+  }
+}
+
+std::optional<Ingress::Course> Ingress::course_of(const Frame& frame) {
   const auto tagging = tagging_of(frame.head, station_);
-  if (!tagging) return drop(Count::malformed);
-  if (!may_enter(frame, *tagging)) return true;
+  if (!tagging) return drop(Count::malformed), std::nullopt;
+  if (!may_enter(frame, *tagging)) return {};
   learn(tagging->vlan, peek_mac(&frame.head[6]));
+  const Mac to = peek_mac(frame.head.data());
+  return Course{.tagging = *tagging, .to = is_group(to) ? nullptr : find(tagging->vlan, to)};
+}
+
+bool Ingress::go(const Frame& frame, Frame* original, const Course& course) {
   Station* const mirror = switch_.mirror();
-  if (mirror == nullptr) return forward(frame, original, *tagging);
+  if (mirror == nullptr) return forward(frame, original, course);
   // Two readers: both get what is read once.
   const Frame flat = flatten(frame);
   forward_to(*mirror, flat, nullptr);
-  return forward(flat, nullptr, *tagging);
+  return forward(flat, nullptr, course);
 }
 
 bool Ingress::may_enter(const Frame& frame, const Tagging& tagging) {
@@ -112,29 +183,24 @@ void Ingress::learn(uint16_t vlan, Mac mac) {
   learned_at_ = crossing_.tick();
 }
 
-bool Ingress::forward(const Frame& frame, Frame* original, const Tagging& tagging) {
-  const Mac to = peek_mac(frame.head.data());
-  if (!is_group(to)) {
-    // What has been found for a batch is good for the batch.
-    const bool is_found = current_.station != nullptr && current_.to == with_vlan(tagging.vlan, to);
-    if (Station* const station = is_found ? current_.station : find(tagging.vlan, to)) {
-      if (!may_reach(station_, *station, tagging.vlan)) return drop(Count::not_allowed);
-      const Retagged retagged(frame, tagging, *station);
-      return forward_to(*station, retagged.frame(), original);
-    }
+bool Ingress::forward(const Frame& frame, Frame* original, const Course& course) {
+  if (course.to != nullptr) {
+    if (!may_reach(station_, *course.to, course.tagging.vlan)) return drop(Count::not_allowed);
+    const Retagged retagged(frame, course.tagging, *course.to);
+    return forward_to(*course.to, retagged.frame(), original);
   }
-  if (may_flood()) flood(frame, tagging);
+  if (may_flood()) flood(frame, course.tagging);
   return true;
 }
 
-Station* Ingress::find(uint16_t vlan, Mac to) const {
+Station* Ingress::find(uint16_t vlan, Mac to) {
+  if (std::exchange(found_, with_vlan(vlan, to)) == with_vlan(vlan, to)) return found_at_;
   const auto number = switch_.macs().find(vlan, to, crossing_.tick());
-  return number ? switch_.station(*number) : nullptr;
+  return found_at_ = number ? switch_.station(*number) : nullptr;
 }
 
 bool Ingress::forward_to(Station& to, const Frame& frame, Frame* original) {
-  const uint16_t pair =
-      to.pairs.load(std::memory_order_relaxed) > 1 ? pair_for(to, flow_hash(frame.head)) : 0;
+  const uint16_t pair = pair_of(to, frame);
   const Station::Way& way = to.ways[pair];
   Crossing* const crossing = way.crossing.load(std::memory_order_acquire);
   if (crossing == nullptr) return drop(Count::not_running);

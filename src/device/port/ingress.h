@@ -12,7 +12,6 @@ namespace ringway::port {
 class Ingress {
  public:
   static constexpr size_t max_under_way = 512;
-  static constexpr size_t max_expected = 32;
   // Frames sent to everybody may make so many copies in a turn, as many as a queue sends frames otherwise: so
   // a storm takes no more of the worker's time than any guest may. Who has not sent any for a while may send
   // more at once.
@@ -24,12 +23,13 @@ class Ingress {
   Ingress& operator=(const Ingress&) = delete;
   ~Ingress();
 
-  // Frames that enter next, in this order. Where they go is looked up for all of them, so that the cache
-  // misses of one overlap with those of the others: with many stations each frame touches another one's.
-  void expect(std::span<const Frame* const> frames);
   // `frame` has its head. `original`: the same frame, which can wait; null: its bytes are good during the
   // call only. False: it will end in Frame::done().
   bool enter(const Frame& frame, Frame* original);
+  // Outlet::send_batch of frames that have their heads and can wait. Where they go is looked up for all of
+  // them first, so that the cache misses of one overlap with those of the others: with many stations each
+  // frame touches another one's.
+  void enter_batch(std::span<Frame* const> frames, std::span<Outlet::Sent> sent);
   // All frames that have not ended will soon.
   void drain();
   // Any thread: parcels of it are not kept waiting.
@@ -40,17 +40,21 @@ class Ingress {
   void release(Parcel& parcel);
 
  private:
-  struct Expected {
-    uint64_t to = 0;             // an address with its VLAN
-    Station* station = nullptr;  // that has it; null: nobody is known to
+  // Where a frame that may enter goes.
+  struct Course {
+    Tagging tagging;
+    Station* to;  // null: to everybody
   };
-  [[nodiscard]] Expected look_up(const Frame& frame) const;
-  [[nodiscard]] Station* find(uint16_t vlan, Mac to) const;  // null: nobody is known to have it
+  class Batch;
+  void begin();
+  [[nodiscard]] std::optional<Course> course_of(const Frame& frame);  // none: it was dropped
+  [[nodiscard]] Station* find(uint16_t vlan, Mac to);                 // null: nobody is known to have it
   [[nodiscard]] bool may_enter(const Frame& frame, const Tagging& tagging);
   [[nodiscard]] bool is_well_formed(const Frame& frame, const Tagging& tagging) const;
   bool drop(Count why);
   void learn(uint16_t vlan, Mac mac);
-  bool forward(const Frame& frame, Frame* original, const Tagging& tagging);
+  bool go(const Frame& frame, Frame* original, const Course& course);
+  bool forward(const Frame& frame, Frame* original, const Course& course);
   bool forward_to(Station& to, const Frame& frame, Frame* original);
   bool leave_through(Door& door, const Frame& frame, Frame* original);
   bool hand_over(Crossing& crossing, Station& to, uint16_t pair, const Frame& frame, Frame* original);
@@ -69,10 +73,8 @@ class Ingress {
   std::atomic<bool> draining_ = false;
   Mac learned_ = 0;  // with its VLAN, at learned_at_
   uint32_t learned_at_ = 0;
-  std::array<Expected, max_expected> expected_;
-  size_t next_expected_ = 0;  // of those that have not entered yet
-  size_t end_expected_ = 0;
-  Expected current_;         // of the frame that enters
+  Mac found_ = 0;  // with its VLAN, in the present batch; 0: nothing yet
+  Station* found_at_ = nullptr;
   uint64_t flood_turn_ = 0;  // of the last frame to everybody
   uint64_t flood_time_ = 0;  // as the crossing tells it
   int64_t copies_left_ = 0;  // less than 0: the next turns pay for it

@@ -33,6 +33,15 @@ class LoopPort final : public Port {
         port_.dropped_.fetch_add(1, std::memory_order_relaxed);
       return Sent::done;
     }
+    void send_batch(std::span<Frame* const> frames, std::span<Sent> sent) override {
+      std::ranges::fill(sent.first(frames.size()), Sent::done);
+      while (!frames.empty()) {
+        const size_t done = receiver_ == nullptr ? 0 : receiver_->deliver_batch(frames);
+        if (done == frames.size()) return;
+        port_.dropped_.fetch_add(1, std::memory_order_relaxed);
+        frames = frames.subspan(done + 1);
+      }
+    }
 
    private:
     LoopPort& port_;

@@ -28,8 +28,14 @@ class Receiver {
   // keeps the frame or drops and counts it, and Inlet::resume() tells when it may try again. Frames that the
   // driver does not want, or that can never fit, are dropped and counted by the receiver, and true.
   virtual bool deliver(const Frame& frame) = 0;
-  // One frame more will be delivered soon: the next buffer may be fetched.
-  virtual void expect() {}
+  // Several in this order; how many of them were delivered, before the first for which it is false.
+  virtual size_t deliver_batch(std::span<const Frame* const> frames) {
+    size_t done = 0;
+    while (done < frames.size() && deliver(*frames[done])) ++done;
+    return done;
+  }
+  // So many frames more will be delivered soon: their buffers may be fetched.
+  virtual void expect(size_t frames) { (void)frames; }
   // For ports that can read straight into the driver's buffers: places for the first `bytes` of a frame;
   // fewer if there are fewer, none if there is no buffer at all. They stay reserved until the next call of
   // any function here.
@@ -58,11 +64,14 @@ class Outlet {
     done,   // the frame's bytes are not needed any more (sent, or dropped and counted)
     later,  // Frame::done will be called, never from inside send()
   };
+  static constexpr size_t most_at_once = 32;  // frames
   virtual ~Outlet() = default;
-  // Frames that send() is called with next, in this order: what a port needs for them it may fetch at once.
-  virtual void expect(std::span<const Frame* const> frames) { (void)frames; }
   // The frame has been checked: its length, and its offload against it and what the port takes.
   virtual Sent send(Frame& frame) = 0;
+  // Several in this order, at most `most_at_once`: what became of each is in its place of `sent`.
+  virtual void send_batch(std::span<Frame* const> frames, std::span<Sent> sent) {
+    for (size_t i = 0; i < frames.size(); ++i) sent[i] = send(*frames[i]);
+  }
   // After a batch: what was gathered goes out.
   virtual void flush() {}
   // The device's queue is about to stop: every frame that is `later` ends soon, whatever has to be dropped.

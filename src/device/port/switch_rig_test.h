@@ -57,24 +57,26 @@ class Queues final : public Receiver {
   void send_here(const Bytes& bytes, const Offload& offload = {}) {
     auto* own = new Own(*this, bytes, offload);
     ++under_way;
-    if (outlet_->send(*own) == Outlet::Sent::done) {
-      own->end();
-    } else {
-      ++later;
-    }
+    note(*own, outlet_->send(*own));
   }
-  // As a transmit queue does it: all are shown to the switch before the first is sent.
-  void send_batch(const std::vector<Bytes>& batch) {
+  // As a transmit queue does it.
+  void send_batch(const std::vector<Arrived>& batch) {
     loop_.run([&] {
-      std::vector<std::unique_ptr<Own>> shown;
-      std::vector<const Frame*> frames;
-      for (const Bytes& bytes : batch) {
-        shown.push_back(std::make_unique<Own>(*this, bytes, Offload{}));
-        frames.push_back(shown.back().get());
+      std::vector<Frame*> frames;
+      std::vector<Outlet::Sent> sent(batch.size());
+      for (const Arrived& one : batch) frames.push_back(new Own(*this, one.bytes, one.offload));
+      under_way += batch.size();
+      for (size_t i = 0; i < batch.size(); i += Outlet::most_at_once) {
+        const size_t count = std::min(batch.size() - i, Outlet::most_at_once);
+        outlet_->send_batch(std::span(frames).subspan(i, count), std::span(sent).subspan(i, count));
       }
-      outlet_->expect(frames);
-      for (const Bytes& bytes : batch) send_here(bytes);
+      for (size_t i = 0; i < batch.size(); ++i) note(static_cast<Own&>(*frames[i]), sent[i]);
     });
+  }
+  void send_batch(const std::vector<Bytes>& batch) {
+    std::vector<Arrived> plain;
+    for (const Bytes& bytes : batch) plain.push_back({bytes, {}});
+    send_batch(plain);
   }
   void drain() {
     loop_.run([&] { outlet_->drain(); });
@@ -152,6 +154,13 @@ class Queues final : public Receiver {
     Bytes bytes;
     std::vector<iovec> places;
   };
+  void note(Own& own, Outlet::Sent sent) {
+    if (sent == Outlet::Sent::done) {
+      own.end();
+    } else {
+      ++later;
+    }
+  }
 
   loop::Loop& loop_;
   std::unique_ptr<Outlet> outlet_;

@@ -30,12 +30,18 @@ inline constexpr uint32_t switch_head = max_head - vlan_tag;
   return Tagging{.has_tag = true, .tci = tci, .vlan = vlan == 0 ? from.untagged : vlan};
 }
 
+// Whether the frame's tag is as the station wants it.
+[[nodiscard]] inline bool is_tagged_for(const Station& to, const Tagging& tagging) {
+  const bool wants_tag = tagging.vlan != to.untagged;
+  return wants_tag == tagging.has_tag && (!wants_tag || (tagging.tci & 0xfff) == tagging.vlan);
+}
+
 // Shows the frame as a station wants it. Keep it where it is while the frame is in use.
 class Retagged {
  public:
   Retagged(const Frame& frame, const Tagging& tagging, const Station& to) : frame_(frame) {
+    if (is_tagged_for(to, tagging)) return;
     const bool wants_tag = tagging.vlan != to.untagged;
-    if (wants_tag == tagging.has_tag && (!wants_tag || (tagging.tci & 0xfff) == tagging.vlan)) return;
     const std::span rest = frame.head.subspan(12 + (tagging.has_tag ? vlan_tag : 0));
     std::byte* to_head = std::ranges::copy(frame.head.first(12), head_.begin()).out;
     if (wants_tag) {

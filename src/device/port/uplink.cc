@@ -87,7 +87,7 @@ class UplinkDoor final : public Door {
       auto& lent = static_cast<Parcel&>(frame);
       lent.lent_by->came_back(lent);
     };
-    passed(parcel);
+    passed(1, parcel.length);
     crossing_.flush_later(*this);
     if (outlet_->send(parcel) == Outlet::Sent::done) return true;
     ++lent_;
