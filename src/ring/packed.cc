@@ -201,13 +201,15 @@ bool PackedRing::publish() {
     pass(Failpoint::packed_publish_begin);
     inflight_->publish(used_);
   }
-  memory::store<uint64_t>(held_ + packed_length_at, held_word_, std::memory_order_release);
+  order_.store<uint32_t>(held_.at + packed_length_at, held_.length);
+  order_.store<uint16_t>(held_.at + packed_id_at, held_.id);
+  order_.store<uint16_t>(held_.at + packed_flags_at, held_.flags, std::memory_order_release);
   if (inflight_ != nullptr) inflight_->published();
   const uint32_t count = std::exchange(unpublished_, 0);
   outstanding_ -= count;
   full_fence();
   if (log != nullptr) [[unlikely]] {
-    log->wrote_desc(static_cast<uint64_t>(held_ - desc_), descriptor_bytes);
+    log->wrote_desc(static_cast<uint64_t>(held_.at - desc_), descriptor_bytes);
     log->mark_behind_fence();
   }
   const PackedEvent event{order_.load<uint32_t>(driver_)};

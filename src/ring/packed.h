@@ -72,6 +72,14 @@ class PackedRing {
 
  private:
   class Ahead;
+  // A used descriptor that is not written yet: its flags, by themselves and last, show it and those behind
+  // it.
+  struct Held {
+    std::byte* at = nullptr;
+    uint32_t length = 0;
+    uint16_t id = 0;
+    uint16_t flags = 0;
+  };
   PackedRing(RingConfig config, Chains chains, std::unique_ptr<PackedInflight> inflight);
   [[nodiscard]] std::byte* entry(const PackedPlace& place) const {
     return desc_ + place.position * descriptor_bytes;
@@ -95,12 +103,10 @@ class PackedRing {
   void use(Slot& slot, uint32_t written) {
     std::byte* const at = entry(used_);
     const uint16_t flags = used_.used_flags() | (written > 0 ? VRING_DESC_F_WRITE : 0);
-    const uint64_t second = order_.second_word(written, slot.index, flags);
     if (unpublished_ == 0) {
-      held_ = at;
-      held_word_ = second;
+      held_ = {.at = at, .length = written, .id = slot.index, .flags = flags};
     } else {
-      memory::store<uint64_t>(at + packed_length_at, second);
+      memory::store<uint64_t>(at + packed_length_at, order_.second_word(written, slot.index, flags));
     }
     if (RingLog* const log = chains_.log()) [[unlikely]]
       log->wrote_desc(static_cast<uint64_t>(at - desc_), descriptor_bytes);
@@ -124,13 +130,12 @@ class PackedRing {
   std::byte* device_;
   static constexpr ByteOrder order_{};  // there are no legacy packed rings
   uint32_t size_;
-  PackedPlace avail_;          // popped up to here
-  PackedPlace walked_;         // looked ahead up to here
-  PackedPlace used_;           // pushed up to here
-  uint32_t outstanding_ = 0;   // entries from the published ones to walked_
-  uint32_t unpublished_ = 0;   // entries that were pushed
-  std::byte* held_ = nullptr;  // the first of them, whose flags show all
-  uint64_t held_word_ = 0;     // its length, id and flags, not written yet
+  PackedPlace avail_;         // popped up to here
+  PackedPlace walked_;        // looked ahead up to here
+  PackedPlace used_;          // pushed up to here
+  uint32_t outstanding_ = 0;  // entries from the published ones to walked_
+  uint32_t unpublished_ = 0;  // entries that were pushed
+  Held held_;                 // of the first of them
   bool indirect_;
   bool event_idx_;
   bool first_publish_ = true;
