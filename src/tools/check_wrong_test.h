@@ -23,15 +23,16 @@ class Wrong final : public Device {
  public:
   using Answer = std::function<Reply(Wrong&, DeviceRequest)>;
   Wrong(Device& next, Answer answer) : next_(next), answer_(std::move(answer)) {}
-  // A thread may start another one while it ends.
+  // A thread that is about to end may come in once more, and must not start another.
   ~Wrong() override {
     std::vector<std::jthread> ending;
-    const std::unique_lock lock(mutex_);
+    const std::scoped_lock lock(mutex_);
+    ends_ = true;
     ending.swap(threads_);
   }
   Reply handle(DeviceRequest request) override {
     const std::scoped_lock lock(mutex_);
-    return answer_(*this, std::move(request));
+    return ends_ ? right(std::move(request)) : answer_(*this, std::move(request));
   }
   Reply right(DeviceRequest request) { return next_.handle(std::move(request)); }
 
@@ -56,7 +57,8 @@ class Wrong final : public Device {
   std::recursive_mutex mutex_;
   Device& next_;
   const Answer answer_;
-  std::vector<std::jthread> threads_;  // end before the rest
+  bool ends_ = false;
+  std::vector<std::jthread> threads_;
 };
 
 template <class T>
