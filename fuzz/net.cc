@@ -68,8 +68,15 @@ class CheckedPort final : public Port {
                           .gso_type = static_cast<uint8_t>(how >> 2U & 1U)};
     if ((how & 8U) == 0) {
       const iovec piece{.iov_base = bytes.data(), .iov_len = bytes.size()};
-      receiver_->deliver(
-          {.offload = offload, .length = static_cast<uint32_t>(bytes.size()), .pieces = {&piece, 1}});
+      const Frame frame{
+          .offload = offload, .length = static_cast<uint32_t>(bytes.size()), .pieces = {&piece, 1}};
+      const std::array batch{&frame, &frame, &frame, &frame};
+      const size_t count = how >> 4U & 3U;
+      if (count == 0) {
+        receiver_->deliver(frame);
+      } else {
+        FUZZ_CHECK(receiver_->deliver_batch(std::span(batch).first(count + 1)) <= count + 1);
+      }
       return;
     }
     size_t done = 0;

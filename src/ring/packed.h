@@ -72,8 +72,9 @@ class PackedRing {
 
  private:
   class Ahead;
-  // A used descriptor that is not written yet: its flags, by themselves and last, show it and those behind
-  // it.
+  // A used descriptor that is not written yet. Its flags show it and those behind it. They are stored last
+  // and by themselves, for drivers read them with 16 bits: to the memory model a wider store is of another
+  // object.
   struct Held {
     std::byte* at = nullptr;
     uint32_t length = 0;

@@ -35,10 +35,18 @@ class WatchedPort final : public Port {
  private:
   struct Watch final : Receiver {
     bool deliver(const Frame& frame) override {
+      note(frame);
+      return receiver->deliver(frame);
+    }
+    void note(const Frame& frame) {
       given.push_back({.length = frame.length,
                        .head = frame.head.size(),
                        .pieces = {frame.pieces.begin(), frame.pieces.end()}});
-      return receiver->deliver(frame);
+    }
+    size_t deliver_batch(std::span<const Frame* const> frames) override {
+      const size_t done = receiver->deliver_batch(frames);
+      for (const Frame* frame : frames.first(done)) note(*frame);
+      return done;
     }
     void expect(size_t frames) override { receiver->expect(frames); }
     std::span<const iovec> reserve(uint32_t) override {

@@ -297,12 +297,10 @@ bool ReceiveQueue::take_in_one_piece(const port::Frame& frame, const Looked& loo
     memory::copy_in(to, from, bytes);
     to += bytes;
   };
-  if (is_plain && header_ == port::plain_header) [[likely]] {
-    write_if_new(to, uint64_t{0});
-    write_if_new(to + sizeof(uint64_t), plain_second_);
-    to += port::plain_header;
-  } else if (const HeaderWords header = header_for(frame.offload, 1, looked.hash);
-             header_ == port::plain_header) {
+  const bool is_short = header_ == port::plain_header;
+  const HeaderWords header =
+      is_plain && is_short ? HeaderWords{.second = plain_second_} : header_for(frame.offload, 1, looked.hash);
+  if (is_short) [[likely]] {
     write_if_new(to, header.first);
     write_if_new(to + sizeof header.first, header.second);
     to += port::plain_header;

@@ -99,6 +99,28 @@ TEST_F(NetReceive, H226_with_too_few_buffers_nothing_is_used_and_the_port_is_tol
   EXPECT_EQ(port_->resumed_[0], 2) << "nobody waits";
 }
 
+TEST_F(NetReceive, of_a_batch_is_told_how_much_of_it_found_buffers) {
+  open();
+  std::vector<Bytes> bytes;
+  for (uint8_t i = 0; i < 5; ++i) bytes.push_back(frame_of(60U + i, i));
+  std::vector<Frame> frames;
+  for (const Bytes& one : bytes) frames.push_back({.length = static_cast<uint32_t>(one.size()), .head = one});
+  std::vector<const Frame*> batch;
+  for (const Frame& frame : frames) batch.push_back(&frame);
+  const auto deliver_from = [&](size_t first) {
+    size_t count = 0;
+    loops_[0]->run([&] { count = port_->receivers_.at(0)->deliver_batch(std::span(batch).subspan(first)); });
+    return count;
+  };
+  for (int i = 0; i < 3; ++i) receiver().add_writable({1526});
+  EXPECT_EQ(deliver_from(0), 3U);
+  EXPECT_EQ(deliver_from(3), 0U);
+  for (int i = 0; i < 3; ++i) receiver().add_writable({1526});
+  EXPECT_EQ(port_->resumed_[0], 1);
+  EXPECT_EQ(deliver_from(3), 2U);
+  for (const Bytes& one : bytes) EXPECT_EQ(behind_header(receiver().take().value_or(Bytes{})), one);
+}
+
 TEST_F(NetReceive, more_frames_may_be_expected_than_there_are_buffers_and_than_come) {
   open();
   const auto expect = [&](size_t frames) {

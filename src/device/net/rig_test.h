@@ -80,7 +80,8 @@ class TestPort final : public port::Port {
   port::Abilities abilities_{.takes = port::transmit_offloads, .gives = port::receive_offloads, .pairs = 128};
   port::Link link_;
   port::Wishes wishes_;
-  bool hold_ = false;  // frames end later
+  bool hold_ = false;      // frames end later
+  size_t hold_every_ = 1;  // of them, the first and so on
   std::vector<Sent> sent_;
   std::deque<port::Frame*> held_;
   std::map<uint16_t, port::Receiver*> receivers_;
@@ -104,7 +105,7 @@ class TestPort final : public port::Port {
       }
       EXPECT_EQ(sent.bytes.size(), frame.length);
       port_.sent_.push_back(std::move(sent));
-      if (!port_.hold_) return Sent::done;
+      if (!port_.hold_ || (port_.sent_.size() - 1) % port_.hold_every_ != 0) return Sent::done;
       port_.held_.push_back(&frame);
       return Sent::later;
     }

@@ -269,6 +269,22 @@ TEST_F(NetTransmit, frames_come_back_in_order_whatever_the_port_ends_first) {
   }
 }
 
+TEST_F(NetTransmit, a_batch_of_which_the_port_keeps_some_comes_back_in_order) {
+  for (const bool packed : {false, true}) {
+    open(modern, 1, packed);
+    port_->hold_ = true;
+    port_->hold_every_ = 3;
+    for (uint8_t i = 0; i < 20; ++i)
+      ASSERT_TRUE(transmitter().add_readable_unseen(plain() + frame_of(i == 6 ? 5 : 100, i)));
+    transmitter().process();
+    EXPECT_EQ(port_->held_.size(), 7U);
+    EXPECT_FALSE(transmitter().take_token());
+    loops_[0]->run([&] { port_->finish_all(); });
+    for (uint16_t i = 0; i < 20; ++i) EXPECT_EQ(transmitter().take_token(), transmitter().token_of(i)) << i;
+    EXPECT_EQ(transmitter().in_flight(), 0U);
+  }
+}
+
 TEST_F(NetTransmit, H091_a_disabled_ring_is_used_and_nothing_leaves) {
   open();
   EXPECT_TRUE(net_->runs_disabled(1));

@@ -29,9 +29,10 @@ class alignas(64) Door {
 
   // Lets a frame through whose bytes are good during the call only. False: not now, but accept() may keep it.
   virtual bool pass(const Frame& frame) = 0;
-  // Several in this order, for which pass() is true; how many, before the first that needs more than this.
+  // The first of several, in this order, as long as they need nothing but delivering; how many that was. The
+  // rest is for pass().
   virtual size_t pass_batch(std::span<const Frame* const> frames) { return (void)frames, 0; }
-  // So many frames more are about to be passed.
+  // So many frames more may be passed soon.
   virtual void expect(size_t frames) { (void)frames; }
   // A frame for it found no place.
   void lost() { tally_.add(Count::no_buffers); }

@@ -36,7 +36,7 @@ struct Frame {
   std::span<const std::byte> head;
   // The bytes behind the head, where they are: the peer's memory, so each may be read once.
   std::span<const iovec> pieces;
-  // Called on the thread of the loop that sent it, when send() said `later`.
+  // Called on the thread of the loop that sent it, after Outlet::send() or send_batch() has said `later`.
   void (*done)(Frame&) = nullptr;
   Frame* next = nullptr;  // the port's, while it has the frame
 };

@@ -1,6 +1,7 @@
 #include "ringway/device/port/ingress.h"
 
 #include <algorithm>
+#include <array>
 #include <cassert>
 
 #include "ringway/device/port/virtio_net.h"
@@ -46,8 +47,8 @@ bool Ingress::enter(const Frame& frame, Frame* original) {
   begin();
   tally_.add(Count::sent);
   tally_.add(Count::sent_bytes, frame.length);
-  const auto course = course_of(frame);
-  return !course || go(frame, original, *course);
+  Course course;
+  return !set_course(frame, course) || go(frame, original, course);
 }
 
 // The frames of a batch that were not dropped, and where they go.
@@ -66,10 +67,11 @@ class Ingress::Batch {
   std::array<Frame*, Outlet::most_at_once> frames_;
   std::array<Course, Outlet::most_at_once> courses_;
   std::array<uint8_t, Outlet::most_at_once> places_;  // in `sent_`
-  std::array<Door*, Outlet::most_at_once> doors_;     // null: not on this worker, or not one
+  std::array<Door*, Outlet::most_at_once> doors_;     // null: none, or not on this worker, or to everybody
 };
 
 void Ingress::enter_batch(std::span<Frame* const> frames, std::span<Outlet::Sent> sent) {
+  assert(frames.size() <= Outlet::most_at_once && frames.size() <= sent.size());
   begin();
   Batch(*this, frames, sent).go();
 }
@@ -80,11 +82,10 @@ Ingress::Batch::Batch(Ingress& ingress, std::span<Frame* const> frames, std::spa
   for (size_t i = 0; i < frames.size(); ++i) {
     sent[i] = Outlet::Sent::done;
     bytes += frames[i]->length;
-    const auto course = ingress.course_of(*frames[i]);
-    if (!course) continue;
-    if (course->to != nullptr) __builtin_prefetch(course->to);
+    Course& course = courses_[count_];
+    if (!ingress.set_course(*frames[i], course)) continue;
+    if (course.to != nullptr) __builtin_prefetch(course.to);
     frames_[count_] = frames[i];
-    courses_[count_] = *course;
     places_[count_++] = static_cast<uint8_t>(i);
   }
   ingress.tally_.add(Count::sent, frames.size());
@@ -130,13 +131,19 @@ void Ingress::Batch::go() {
   }
 }
 
-std::optional<Ingress::Course> Ingress::course_of(const Frame& frame) {
-  const auto tagging = tagging_of(frame.head, station_);
-  if (!tagging) return drop(Count::malformed), std::nullopt;
-  if (!may_enter(frame, *tagging)) return {};
-  learn(tagging->vlan, peek_mac(&frame.head[6]));
+// In place: what is written in parts and copied whole waits for all stores before it, also for those to lines
+// that a driver holds.
+bool Ingress::set_course(const Frame& frame, Course& course) {
+  Tagging& tagging = course.tagging;
+  if (!find_tag(frame.head, station_, tagging)) {
+    drop(Count::malformed);
+    return false;
+  }
+  if (!may_enter(frame, tagging)) return false;
+  learn(tagging.vlan, peek_mac(&frame.head[6]));
   const Mac to = peek_mac(frame.head.data());
-  return Course{.tagging = *tagging, .to = is_group(to) ? nullptr : find(tagging->vlan, to)};
+  course.to = is_group(to) ? nullptr : find(tagging.vlan, to);
+  return true;
 }
 
 bool Ingress::go(const Frame& frame, Frame* original, const Course& course) {

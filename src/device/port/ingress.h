@@ -1,7 +1,6 @@
 // Ingress: where the frames of one queue of a station enter the switch. Owned by its loop's thread.
 #pragma once
 
-#include <array>
 #include <memory>
 
 #include "ringway/device/port/crossing.h"
@@ -47,8 +46,9 @@ class Ingress {
   };
   class Batch;
   void begin();
-  [[nodiscard]] std::optional<Course> course_of(const Frame& frame);  // none: it was dropped
-  [[nodiscard]] Station* find(uint16_t vlan, Mac to);                 // null: nobody is known to have it
+  // False: it was dropped.
+  bool set_course(const Frame& frame, Course& course);
+  [[nodiscard]] Station* find(uint16_t vlan, Mac to);  // null: nobody is known to have it
   [[nodiscard]] bool may_enter(const Frame& frame, const Tagging& tagging);
   [[nodiscard]] bool is_well_formed(const Frame& frame, const Tagging& tagging) const;
   bool drop(Count why);

@@ -1,5 +1,6 @@
 #include "ringway/device/port/loop.h"
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 

@@ -74,8 +74,8 @@ MacTable::Entry* MacTable::free_entry(const Places& both) {
   return entry != nullptr ? entry : make_room(*both.second);
 }
 
-// Of a full bucket: an address goes to its other bucket. It is in both for a moment; who looked into one
-// before that and looks into the other after it misses the address once.
+// Of a full bucket: an address goes to its other bucket. It is in both for a moment; still, who looks for it
+// just then may miss it once, and may note in vain that it has been seen.
 MacTable::Entry* MacTable::make_room(Bucket& bucket) {
   for (Entry& entry : bucket.entries) {
     const uint64_t key = entry.key.load(std::memory_order_relaxed);

@@ -74,8 +74,8 @@ class MacTable {
     Bucket* second;
   };
 
-  // Odd, half its bits set. One multiplication by a number drawn at random is not enough: one in some hundred
-  // leaves neighbouring addresses in the same buckets.
+  // Odd, and nothing else is special in it. One multiplication by a number drawn at random is not enough: one
+  // in some hundred leaves neighbouring addresses in the same buckets.
   static constexpr uint64_t scatter = 0xd1b54a32d192ed03;
 
   static uint64_t folded(uint64_t a, uint64_t b) {

@@ -28,13 +28,14 @@ class Receiver {
   // keeps the frame or drops and counts it, and Inlet::resume() tells when it may try again. Frames that the
   // driver does not want, or that can never fit, are dropped and counted by the receiver, and true.
   virtual bool deliver(const Frame& frame) = 0;
-  // Several in this order; how many of them were delivered, before the first for which it is false.
+  // Several in this order; how many of them were delivered, before the first for which deliver() would be
+  // false.
   virtual size_t deliver_batch(std::span<const Frame* const> frames) {
     size_t done = 0;
     while (done < frames.size() && deliver(*frames[done])) ++done;
     return done;
   }
-  // So many frames more will be delivered soon: their buffers may be fetched.
+  // So many frames more may be delivered soon: their buffers can be fetched.
   virtual void expect(size_t frames) { (void)frames; }
   // For ports that can read straight into the driver's buffers: places for the first `bytes` of a frame;
   // fewer if there are fewer, none if there is no buffer at all. They stay reserved until the next call of
@@ -62,7 +63,7 @@ class Outlet {
  public:
   enum class Sent : uint8_t {
     done,   // the frame's bytes are not needed any more (sent, or dropped and counted)
-    later,  // Frame::done will be called, never from inside send()
+    later,  // Frame::done will be called, never from inside send() or send_batch()
   };
   static constexpr size_t most_at_once = 32;  // frames
   virtual ~Outlet() = default;

@@ -40,7 +40,7 @@ inline Bytes broadcast(size_t length, uint8_t seed = 1) {
 }
 
 // Has buffers while `room` is positive.
-class TestReceiver final : public Receiver {
+class TestReceiver : public Receiver {
  public:
   struct Arrived {
     Offload offload;

@@ -101,11 +101,15 @@ class GuestDoor final : public Door, public Inlet {
     crossing_.end(parcel);
   }
 
+  static bool is_plain(const Frame& frame) {
+    return frame.offload.flags == 0 && frame.offload.gso_type == VIRTIO_NET_HDR_GSO_NONE;
+  }
   static bool goes_as_it_is(const Frame& frame, Skills skills) {
-    const bool is_plain = frame.offload.flags == 0 && frame.offload.gso_type == VIRTIO_NET_HDR_GSO_NONE;
-    return is_plain || ((skills_needed(frame.offload) & ~skills) == 0 && (skills & skill_checksum) != 0);
+    return is_plain(frame) ||
+           ((skills_needed(frame.offload) & ~skills) == 0 && (skills & skill_checksum) != 0);
   }
   bool deliver(const Frame& frame) {
+    if (is_plain(frame)) return deliver_as_it_is(frame);
     const Skills skills = driver_skills(receiver_.accepts());
     if (goes_as_it_is(frame, skills)) return deliver_as_it_is(frame);
     if ((skills_needed(frame.offload) & ~skills) != 0) return deliver_finished(frame);

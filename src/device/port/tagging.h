@@ -21,13 +21,17 @@ struct Tagging {
 // What the switch asks of a frame's first bytes. A tag more still fits where a head fits.
 inline constexpr uint32_t switch_head = max_head - vlan_tag;
 
-// `head`: at least the Ethernet header. Nothing if a tag is not all there.
-[[nodiscard]] inline std::optional<Tagging> tagging_of(std::span<const std::byte> head, const Station& from) {
-  if (peek<be16>(&head[12]) != ethertype_vlan) return Tagging{.vlan = from.untagged};
-  if (head.size() < ethernet_header + vlan_tag) return {};
-  const uint16_t tci = peek<be16>(&head[14]);
-  const uint16_t vlan = tci & 0xfff;
-  return Tagging{.has_tag = true, .tci = tci, .vlan = vlan == 0 ? from.untagged : vlan};
+// `head`: at least the Ethernet header. False if a tag is not all there.
+[[nodiscard]] inline bool find_tag(std::span<const std::byte> head, const Station& from, Tagging& tagging) {
+  tagging.has_tag = peek<be16>(&head[12]) == ethertype_vlan;
+  tagging.tci = 0;
+  tagging.vlan = from.untagged;
+  if (!tagging.has_tag) [[likely]]
+    return true;
+  if (head.size() < ethernet_header + vlan_tag) return false;
+  tagging.tci = peek<be16>(&head[14]);
+  if (const uint16_t vlan = tagging.tci & 0xfff; vlan != 0) tagging.vlan = vlan;
+  return true;
 }
 
 // Whether the frame's tag is as the station wants it.
