@@ -40,9 +40,12 @@ class GuestDoor final : public Door, public Inlet {
   }
   size_t pass_batch(std::span<const Frame* const> frames) override {
     if (!waiting_.empty() || station_.has_limits) return 0;
-    const Skills skills = driver_skills(receiver_.accepts());
     size_t count = 0;
-    while (count < frames.size() && goes_as_it_is(*frames[count], skills)) ++count;
+    while (count < frames.size() && is_plain(*frames[count])) ++count;
+    if (count < frames.size()) {
+      const Skills skills = driver_skills(receiver_.accepts());
+      while (count < frames.size() && goes_as_it_is(*frames[count], skills)) ++count;
+    }
     count = receiver_.deliver_batch(frames.first(count));
     uint64_t bytes = 0;
     for (const Frame* frame : frames.first(count)) bytes += frame->length;
