@@ -292,14 +292,14 @@ bool ReceiveQueue::take_in_one_piece(const port::Frame& frame, const Looked& loo
   const size_t length = header_ + frame.length;
   if (places.empty() || places.front().iov_len < length) return false;
   auto* to = static_cast<std::byte*>(places.front().iov_base);
-  const bool is_plain = frame.offload.flags == 0 && frame.offload.gso_type == port::VIRTIO_NET_HDR_GSO_NONE;
   const auto append = [&](const void* from, size_t bytes) {
     memory::copy_in(to, from, bytes);
     to += bytes;
   };
   const bool is_short = header_ == port::plain_header;
-  const HeaderWords header =
-      is_plain && is_short ? HeaderWords{.second = plain_second_} : header_for(frame.offload, 1, looked.hash);
+  const HeaderWords header = port::is_plain(frame.offload) && is_short
+                                 ? HeaderWords{.second = plain_second_}
+                                 : header_for(frame.offload, 1, looked.hash);
   if (is_short) [[likely]] {
     write_if_new(to, header.first);
     write_if_new(to + sizeof header.first, header.second);

@@ -80,8 +80,7 @@ class ReceiveQueue final : public engine::Queue, public port::Receiver {
   [[nodiscard]] ring::Chain& at(uint32_t number) const { return waiting_[number & mask_]; }
   [[nodiscard]] uint64_t room_of(uint32_t number) const { return at(number).writer().remaining(); }
   [[nodiscard]] bool may_take(const port::Offload& offload) const {
-    const bool finished = offload.flags == 0 && offload.gso_type == port::VIRTIO_NET_HDR_GSO_NONE;
-    return finished || port::accepted(offload, accepts());
+    return port::is_plain(offload) || port::accepted(offload, accepts());
   }
   void return_short_buffers();
   Plan plan(uint64_t bytes);

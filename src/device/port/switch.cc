@@ -41,7 +41,7 @@ class GuestDoor final : public Door, public Inlet {
   size_t pass_batch(std::span<const Frame* const> frames) override {
     if (!waiting_.empty() || station_.has_limits) return 0;
     size_t count = 0;
-    while (count < frames.size() && is_plain(*frames[count])) ++count;
+    while (count < frames.size() && is_plain(frames[count]->offload)) ++count;
     if (count < frames.size()) {
       const Skills skills = driver_skills(receiver_.accepts());
       while (count < frames.size() && goes_as_it_is(*frames[count], skills)) ++count;
@@ -104,15 +104,12 @@ class GuestDoor final : public Door, public Inlet {
     crossing_.end(parcel);
   }
 
-  static bool is_plain(const Frame& frame) {
-    return frame.offload.flags == 0 && frame.offload.gso_type == VIRTIO_NET_HDR_GSO_NONE;
-  }
   static bool goes_as_it_is(const Frame& frame, Skills skills) {
-    return is_plain(frame) ||
+    return is_plain(frame.offload) ||
            ((skills_needed(frame.offload) & ~skills) == 0 && (skills & skill_checksum) != 0);
   }
   bool deliver(const Frame& frame) {
-    if (is_plain(frame)) return deliver_as_it_is(frame);
+    if (is_plain(frame.offload)) return deliver_as_it_is(frame);
     const Skills skills = driver_skills(receiver_.accepts());
     if (goes_as_it_is(frame, skills)) return deliver_as_it_is(frame);
     if ((skills_needed(frame.offload) & ~skills) != 0) return deliver_finished(frame);

@@ -68,6 +68,11 @@ enum GsoType : uint8_t {
   VIRTIO_NET_HDR_GSO_ECN = 0x80,  // with one of the TCP types
 };
 
+// Nothing is left to do on the frame, and nothing to say about it.
+[[nodiscard]] inline bool is_plain(const Offload& offload) {
+  return offload.flags == 0 && offload.gso_type == VIRTIO_NET_HDR_GSO_NONE;
+}
+
 // Whether a driver that has negotiated these GUEST_* takes a frame with such work left. UDP_L4 is accepted
 // with either of its two features: which one it needs stands in the frame.
 [[nodiscard]] bool accepted(const Offload& offload, uint64_t guest_features);
